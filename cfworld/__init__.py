@@ -1,0 +1,1 @@
+"""cfworld: generated worlds with long memory, as Gymnasium environments."""

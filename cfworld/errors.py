@@ -1,0 +1,56 @@
+"""Every error that cfworld raises on purpose. Messages say what was got, what was expected and what to do."""
+
+from gymnasium import error as gym_error
+
+__all__ = [
+    "ActionError",
+    "CfworldError",
+    "CheckpointError",
+    "ConfigError",
+    "DatasetError",
+    "DonatedStateError",
+    "EnvironmentClosedError",
+    "ResetNeededError",
+    "StartError",
+    "UnknownWorldError",
+]
+
+
+class CfworldError(Exception):
+    """The base of every cfworld error."""
+
+
+class ActionError(CfworldError, ValueError):
+    """An action has the wrong shape, dtype, range, or is not finite."""
+
+
+class CheckpointError(CfworldError, ValueError):
+    """A checkpoint is incomplete, damaged, or does not match its configuration."""
+
+
+class ConfigError(CfworldError, ValueError):
+    """A configuration contradicts itself or asks for what does not exist."""
+
+
+class DatasetError(CfworldError, ValueError):
+    """A dataset is missing, truncated, or holds something else than was expected."""
+
+
+class DonatedStateError(CfworldError, RuntimeError):
+    """A world state was used after its buffers had been given away."""
+
+
+class EnvironmentClosedError(CfworldError, gym_error.ClosedEnvironmentError):
+    """An environment was used after it had been closed."""
+
+
+class ResetNeededError(CfworldError, gym_error.ResetNeeded):
+    """An environment was stepped before its first reset, or after its episode had ended."""
+
+
+class StartError(CfworldError, ValueError):
+    """A start has the wrong shape or dtype, or its index does not exist."""
+
+
+class UnknownWorldError(CfworldError, ValueError):
+    """A world was asked for that is neither in the zoo nor a checkpoint folder."""
