@@ -1,0 +1,152 @@
+"""What every command shares: its Hydra app, its help, its output folder and its way to fail."""
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import hydra
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cfworld import files
+from cfworld.cli import help_text
+from cfworld.errors import CfworldError
+
+__all__ = ["fail", "open_output", "run_command", "write_figures"]
+
+Config = TypeVar("Config")
+
+_QUIET = (
+    "hydra.run.dir=.",
+    "hydra.sweep.dir=.",
+    "hydra.sweep.subdir=.",
+    "hydra.output_subdir=null",
+    "hydra/job_logging=disabled",
+    "hydra/hydra_logging=disabled",
+)
+"""Hydra makes no folder of its own and sets up no log."""
+
+
+def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], summary: str = "") -> None:
+    """Run a command as a Hydra app on `sys.argv`.
+
+    The schema is stored as `<name>_schema`; `configs/<name>.yaml` names it first in its defaults list.
+    `--help` prints every key; other flags (`--cfg job`, `--multirun`, ...) are Hydra's.
+
+    Args:
+        name: the command as it is typed. Its configuration is `configs/<name with _>.yaml`.
+        schema: the dataclass of the configuration. It may carry `field(metadata={"help": ...})`.
+        run: gets the configuration as an instance of `schema`: no `DictConfig` goes further than here.
+        summary: one sentence for `--help`.
+
+    Raises:
+        SystemExit: with code 2 and a one-line message where the command line, the configuration or what it asks
+            for is wrong. With CFWORLD_DEBUG=1 in the environment the error itself is raised.
+    """
+    config_name = name.replace("-", "_")
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(help_text.command_help(name, schema, summary))
+        return
+    ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
+
+    @hydra.main(version_base="1.3", config_path="pkg://cfworld.configs", config_name=config_name)
+    def app(config: DictConfig) -> None:
+        with _one_line_errors(name):  # in here too, before Hydra announces the error with its own lines
+            run(_instance(config, schema))
+
+    with _one_line_errors(name), _hydra_raises(), _quiet_arguments():
+        app()
+
+
+def fail(message: str) -> NoReturn:
+    """Print a one-line message on stderr and leave with exit code 2."""
+    print(f"cfworld: error: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def open_output(command: str, out: str | None, config: Any) -> Path:
+    """Make the folder that a command writes to, and put the resolved configuration there as `config.yaml`.
+
+    Args:
+        command: the command's name.
+        out: the folder that the user asked for, or None for `outputs/<command>/<time>`.
+        config: the configuration, an instance of its schema.
+
+    Returns:
+        The folder.
+    """
+    folder = Path(out) if out else _fresh_folder(Path("outputs") / command)
+    folder.mkdir(parents=True, exist_ok=True)
+    files.write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+    return folder
+
+
+def write_figures(folder: Path, command: str, figures: dict[str, Any]) -> Path:
+    """Write a command's figures as `<command>.json` into its folder, and give the file's path."""
+    path = folder / f"{command}.json"
+    files.write_json(path, figures)
+    return path
+
+
+def _fresh_folder(parent: Path) -> Path:
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    names = (stamp if count == 1 else f"{stamp}-{count}" for count in range(1, 1000))
+    return next(parent / name for name in names if not (parent / name).exists())
+
+
+def _instance(config: DictConfig, schema: type[Config]) -> Config:
+    instance = OmegaConf.to_object(config)
+    if not isinstance(instance, schema):
+        raise TypeError(
+            f"configs/*.yaml gave a {type(instance).__name__}: name the schema first in its defaults list"
+        )
+    return instance
+
+
+def _message(error: Exception) -> str:
+    lines = [str(error).strip(), str(error.__cause__).strip() if error.__cause__ else ""]
+    text = " ".join(part.strip() for line in lines for part in line.splitlines() if part.strip())
+    return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+@contextmanager
+def _one_line_errors(name: str) -> Iterator[None]:
+    try:
+        yield
+    except (CfworldError, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("CFWORLD_DEBUG"):
+            raise
+        fail(f"{_message(error)} Try: cfworld {name} --help")
+    except KeyboardInterrupt:
+        print("\ncfworld: interrupted", file=sys.stderr)
+        raise SystemExit(130) from None
+
+
+@contextmanager
+def _hydra_raises() -> Iterator[None]:
+    """Let Hydra raise its errors instead of printing them and leaving."""
+    before = os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["HYDRA_FULL_ERROR"]
+        else:
+            os.environ["HYDRA_FULL_ERROR"] = before
+
+
+@contextmanager
+def _quiet_arguments() -> Iterator[None]:
+    before = sys.argv
+    sys.argv = [before[0], *_QUIET, *before[1:]]
+    try:
+        yield
+    finally:
+        sys.argv = before

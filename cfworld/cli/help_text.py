@@ -1,0 +1,109 @@
+"""What `cfworld <command> --help` prints, read off the schema and the configuration files."""
+
+import dataclasses
+import enum
+import inspect
+import re
+import textwrap
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any, get_args, get_type_hints
+
+from omegaconf import OmegaConf
+
+__all__ = ["command_help"]
+
+_WIDTH = 110
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class _Key:
+    """One line of the help: a dotted key, its type, its default and what it means."""
+
+    name: str
+    kind: str
+    default: str
+    help: str
+
+
+def command_help(name: str, schema: type[Any], summary: str = "") -> str:
+    """Describe a command.
+
+    Args:
+        name: the command's name.
+        schema: its configuration dataclass. A field's meaning is its `metadata["help"]`, or else its entry under
+            `Attributes:` in the docstring of its class.
+        summary: one sentence on what the command does.
+
+    Returns:
+        The text.
+    """
+    file = resources.files("cfworld.configs") / f"{name.replace('-', '_')}.yaml"
+    settings: Any = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8"))) or {}
+    keys = list(_keys(schema, settings))
+    groups = list(_groups(settings.get("defaults", [])))
+    lines = [f"usage: cfworld {name} [key=value ...]", ""]
+    lines += [*textwrap.wrap(summary, _WIDTH), ""] if summary else []
+    lines += [*(f"  {group}={'|'.join(choices)}" for group, choices in groups), ""] if groups else []
+    for key in keys:
+        lines.append(f"  {key.name}={key.default}  ({key.kind})")
+        lines += textwrap.wrap(key.help, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
+    return "\n".join(lines)
+
+
+def _keys(schema: type[Any], settings: dict[str, Any], prefix: str = "") -> Iterator[_Key]:
+    hints = get_type_hints(schema)
+    described = _attributes(schema)
+    for field in dataclasses.fields(schema):
+        kind = hints[field.name]
+        if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+            yield from _keys(kind, settings.get(field.name) or {}, f"{prefix}{field.name}.")
+            continue
+        yield _Key(
+            name=prefix + field.name,
+            kind=_kind(kind),
+            default=_shown(settings[field.name] if field.name in settings else _default(field)),
+            help=field.metadata.get("help") or described.get(field.name, ""),
+        )
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    if field.default is not dataclasses.MISSING:
+        return field.default
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else "???"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_shown, value))}]"
+    if value is None or isinstance(value, bool):
+        return "null" if value is None else str(value).lower()
+    return str(value)
+
+
+def _kind(kind: Any) -> str:
+    if isinstance(kind, type) and issubclass(kind, enum.Enum):
+        return "|".join(member.name for member in kind)
+    if isinstance(kind, type) and not get_args(kind):
+        return kind.__name__
+    return str(kind).replace("typing.", "").replace("NoneType", "None")
+
+
+def _attributes(schema: type[Any]) -> dict[str, str]:
+    """Read the `Attributes:` section of a Google docstring."""
+    section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", inspect.getdoc(schema) or "", re.M | re.S)
+    body = textwrap.dedent(section[1]) if section else ""
+    entries = re.findall(r"^(\w+)(?: \([^)]*\))?: (.*?)(?=^\w|\Z)", body, re.M | re.S)
+    return {name: " ".join(text.split()) for name, text in entries}
+
+
+def _groups(defaults: list[Any]) -> Iterator[tuple[str, list[str]]]:
+    for entry in defaults:
+        for group in entry if isinstance(entry, dict) else ():
+            folder = resources.files("cfworld.configs") / str(group).removeprefix("override ")
+            yield (
+                str(group),
+                sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml")),
+            )

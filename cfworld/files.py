@@ -1,0 +1,71 @@
+"""Files that appear whole or not at all."""
+
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+__all__ = ["write_aside", "write_json", "write_text"]
+
+
+@contextmanager
+def write_aside(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, and rename it to `path` once the block has ended without an error.
+
+    Args:
+        path: where the finished file shall be. Its folder is made if need be; its suffix is kept aside too,
+            since some writers choose their format by it.
+
+    Yields:
+        The path to write to. It is removed if the block raises.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    os.close(handle)
+    aside = Path(name)
+    aside.chmod(0o644)
+    try:
+        yield aside
+        with aside.open("rb+") as file:
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text file in UTF-8, whole or not at all."""
+    with write_aside(path) as aside:
+        aside.write_text(text, encoding="utf-8")
+
+
+def write_json(path: str | Path, figures: Mapping[str, Any]) -> None:
+    """Write figures as JSON, whole or not at all.
+
+    Args:
+        path: the file.
+        figures: numbers, strings, lists, mappings, paths, NumPy or PyTorch scalars and arrays, nested at will.
+            A float that is not finite is written as null, since JSON has no word for it.
+    """
+    write_text(path, json.dumps(_plain(figures), indent=2, allow_nan=False) + "\n")
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.ndarray | np.generic) or hasattr(value, "tolist"):
+        return _plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Path):
+        return str(value)
+    return value
