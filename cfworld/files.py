@@ -51,8 +51,8 @@ def write_json(path: str | Path, figures: Mapping[str, Any]) -> None:
 
     Args:
         path: the file.
-        figures: numbers, strings, lists, mappings, paths, NumPy or PyTorch scalars and arrays, nested at will.
-            A float that is not finite is written as null, since JSON has no word for it.
+        figures: numbers, strings, lists, mappings, paths, NumPy or PyTorch scalars and arrays, nested at
+            will. A float that is not finite is written as null, since JSON has no word for it.
     """
     write_text(path, json.dumps(_plain(figures), indent=2, allow_nan=False) + "\n")
 

@@ -1,1 +1,1 @@
-
+"""The configuration of every command, and the groups that they choose from."""

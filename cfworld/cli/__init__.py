@@ -1,1 +1,1 @@
-
+"""The command line: one thin Hydra app per command."""

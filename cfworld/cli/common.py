@@ -46,8 +46,8 @@ def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], s
         summary: one sentence for `--help`.
 
     Raises:
-        SystemExit: with code 2 and a one-line message where the command line, the configuration or what it asks
-            for is wrong. With CFWORLD_DEBUG=1 in the environment the error itself is raised.
+        SystemExit: with code 2 and a one-line message where the command line, the configuration or what it
+            asks for is wrong. With CFWORLD_DEBUG=1 in the environment the error itself is raised.
     """
     config_name = name.replace("-", "_")
     if {"-h", "--help"} & set(sys.argv[1:]):

@@ -31,8 +31,8 @@ def command_help(name: str, schema: type[Any], summary: str = "") -> str:
 
     Args:
         name: the command's name.
-        schema: its configuration dataclass. A field's meaning is its `metadata["help"]`, or else its entry under
-            `Attributes:` in the docstring of its class.
+        schema: its configuration dataclass. A field's meaning is its `metadata["help"]`, or else its entry
+            under `Attributes:` in the docstring of its class.
         summary: one sentence on what the command does.
 
     Returns:

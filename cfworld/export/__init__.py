@@ -1,1 +1,1 @@
-
+"""Episodes and rollouts in the formats of others."""

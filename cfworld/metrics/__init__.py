@@ -1,1 +1,1 @@
-
+"""How a world is judged."""

@@ -1,1 +1,1 @@
-
+"""The worlds that ship."""

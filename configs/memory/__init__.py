@@ -1,1 +1,1 @@
-
+"""Memory presets."""

@@ -1,1 +1,1 @@
-
+"""Transformer sizes."""

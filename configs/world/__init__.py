@@ -1,1 +1,1 @@
-
+"""Worlds to train."""

@@ -1,1 +1,1 @@
-
+"""The shipped world of ViZDoom's TakeCover."""

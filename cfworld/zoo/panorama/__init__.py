@@ -1,1 +1,1 @@
-
+"""The shipped world of the panorama."""
