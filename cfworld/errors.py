@@ -10,7 +10,9 @@ __all__ = [
     "DatasetError",
     "DonatedStateError",
     "EnvironmentClosedError",
+    "MissingDependencyError",
     "ResetNeededError",
+    "ShapeError",
     "StartError",
     "UnknownWorldError",
 ]
@@ -44,8 +46,16 @@ class EnvironmentClosedError(CfworldError, gym_error.ClosedEnvironmentError):
     """An environment was used after it had been closed."""
 
 
+class MissingDependencyError(CfworldError, gym_error.DependencyNotInstalled):
+    """An optional package is needed and not installed."""
+
+
 class ResetNeededError(CfworldError, gym_error.ResetNeeded):
     """An environment was stepped before its first reset, or after its episode had ended."""
+
+
+class ShapeError(CfworldError, ValueError):
+    """A tensor has another shape than its consumer expects."""
 
 
 class StartError(CfworldError, ValueError):

@@ -1,1 +1,5 @@
+"""Importing this package registers the environments with Gymnasium."""
 
+from gymnasium.envs.registration import register
+
+register(id="cfworld/DoomTakeCoverReal-v0", entry_point="cfworld.envs.doom_twin:DoomTakeCoverTwin")

@@ -1,0 +1,51 @@
+"""A window that shows frames; pygame is imported only when one opens."""
+
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cfworld.errors import MissingDependencyError
+
+__all__ = ["Window"]
+
+
+class Window:
+    """Shows frames enlarged, at a steady rate.
+
+    Args:
+        title: the window's title.
+        resolution: height and width of a frame in pixels.
+        fps: frames per second; `show` waits so that this rate is not exceeded.
+        scale: window pixels per frame pixel.
+
+    Raises:
+        MissingDependencyError: if pygame is not installed.
+    """
+
+    def __init__(self, title: str, resolution: tuple[int, int], fps: float, scale: int = 8):
+        try:
+            import pygame
+        except ImportError as error:
+            raise MissingDependencyError(
+                'got render_mode="human" without pygame, expected it installed; pip install pygame-ce'
+            ) from error
+        self._pygame: Any = pygame
+        self._fps = fps
+        pygame.display.init()
+        pygame.display.set_caption(title)
+        self._surface = pygame.display.set_mode((resolution[1] * scale, resolution[0] * scale))
+        self._clock = pygame.time.Clock()
+
+    def show(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Draw one frame, uint8 [H, W, 3], and wait for its turn."""
+        pygame = self._pygame
+        image = pygame.surfarray.make_surface(frame.swapaxes(0, 1))
+        self._surface.blit(pygame.transform.scale(image, self._surface.get_size()), (0, 0))
+        pygame.event.pump()
+        pygame.display.flip()
+        self._clock.tick(self._fps)
+
+    def close(self) -> None:
+        """Close the window."""
+        self._pygame.display.quit()

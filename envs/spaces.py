@@ -1,0 +1,109 @@
+"""Observation and action spaces, the same for a world and its twin, and the checks that guard them."""
+
+from typing import Any
+
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Int64, UInt8
+
+from cfworld.errors import ActionError
+
+__all__ = ["check_discrete", "check_discrete_sequence", "frame_space", "frames_space", "stack_channels"]
+
+
+def frame_space(resolution: tuple[int, int]) -> spaces.Box:
+    """Space of one frame.
+
+    Args:
+        resolution: height and width in pixels.
+
+    Returns:
+        A uint8 box [H, W, 3] in [0, 255].
+    """
+    return spaces.Box(0, 255, (*resolution, 3), np.uint8)
+
+
+def frames_space(resolution: tuple[int, int], num_frames: int) -> spaces.Box:
+    """Space of all frames of a step, stacked on the channel axis.
+
+    Args:
+        resolution: height and width in pixels.
+        num_frames: frames per step F.
+
+    Returns:
+        A uint8 box [H, W, 3F] in [0, 255].
+    """
+    return spaces.Box(0, 255, (*resolution, 3 * num_frames), np.uint8)
+
+
+def stack_channels(frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H W C"]:
+    """Stack the frames of a step on the channel axis, oldest first.
+
+    Args:
+        frames: uint8 [F, H, W, 3].
+
+    Returns:
+        uint8 [H, W, 3F].
+    """
+    num_frames, height, width, channels = frames.shape
+    return np.moveaxis(frames, 0, 2).reshape(height, width, num_frames * channels)
+
+
+def check_discrete(action: Any, num_actions: int) -> int:
+    """Validate one discrete action.
+
+    Args:
+        action: an integer, or an integer array without axes, in [0, num_actions).
+        num_actions: size of the action space.
+
+    Returns:
+        The action as a plain int.
+
+    Raises:
+        ActionError: if the action has another shape, another dtype, or lies outside the range.
+    """
+    array = _integers(action, num_actions)
+    if array.ndim != 0:
+        raise ActionError(f"got an action of shape {array.shape}, expected a single integer; pass one action")
+    return _in_range(array, num_actions).item()
+
+
+def check_discrete_sequence(actions: Any, num_actions: int, max_length: int) -> Int64[np.ndarray, " n"]:
+    """Validate a sequence of discrete actions, one per tick.
+
+    Args:
+        actions: 1 to max_length integers in [0, num_actions).
+        num_actions: size of the action space.
+        max_length: the greatest number of actions allowed.
+
+    Returns:
+        int64 [n].
+
+    Raises:
+        ActionError: if the actions have another shape, another dtype, or one lies outside the range.
+    """
+    array = _integers(actions, num_actions)
+    if array.ndim != 1 or not 1 <= len(array) <= max_length:
+        raise ActionError(
+            f"got actions of shape {array.shape}, expected [n] with 1 <= n <= {max_length}; pass one per tick"
+        )
+    return _in_range(array, num_actions)
+
+
+def _integers(action: Any, num_actions: int) -> np.ndarray:
+    try:
+        array = np.asarray(action)
+    except ValueError as error:
+        raise ActionError(f"got {action!r}, expected integers in [0, {num_actions}); {error}") from error
+    if array.dtype.kind not in "iu":
+        raise ActionError(f"got {action!r} of dtype {array.dtype}, expected integers in [0, {num_actions})")
+    return array
+
+
+def _in_range(array: np.ndarray, num_actions: int) -> np.ndarray:
+    if not np.all((array >= 0) & (array < num_actions)):
+        raise ActionError(
+            f"got action {array.tolist()}, expected integers from 0 to {num_actions - 1}; "
+            "see action_space for what each does"
+        )
+    return array.astype(np.int64)
