@@ -1,1 +1,25 @@
+"""The mathematics of diffusion: pure functions of tensors."""
 
+from cfworld.diffusion.flow import denoised, expand_sigma, interpolate, noise_from, renoise, velocity
+from cfworld.diffusion.guidance import guided
+from cfworld.diffusion.noise import counter_noise, counter_uniform
+from cfworld.diffusion.schedule import sample_sigma, shift, sigmas
+from cfworld.diffusion.solver import euler, few_step, heun
+
+__all__ = [
+    "counter_noise",
+    "counter_uniform",
+    "denoised",
+    "euler",
+    "expand_sigma",
+    "few_step",
+    "guided",
+    "heun",
+    "interpolate",
+    "noise_from",
+    "renoise",
+    "sample_sigma",
+    "shift",
+    "sigmas",
+    "velocity",
+]

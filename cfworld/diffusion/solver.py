@@ -1,0 +1,91 @@
+"""Solvers: from noise to data along a velocity field.
+
+`velocity_fn(x [B, N, ...], sigma float32 [B, N])` is the only thing that they know of a network. `sigmas`
+is the grid of `schedule.sigmas`, from 1 to 0.
+"""
+
+from collections.abc import Callable
+
+from jaxtyping import Float, Float32
+from torch import Tensor
+
+from cfworld.diffusion.flow import denoised, renoise
+
+__all__ = ["NoiseFn", "VelocityFn", "euler", "few_step", "heun"]
+
+VelocityFn = Callable[[Tensor, Tensor], Tensor]
+NoiseFn = Callable[[int], Tensor]
+
+
+def euler(
+    velocity_fn: VelocityFn, x: Float[Tensor, "B N *latent"], sigmas: Float32[Tensor, " steps_and_end"]
+) -> Float[Tensor, "B N *latent"]:
+    """Integrate dx / dsigma = v with the explicit Euler method; exact on a constant velocity.
+
+    Args:
+        velocity_fn: the velocity field, called once per step.
+        x: the sample at `sigmas[0]`.
+        sigmas: falling noise levels.
+
+    Returns:
+        The sample at `sigmas[-1]`.
+    """
+    for i in range(len(sigmas) - 1):
+        v = velocity_fn(x, _per_latent(sigmas[i], x))
+        x = x + (sigmas[i + 1] - sigmas[i]) * v
+    return x
+
+
+def heun(
+    velocity_fn: VelocityFn, x: Float[Tensor, "B N *latent"], sigmas: Float32[Tensor, " steps_and_end"]
+) -> Float[Tensor, "B N *latent"]:
+    """Integrate dx / dsigma = v with Heun's trapezoid; exact on a velocity that is linear in sigma.
+
+    The corrector also runs on the last step: unlike EDM's, this velocity is finite at sigma = 0.
+
+    Args:
+        velocity_fn: the velocity field, called twice per step.
+        x: the sample at `sigmas[0]`.
+        sigmas: falling noise levels.
+
+    Returns:
+        The sample at `sigmas[-1]`.
+    """
+    for i in range(len(sigmas) - 1):
+        step = sigmas[i + 1] - sigmas[i]
+        v = velocity_fn(x, _per_latent(sigmas[i], x))
+        v_end = velocity_fn(x + step * v, _per_latent(sigmas[i + 1], x))
+        x = x + step * (v + v_end) / 2
+    return x
+
+
+def few_step(
+    velocity_fn: VelocityFn,
+    x: Float[Tensor, "B N *latent"],
+    sigmas: Float32[Tensor, " steps_and_end"],
+    noise_fn: NoiseFn,
+) -> Float[Tensor, "B N *latent"]:
+    """Sample a distilled generator: denoise completely, put fresh noise back, repeat.
+
+    Self-Forcing (arXiv 2506.08009), Algorithm 2; Context Forcing samples alike.
+
+    Args:
+        velocity_fn: the velocity field, called once per step.
+        x: pure noise, the draw of pass 0.
+        sigmas: falling noise levels; the last one, 0, is where the result lies.
+        noise_fn: standard normal noise like `x` for pass 1, 2, ...
+
+    Returns:
+        The denoised sample of the last pass.
+    """
+    num_passes = len(sigmas) - 1
+    for i in range(num_passes):
+        sigma = _per_latent(sigmas[i], x)
+        x = denoised(x, velocity_fn(x, sigma), sigma)
+        if i + 1 < num_passes:
+            x = renoise(x, noise_fn(i + 1), _per_latent(sigmas[i + 1], x))
+    return x
+
+
+def _per_latent(sigma: Tensor, x: Tensor) -> Tensor:
+    return sigma.expand(x.shape[:2])
