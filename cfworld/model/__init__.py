@@ -1,1 +1,16 @@
+"""The causal video transformer and its heads."""
 
+from cfworld.model.config import TransformerConfig
+from cfworld.model.heads import Heads
+from cfworld.model.rope import apply_rope, rope_table
+from cfworld.model.transformer import ContextFunction, Transformer, TransformerOutput
+
+__all__ = [
+    "ContextFunction",
+    "Heads",
+    "Transformer",
+    "TransformerConfig",
+    "TransformerOutput",
+    "apply_rope",
+    "rope_table",
+]

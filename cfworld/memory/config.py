@@ -1,0 +1,87 @@
+"""What the memory keeps and when it promotes."""
+
+from dataclasses import dataclass
+from enum import Enum
+
+from cfworld.errors import ConfigError
+
+__all__ = ["MemoryConfig", "Positions", "PromotionRule"]
+
+
+class PromotionRule(str, Enum):
+    """How a chunk comes to be flagged for slow memory when its turn to be checked has come."""
+
+    SURPRISAL = "surprisal"
+    """Eq. 7: its keys differ from those of the previous check."""
+    UNIFORM = "uniform"
+    """Always."""
+
+
+class Positions(str, Enum):
+    """What a slot's temporal position is."""
+
+    BOUNDED = "bounded"
+    """Eq. 8: its rank among the valid slots, never more than num_sink + num_slow + num_fast - 1."""
+    ABSOLUTE = "absolute"
+    """The index of its latent since the beginning of the episode (an ablation)."""
+
+
+@dataclass(kw_only=True, slots=True)
+class MemoryConfig:
+    """Sizes, cadence and promotion rule of the slow-fast memory, counted in latents.
+
+    Attributes:
+        num_sink: Latents kept from the beginning of the episode (N_s).
+        num_slow: Promoted latents, oldest dropped first (N_c).
+        num_fast: Most recent latents (N_l), the current chunk among them.
+        latents_per_chunk: Latents generated together.
+        consolidate_every: Chunks from one promotion check to the next.
+        rule: How a check decides.
+        threshold: Similarity tau below which a chunk is flagged.
+        centred: Subtract the running mean key before comparing, since raw token means saturate near one.
+        target_rate: Share of checks that should promote; tau then follows it. 0 keeps tau fixed, as in the paper.
+        adaptation: Step by which an adaptive tau moves after each check.
+        positions: Bounded by rank (the method) or absolute (an ablation).
+    """
+
+    num_sink: int = 2
+    num_slow: int = 8
+    num_fast: int = 7
+    latents_per_chunk: int = 1
+    consolidate_every: int = 24
+    rule: PromotionRule = PromotionRule.SURPRISAL
+    threshold: float = 0.95
+    centred: bool = False
+    target_rate: float = 0.0
+    adaptation: float = 0.02
+    positions: Positions = Positions.BOUNDED
+
+    def __post_init__(self) -> None:
+        self.rule, self.positions = PromotionRule(self.rule), Positions(self.positions)
+        if min(self.num_sink, self.num_slow) < 0 or self.latents_per_chunk < 1 or self.consolidate_every < 1:
+            raise ConfigError(
+                "num_sink and num_slow must be 0 or more, latents_per_chunk and consolidate_every 1 or more; "
+                f"got {self.num_sink}, {self.num_slow}, {self.latents_per_chunk}, {self.consolidate_every}."
+            )
+        if self.num_fast <= self.latents_per_chunk:
+            raise ConfigError(
+                f"num_fast counts the current chunk and must exceed latents_per_chunk {self.latents_per_chunk}; "
+                f"got {self.num_fast}. Without a past there is nothing to continue."
+            )
+        if not 0 <= self.target_rate <= 1:
+            raise ConfigError(f"target_rate is a share of the checks, 0 to 1; got {self.target_rate}.")
+
+    @property
+    def num_stored_fast(self) -> int:
+        """Fast slots that hold the past while a chunk is generated: the chunk itself takes the others."""
+        return self.num_fast - self.latents_per_chunk
+
+    @property
+    def num_slots(self) -> int:
+        """Stored slots S: sink, slow and the past part of fast."""
+        return self.num_sink + self.num_slow + self.num_stored_fast
+
+    def nominal_span(self, promotion_rate: float = 1.0) -> float:
+        """Latents from the oldest slow slot to now: N_s + N_l + N_c x interval / promotion rate."""
+        interval = self.consolidate_every * self.latents_per_chunk
+        return self.num_sink + self.num_fast + self.num_slow * interval / max(promotion_rate, 1e-9)
