@@ -1,0 +1,100 @@
+"""MP4 video through FFmpeg."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from jaxtyping import UInt8
+
+from cfworld import files
+from cfworld.errors import ShapeError
+
+__all__ = ["VideoWriter", "open_video", "write_video"]
+
+_QUALITY = 8  # of 10: small text and single pixels stay readable
+
+
+class VideoWriter:
+    """Appends frames to a video; `open_video` makes one.
+
+    Args:
+        path: the file to write, ending in `.mp4`.
+        fps: frames per second of the video.
+    """
+
+    def __init__(self, path: Path, fps: int | float):
+        self._path = path
+        self._fps = fps
+        self._shape: tuple[int, ...] | None = None
+        self._encoder = None
+        self.num_frames = 0
+        """Frames appended so far."""
+
+    def add(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
+        """Append one frame.
+
+        Args:
+            frame: uint8 [H, W, 3], H and W even (H.264 halves the colour planes), the same for every frame.
+
+        Raises:
+            ShapeError: if H or W is odd or differs from that of the first frame.
+        """
+        if self._encoder is None:
+            self._start(frame.shape)
+        if frame.shape != self._shape:
+            raise ShapeError(f"got a frame of shape {frame.shape}; expected {self._shape} like the first one")
+        assert self._encoder is not None
+        self._encoder.send(np.ascontiguousarray(frame))
+        self.num_frames += 1
+
+    def close(self) -> None:
+        """Flush the encoder."""
+        if self._encoder is not None:
+            self._encoder.close()
+
+    def _start(self, shape: tuple[int, ...]) -> None:
+        height, width = shape[:2]
+        if height % 2 or width % 2:
+            raise ShapeError(
+                f"got frames of {height} x {width} pixels; expected an even height and width: pad them"
+            )
+        self._shape = shape
+        self._encoder = imageio_ffmpeg.write_frames(
+            str(self._path),
+            (width, height),
+            fps=self._fps,
+            codec="libx264",
+            pix_fmt_out="yuv420p",
+            quality=_QUALITY,
+            macro_block_size=2,
+            output_params=["-movflags", "+faststart"],
+        )
+        self._encoder.send(None)
+
+
+@contextmanager
+def open_video(path: str | Path, fps: int | float) -> Iterator[VideoWriter]:
+    """Write a video (H.264, yuv420p) frame by frame; the file appears once the block has ended well.
+
+    Args:
+        path: the file, ending in `.mp4`.
+        fps: frames per second.
+
+    Yields:
+        The writer.
+    """
+    with files.write_aside(path) as aside:
+        writer = VideoWriter(aside, fps)
+        try:
+            yield writer
+        finally:
+            writer.close()
+
+
+def write_video(path: str | Path, frames: Iterable[UInt8[np.ndarray, "H W 3"]], fps: int | float) -> None:
+    """Write frames, uint8 [H, W, 3] each, as a video."""
+    with open_video(path, fps) as video:
+        for frame in frames:
+            video.add(frame)
