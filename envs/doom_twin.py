@@ -1,5 +1,6 @@
 """The twin of DoomTakeCover: ViZDoom's take_cover scenario, 64x64, single ticks."""
 
+import contextlib
 import shutil
 import tempfile
 import weakref
@@ -53,7 +54,8 @@ class DoomTakeCoverTwin(Twin):
     averaged over boxes of 4x3 pixels.
 
     ## Action Space
-    `Discrete(3)`: 0 nothing, 1 move right, 2 move left. An action lasts four ticks of 1/35 s.
+    `Discrete(3)`: 0 nothing, 1 move right, 2 move left. An action lasts four ticks of 1/35 s. The agent gains
+    and loses speed gradually; the simulator holds it still for the first seven ticks of an episode.
 
     ## Observation Space
     uint8 in [0, 255]: the last frame [64, 64, 3], or with `obs="frames"` the four frames of the step on the
@@ -96,7 +98,7 @@ class DoomTakeCoverTwin(Twin):
         if self._game is None:
             folder = Path(tempfile.mkdtemp(prefix="cfworld-doom-"))
             self._game = self._make_game(folder)
-            self._release = weakref.finalize(self, _close_game, self._game, folder)
+            self._release = weakref.finalize(self, _close_game, self._game, folder, Path.cwd() / "_vizdoom")
             self._game.set_seed(game_seed)
             self._game.init()
         else:
@@ -134,7 +136,9 @@ class DoomTakeCoverTwin(Twin):
         return game
 
 
-def _close_game(game: Any, folder: Path) -> None:
-    """Stop the simulator, which saves its settings on the way, and remove them."""
+def _close_game(game: Any, settings: Path, saves: Path) -> None:
+    """Stop the simulator and remove the folders that it made: its settings, and its saves where empty."""
     game.close()
-    shutil.rmtree(folder, ignore_errors=True)
+    shutil.rmtree(settings, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        saves.rmdir()

@@ -135,7 +135,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
 
         Returns:
             Observation, reward summed over the ticks, terminated, truncated, info. `info["end_frame"]` is the
-            index of the frame at which the episode ended, or `frames_per_step`.
+            index of the frame at which it terminated, or `frames_per_step`.
 
         Raises:
             ActionError: if the action is not an integer of the action space.
@@ -145,8 +145,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         self._check_running()
         repeated = np.full(self.frames_per_step, check_discrete(action, self.num_actions))
         ticks = self._advance(repeated)
-        ended = ticks.terminated or ticks.truncated
-        info = self._info(end_frame=len(ticks.frames) - 1 if ended else self.frames_per_step)
+        info = self._info(end_frame=len(ticks.frames) - 1 if ticks.terminated else self.frames_per_step)
         reward = float(ticks.rewards.sum())
         return self._observation(), reward, ticks.terminated, ticks.truncated, info
 
@@ -263,7 +262,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
 
     def _show(self, frames: Any) -> None:
         if self._window is None:
-            self._window = Window(type(self).__name__, self.resolution, self.fps)
+            self._window = Window(type(self).__name__, self.resolution, float(self.fps))
         for frame in frames:
             self._window.show(frame)
 
@@ -290,7 +289,10 @@ def _tick_limit(horizon: int | None, max_ticks: int | None, frames_per_step: int
 
 
 def _god(options: dict[str, Any] | None) -> bool:
-    unknown = set(options or {}) - {"god"}
-    if unknown:
-        raise ConfigError(f'got reset options {sorted(unknown)}, expected only "god" (a twin has no starts)')
-    return bool((options or {}).get("god", False))
+    given = options or {}
+    if not set(given) <= {"god"}:
+        raise ConfigError(f'got reset options {sorted(given)}, expected only "god" (a twin has no starts)')
+    god = given.get("god", False)
+    if not isinstance(god, bool):
+        raise ConfigError(f"got god={god!r}, expected True or False")
+    return god
