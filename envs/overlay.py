@@ -1,0 +1,109 @@
+"""Frames enlarged and written on, for people to look at."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+__all__ = ["Caption", "annotate", "tile", "upscale"]
+
+_PANEL = 44
+_MARGIN = 6
+_INK = (235, 235, 235)
+_DIM = (150, 150, 150)
+_GROUND = (24, 24, 28)
+_RED = (220, 50, 47)
+_AMBER = (230, 160, 40)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Caption:
+    """What is written on one frame."""
+
+    action: str
+    """The action that made the frame."""
+    reward: float
+    """The reward of the frame."""
+    hazard: float
+    """The probability, in [0, 1], that the episode ends at the frame."""
+    note: str = ""
+    """Anything else, such as the time and the episode."""
+    ended: bool = False
+    """True from the frame at which the episode ended to the end of its step: marked END."""
+
+
+def upscale(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """Repeat every pixel `scale` times along both axes.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        scale: a positive integer.
+
+    Returns:
+        uint8 [scale * H, scale * W, 3].
+    """
+    return frame.repeat(scale, axis=0).repeat(scale, axis=1)
+
+
+def annotate(
+    frame: UInt8[np.ndarray, "H W 3"], caption: Caption, scale: int = 6
+) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """Enlarge a frame and put a panel with action, reward, hazard and note below it.
+
+    Args:
+        frame: uint8 [H, W, 3].
+        caption: what to write.
+        scale: pixels per pixel; the panel is readable from about 250 pixels of width.
+
+    Returns:
+        uint8 [scale * H + panel, scale * W, 3], its height and width even if `scale` is.
+    """
+    picture = upscale(frame, scale)
+    height, width = picture.shape[:2]
+    image = Image.new("RGB", (width, height + _PANEL), _GROUND)
+    image.paste(Image.fromarray(picture), (0, 0))
+    draw = ImageDraw.Draw(image)
+    top = height + 4
+    draw.text((_MARGIN, top), f"action {caption.action}", _INK, _font(14))
+    draw.text((width // 3, top), f"reward {caption.reward:+.2f}", _INK, _font(14))
+    draw.text((width - _MARGIN, top), caption.note, _DIM, _font(14), anchor="ra")
+    _draw_hazard(draw, caption.hazard, top + 20, width)
+    if caption.ended:
+        draw.rectangle((0, 0, width - 1, height - 1), outline=_RED, width=6)
+        draw.text((width / 2, height / 2), "END", _RED, _font(height // 5), anchor="mm", stroke_width=2)
+    return np.asarray(image)
+
+
+def tile(pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> UInt8[np.ndarray, "H2 W2 3"]:
+    """Lay pictures of one size out on a grid that is about square, row by row.
+
+    Args:
+        pictures: uint8 [H, W, 3] each, at least one.
+
+    Returns:
+        uint8 [rows * H, columns * W, 3]; places without a picture are dark.
+    """
+    columns = int(np.ceil(np.sqrt(len(pictures))))
+    rows = -(-len(pictures) // columns)
+    height, width = pictures[0].shape[:2]
+    sheet = np.zeros((rows * height, columns * width, 3), np.uint8) + np.array(_GROUND, np.uint8)
+    for place, picture in enumerate(pictures):
+        top, left = height * (place // columns), width * (place % columns)
+        sheet[top : top + height, left : left + width] = picture
+    return sheet
+
+
+def _draw_hazard(draw: ImageDraw.ImageDraw, hazard: float, top: int, width: int) -> None:
+    left, right = _MARGIN + 100, width - _MARGIN
+    draw.text((_MARGIN, top), f"hazard {hazard:.3f}", _INK, _font(14))
+    draw.rectangle((left, top + 3, right, top + 14), outline=_DIM)
+    if hazard > 0:
+        draw.rectangle((left, top + 3, left + round((right - left) * hazard), top + 14), fill=_AMBER)
+
+
+@cache
+def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size)
