@@ -13,7 +13,9 @@ def token_mean(keys: Float[Tensor, "L B N n H d"]) -> Float[Tensor, "L B Hd"]:
 
 
 def key_similarity(
-    new: Float[Tensor, "L B D"], reference: Float[Tensor, "L B D"], centre: Float[Tensor, "L B D"] | None = None
+    new: Float[Tensor, "L B D"],
+    reference: Float[Tensor, "L B D"],
+    centre: Float[Tensor, "L B D"] | None = None,
 ) -> Float[Tensor, " B"]:
     """Cosine similarity of mean keys, averaged over the layers: one decision for all of them.
 

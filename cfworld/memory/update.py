@@ -51,8 +51,14 @@ def push_index(
     """
     slots = torch.arange(config.num_slots, device=valid.device)
     first_slow, first_fast = config.num_sink, config.num_sink + config.num_slow
-    in_sink, in_slow, in_fast = slots < first_slow, (slots >= first_slow) & (slots < first_fast), slots >= first_fast
-    num_sink, num_slow, num_fast = ((valid & part).sum(dim=1, keepdim=True) for part in (in_sink, in_slow, in_fast))
+    in_sink, in_slow, in_fast = (
+        slots < first_slow,
+        (slots >= first_slow) & (slots < first_fast),
+        slots >= first_fast,
+    )
+    num_sink, num_slow, num_fast = (
+        (valid & part).sum(dim=1, keepdim=True) for part in (in_sink, in_slow, in_fast)
+    )
 
     to_sink = num_sink < config.num_sink
     fast_full = num_fast == config.num_stored_fast

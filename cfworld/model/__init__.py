@@ -1,12 +1,15 @@
 """The causal video transformer and its heads."""
 
 from cfworld.model.config import TransformerConfig
+from cfworld.model.generator import ActionConfig, Generator
 from cfworld.model.heads import Heads
 from cfworld.model.rope import apply_rope, rope_table
 from cfworld.model.transformer import ContextFunction, Transformer, TransformerOutput
 
 __all__ = [
+    "ActionConfig",
     "ContextFunction",
+    "Generator",
     "Heads",
     "Transformer",
     "TransformerConfig",

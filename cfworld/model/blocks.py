@@ -52,7 +52,9 @@ class Block(nn.Module):
         Returns:
             Tokens [B, N, n, D], and the new keys (un-rotated) and values [B, N, n, H, d].
         """
-        shift1, scale1, gate1, shift2, scale2, gate2 = (self.modulation + time_BN6D).to(x.dtype).unsqueeze(-3).unbind(-2)
+        shift1, scale1, gate1, shift2, scale2, gate2 = (
+            (self.modulation + time_BN6D).to(x.dtype).unsqueeze(-3).unbind(-2)
+        )
         q, k, v = self.self_attn.project(modulate(self._norm(x), shift1, scale1))
         x = x + gate1 * self.self_attn(q, k, v, rope, context_of(k, v), mask)
         x = x + self.cross_attn(self.norm3(x), prompts)

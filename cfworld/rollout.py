@@ -1,0 +1,203 @@
+"""Chunk-autoregressive generation over a memory: denoise a chunk, read it once more when clean, commit it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+import torch
+from einops import rearrange
+from jaxtyping import Float, Num
+from torch import Tensor
+
+from cfworld.diffusion import euler, few_step, guided, heun, sigmas
+from cfworld.errors import ConfigError
+from cfworld.memory import MemoryConfig, MemoryState, NewLatents, commit, empty_memory, memory_positions
+from cfworld.model import Generator, TransformerOutput, apply_rope, rope_table
+
+__all__ = [
+    "CleanPass",
+    "Context",
+    "SamplerConfig",
+    "Solver",
+    "clean_pass",
+    "context_from_memory",
+    "denoise",
+    "prime",
+]
+
+
+class Solver(str, Enum):
+    """How a chunk is denoised."""
+
+    EULER = "euler"
+    HEUN = "heun"
+    FEW_STEP = "few_step"
+
+
+@dataclass(kw_only=True, slots=True)
+class SamplerConfig:
+    """How a chunk is denoised.
+
+    Attributes:
+        solver: Euler or Heun for a velocity model, few_step for a distilled generator.
+        num_steps: Steps of the grid; network passes, except that Heun takes two a step.
+        shift: Timestep shift of the grid.
+        guidance: Textbook classifier-free guidance scale; 1 leaves it out.
+    """
+
+    solver: Solver = Solver.EULER
+    num_steps: int = 4
+    shift: float = 3.0
+    guidance: float = 1.0
+
+    def __post_init__(self) -> None:
+        self.solver = Solver(self.solver)
+        if self.num_steps < 1 or self.shift <= 0:
+            raise ConfigError(
+                f"num_steps must be 1 or more and shift positive; got {self.num_steps} and {self.shift}."
+            )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Context:
+    """What the memory shows while one chunk is generated: computed once, used by every pass.
+
+    Attributes:
+        keys: Rotated keys, [L, B, S n, H, d].
+        values: Values, [L, B, S n, H, d].
+        positions: Temporal positions of the chunk, [B, N].
+        mask: True at the tokens of valid slots and of the chunk, [B, 1, 1, (S + N) n].
+    """
+
+    keys: Tensor
+    values: Tensor
+    positions: Tensor
+    mask: Tensor
+
+    def layer(self, layer: int, _keys: Tensor, _values: Tensor) -> tuple[Tensor, Tensor]:
+        """Context keys and values of one layer; the chunk's own do not change them."""
+        return self.keys[layer], self.values[layer]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CleanPass:
+    """What reading a clean chunk gives.
+
+    Attributes:
+        memory: The memory with the chunk committed.
+        reward: Reward of every frame, [B, N f] float32.
+        hazard_logit: Logit of ending at every frame, [B, N f] float32.
+    """
+
+    memory: MemoryState
+    reward: Tensor
+    hazard_logit: Tensor
+
+
+def context_from_memory(generator: Generator, config: MemoryConfig, memory: MemoryState) -> Context:
+    """Rotate the remembered keys to their slots' present positions and build the attention mask."""
+    model = generator.transformer.config
+    slots, current = memory_positions(config, memory.valid, memory.source, memory.count)
+    rope = rope_table(slots, model.grid, model.head_dim, model.rope_theta)
+    seen = torch.cat([memory.valid, torch.ones_like(current, dtype=torch.bool)], dim=1)
+    return Context(
+        keys=rearrange(apply_rope(memory.keys, *rope), "L B S n H d -> L B (S n) H d"),
+        values=rearrange(memory.values, "L B S n H d -> L B (S n) H d"),
+        positions=current,
+        mask=seen.repeat_interleave(model.tokens_per_latent, dim=1)[:, None, None],
+    )
+
+
+def denoise(
+    generator: Generator,
+    sampler: SamplerConfig,
+    context: Context,
+    actions: Num[Tensor, "B N f *action"],
+    noise: Callable[[int], Float[Tensor, "B N C h w"]],
+) -> Float[Tensor, "B N C h w"]:
+    """Generate one chunk.
+
+    Args:
+        generator: Prompt encoder, transformer and heads.
+        sampler: Solver and grid.
+        context: What the memory shows.
+        actions: One action per frame.
+        noise: Standard normal noise of a pass, 0 the initial draw.
+
+    Returns:
+        Clean latents, float32.
+    """
+    prompts = generator.prompts(actions)
+    null = None
+    if sampler.guidance != 1.0:
+        null = generator.prompts(actions, torch.ones_like(context.positions, dtype=torch.bool))
+
+    def velocity(x: Tensor, sigma: Tensor) -> Tensor:
+        v = _read(generator, x, sigma, prompts, context).velocity
+        if null is None:
+            return v
+        return guided(v, _read(generator, x, sigma, null, context).velocity, sampler.guidance)
+
+    grid = sigmas(sampler.num_steps, sampler.shift, context.positions.device)
+    start = noise(0)
+    if sampler.solver is Solver.FEW_STEP:
+        return few_step(velocity, start, grid, noise)
+    return (euler if sampler.solver is Solver.EULER else heun)(velocity, start, grid)
+
+
+def clean_pass(
+    generator: Generator,
+    config: MemoryConfig,
+    memory: MemoryState,
+    context: Context,
+    latents: Float[Tensor, "B N C h w"],
+    actions: Num[Tensor, "B N f *action"],
+) -> CleanPass:
+    """Read a clean chunk (sigma = 0): write its keys and values, and read reward and hazard off its features."""
+    sigma = torch.zeros(latents.shape[:2], device=latents.device)
+    output = _read(generator, latents, sigma, generator.prompts(actions), context)
+    new = NewLatents(
+        keys=torch.stack(output.keys), values=torch.stack(output.values), latents=latents, actions=actions
+    )
+    reward, hazard_logit = generator.heads(output.features)
+    return CleanPass(
+        memory=commit(memory, config, new), reward=reward.flatten(1), hazard_logit=hazard_logit.flatten(1)
+    )
+
+
+def prime(
+    generator: Generator,
+    config: MemoryConfig,
+    latents: Float[Tensor, "B L C h w"],
+    actions: Num[Tensor, "B L f *action"],
+) -> MemoryState:
+    """Fill a memory with a real prefix, chunk by chunk.
+
+    Raises:
+        ConfigError: If the prefix is empty or does not divide into chunks.
+    """
+    length, chunk = latents.shape[1], config.latents_per_chunk
+    if length < chunk or length % chunk:
+        raise ConfigError(f"a prefix must be whole chunks of {chunk} latents; got {length} latents.")
+    memory = empty_memory(config, _shape_of_chunk(generator, latents[:, :chunk], actions[:, :chunk]))
+    for first in range(0, length, chunk):
+        context = context_from_memory(generator, config, memory)
+        piece = slice(first, first + chunk)
+        memory = clean_pass(generator, config, memory, context, latents[:, piece], actions[:, piece]).memory
+    return memory
+
+
+def _read(
+    generator: Generator, x: Tensor, sigma: Tensor, prompts: Tensor, context: Context
+) -> TransformerOutput:
+    dtype = generator.transformer.patch_embedding.weight.dtype
+    return generator.transformer(
+        x.to(dtype), sigma, prompts.to(dtype), context.positions, context.layer, context.mask
+    )
+
+
+def _shape_of_chunk(generator: Generator, latents: Tensor, actions: Tensor) -> NewLatents:
+    model = generator.transformer.config
+    shape = (model.depth, *latents.shape[:2], model.tokens_per_latent, model.num_heads, model.head_dim)
+    keys = generator.transformer.patch_embedding.weight.new_empty(shape)
+    return NewLatents(keys=keys, values=keys, latents=latents, actions=actions)

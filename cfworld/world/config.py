@@ -1,0 +1,130 @@
+"""Everything needed to build a world, and its way to JSON and back."""
+
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from enum import Enum
+from typing import Any, TypeVar
+
+from cfworld.errors import CheckpointError, ConfigError
+from cfworld.memory import MemoryConfig
+from cfworld.model import ActionConfig, TransformerConfig
+from cfworld.rollout import SamplerConfig
+from cfworld.tokenizer import BlockVAEConfig
+
+__all__ = ["Ends", "WorldConfig", "config_from_dict", "config_to_dict"]
+
+T = TypeVar("T")
+
+
+class Ends(str, Enum):
+    """How an episode's end follows from the hazard."""
+
+    SAMPLED = "sampled"
+    """By the row's own noise: frame by frame with the hazard's probability."""
+    GREEDY = "greedy"
+    """When the hazard of a frame exceeds one half."""
+    NEVER = "never"
+
+
+@dataclass(kw_only=True, slots=True)
+class WorldConfig:
+    """A world.
+
+    Attributes:
+        name: Its name.
+        source: Environment id of its twin, or where its data came from.
+        fps: Frames per second of game time.
+        horizon_frames: Frames after which an episode is truncated unless asked otherwise.
+        prefix_latents: Latents of a shipped start.
+        ends: How an episode's end follows from the hazard.
+        actions: Its actions.
+        tokenizer: Frames to latents.
+        transformer: Sizes of the generator.
+        memory: Sizes and rule of the memory.
+        sampler: How a chunk is denoised.
+    """
+
+    name: str
+    source: str = ""
+    fps: int = 35
+    horizon_frames: int = 2100
+    prefix_latents: int = 4
+    ends: Ends = Ends.SAMPLED
+    actions: ActionConfig = field(default_factory=lambda: ActionConfig(num_actions=3))
+    tokenizer: BlockVAEConfig = field(default_factory=BlockVAEConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
+    sampler: SamplerConfig = field(default_factory=SamplerConfig)
+
+    def __post_init__(self) -> None:
+        self.ends = Ends(self.ends)
+        latent = [
+            self.tokenizer.latent_channels,
+            *(s // 2 ** len(self.tokenizer.widths) for s in self.resolution),
+        ]
+        if latent != [self.transformer.in_channels, *self.transformer.latent_size]:
+            raise ConfigError(
+                f"the tokenizer makes latents {latent}, but the transformer expects "
+                f"{[self.transformer.in_channels, *self.transformer.latent_size]}; make them agree."
+            )
+        if self.transformer.frames_per_latent != self.tokenizer.frames_per_latent:
+            raise ConfigError(
+                f"the tokenizer puts {self.tokenizer.frames_per_latent} frames into a latent, but the transformer's "
+                f"heads expect {self.transformer.frames_per_latent}; make them agree."
+            )
+        if self.prefix_latents < 1 or self.prefix_latents % self.latents_per_chunk:
+            raise ConfigError(
+                f"prefix_latents must be a positive multiple of latents_per_chunk {self.latents_per_chunk}; "
+                f"got {self.prefix_latents}."
+            )
+
+    @property
+    def frames_per_latent(self) -> int:
+        """Frames in one latent."""
+        return self.tokenizer.frames_per_latent
+
+    @property
+    def latents_per_chunk(self) -> int:
+        """Latents in one chunk."""
+        return self.memory.latents_per_chunk
+
+    @property
+    def frames_per_step(self) -> int:
+        """Frames that one step generates."""
+        return self.frames_per_latent * self.latents_per_chunk
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Height and width of a frame."""
+        height, width = self.tokenizer.resolution
+        return height, width
+
+
+def config_to_dict(config: Any) -> dict[str, Any]:
+    """A configuration as plain JSON values."""
+    return asdict(
+        config, dict_factory=lambda items: {k: v.value if isinstance(v, Enum) else v for k, v in items}
+    )
+
+
+def config_from_dict(cls: type[T], values: dict[str, Any]) -> T:
+    """Build a configuration from plain values.
+
+    Raises:
+        CheckpointError: If a key is unknown or a value does not fit.
+    """
+    if not isinstance(values, dict):
+        raise CheckpointError(f"{cls.__name__} needs a mapping of its settings; got {type(values).__name__}.")
+    known = {f.name: f.type for f in fields(cls)}  # type: ignore[arg-type]
+    if unknown := sorted(set(values) - set(known)):
+        raise CheckpointError(
+            f"{cls.__name__} has no setting {unknown}; it knows {sorted(known)}. Was the checkpoint written by a "
+            "newer cfworld?"
+        )
+    built = {
+        name: config_from_dict(known[name], value) if is_dataclass(known[name]) else value  # type: ignore[arg-type]
+        for name, value in values.items()
+    }
+    try:
+        return cls(**built)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"the settings of {cls.__name__} do not fit: {error}") from error

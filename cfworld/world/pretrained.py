@@ -1,0 +1,110 @@
+"""Loading and saving worlds by zoo name or folder."""
+
+from dataclasses import replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from cfworld.errors import CheckpointError, UnknownWorldError
+from cfworld.model import Generator
+from cfworld.rollout import SamplerConfig
+from cfworld.tokenizer import BlockVAE
+from cfworld.world.checkpoint import CONFIG_FILE, read_manifest, read_tensors, write_manifest, write_tensors
+from cfworld.world.config import WorldConfig, config_from_dict, config_to_dict
+from cfworld.world.start import EncodedStarts
+from cfworld.world.world import World
+
+__all__ = ["find_world", "load_world", "save_world", "zoo_names"]
+
+
+def zoo_names() -> list[str]:
+    """Worlds that ship with the package."""
+    zoo = resources.files("cfworld.zoo")
+    return sorted(
+        folder.name for folder in zoo.iterdir() if folder.is_dir() and (folder / CONFIG_FILE).is_file()
+    )
+
+
+def find_world(name_or_path: str | Path) -> Path:
+    """The folder of a zoo name or path.
+
+    Raises:
+        UnknownWorldError: If there is no such world.
+    """
+    if str(name_or_path) in zoo_names():
+        return Path(str(resources.files("cfworld.zoo") / str(name_or_path)))
+    path = Path(name_or_path)
+    if path.is_dir():
+        return path
+    raise UnknownWorldError(
+        f"there is no world {str(name_or_path)!r}: it is neither in the zoo ({', '.join(zoo_names()) or 'empty'}) nor "
+        "a folder. Check the name, or train one with `cfworld train`."
+    )
+
+
+def load_world(name_or_path: str | Path, variant: str | None, device: str | torch.device) -> World:
+    """Read a world; see `World.from_pretrained`."""
+    folder = find_world(name_or_path)
+    manifest = read_manifest(folder)
+    variants = manifest["variants"]
+    chosen = variant or ("student" if "student" in variants else "teacher")
+    if chosen not in variants:
+        raise CheckpointError(f"{folder} has no variant {chosen!r}; it has {sorted(variants)}.")
+    config = config_from_dict(WorldConfig, manifest["world"])
+    config = replace(config, sampler=config_from_dict(SamplerConfig, variants[chosen]["sampler"]))
+    tokenizer = BlockVAE(config.tokenizer)
+    _load(tokenizer, read_tensors(folder, manifest["tokenizer"]), folder)
+    generator = Generator(config.actions, config.transformer)
+    _load(generator, read_tensors(folder, variants[chosen]["files"]), folder)
+    starts = read_tensors(folder, manifest["starts"])
+    return World(config, tokenizer, generator, EncodedStarts(**starts), variant=chosen, device=device)
+
+
+def save_world(world: World, folder: Path) -> None:
+    """Write a world; see `World.save_pretrained`.
+
+    Weights are stored in bfloat16, the starts' latents in float16; the tokenizer's statistics stay float32.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    variants: dict[str, Any] = read_manifest(folder)["variants"] if (folder / CONFIG_FILE).is_file() else {}
+    variants[world.variant] = {
+        "sampler": config_to_dict(world.config.sampler),
+        "files": write_tensors(folder, world.variant, _narrow(world.generator)),
+    }
+    starts = {
+        "latents": world.starts.latents.half(),
+        "actions": world.starts.actions,
+        "seeds": world.starts.seeds,
+    }
+    write_manifest(
+        folder,
+        {
+            "world": config_to_dict(world.config),
+            "variants": variants,
+            "tokenizer": write_tensors(folder, "tokenizer", _narrow(world.tokenizer)),
+            "starts": write_tensors(folder, "starts", starts),
+        },
+    )
+
+
+def _narrow(module: nn.Module) -> dict[str, Tensor]:
+    buffers = {name for name, _ in module.named_buffers()}
+    return {
+        name: value if name in buffers or not value.is_floating_point() else value.bfloat16()
+        for name, value in module.state_dict().items()
+    }
+
+
+def _load(module: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
+    wanted = module.state_dict()
+    missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
+    shapes = [n for n in set(wanted) & set(tensors) if wanted[n].shape != tensors[n].shape]
+    if missing or extra or shapes:
+        raise CheckpointError(
+            f"the weights in {folder} do not match its {CONFIG_FILE}: missing {missing[:3]}, unexpected {extra[:3]}, of "
+            f"another shape {sorted(shapes)[:3]}. The folder mixes two checkpoints; copy or save it again."
+        )
+    module.load_state_dict(tensors)

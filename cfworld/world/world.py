@@ -1,0 +1,280 @@
+"""The world: a pure step function with weights."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor
+
+from cfworld.diffusion import counter_noise, counter_uniform
+from cfworld.errors import StartError
+from cfworld.memory import MemoryConfig
+from cfworld.model import Generator
+from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise, prime
+from cfworld.tokenizer import Tokenizer
+from cfworld.world.config import Ends, WorldConfig
+from cfworld.world.start import EncodedStarts, Start, encode_start
+from cfworld.world.state import WorldState
+
+__all__ = ["StepOutput", "World"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StepOutput:
+    """What one step gives.
+
+    Attributes:
+        frames: uint8 [B, F, H, W, 3], the last frame before an end repeated; None with decode=False.
+        latents: [B, N, C, h, w] float32.
+        reward: Sum of the frames' rewards up to the end, [B] float32.
+        reward_frames: Reward of every frame, 0 after the end, [B, F] float32.
+        hazard: Probability of ending at each frame, given that the episode has not ended before it, [B, F] float32.
+        terminated: [B] bool.
+        end_frame: Index of the frame at which the episode ends, or F, [B] int64.
+    """
+
+    frames: Tensor | None
+    latents: Tensor
+    reward: Tensor
+    reward_frames: Tensor
+    hazard: Tensor
+    terminated: Tensor
+    end_frame: Tensor
+
+
+class World:
+    """A generated world. `step` is a pure function of (weights, state, actions).
+
+    Build one with `World.from_pretrained`, or from its parts.
+    """
+
+    def __init__(
+        self,
+        config: WorldConfig,
+        tokenizer: Tokenizer,
+        generator: Generator,
+        starts: EncodedStarts,
+        *,
+        variant: str = "teacher",
+        device: str | torch.device = "cpu",
+    ) -> None:
+        self.config = config
+        self.variant = variant
+        self.device = torch.device(device)
+        self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
+        self.generator = generator.to(self.device).eval().requires_grad_(False)
+        self.starts = EncodedStarts(
+            latents=starts.latents.to(self.device).float(),
+            actions=starts.actions.to(self.device),
+            seeds=starts.seeds,
+        )
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path,
+        *,
+        variant: str | None = None,
+        device: str | torch.device = "cpu",
+        num_steps: int | None = None,
+        memory: MemoryConfig | None = None,
+    ) -> "World":
+        """Load a world.
+
+        Args:
+            name_or_path: Name in the zoo, or a folder that `save_pretrained` wrote.
+            variant: "student" or "teacher"; None takes the student if there is one.
+            device: Where it runs.
+            num_steps: Steps of the sampler, if not the checkpoint's own.
+            memory: Another memory than the checkpoint's own (a baseline's, say).
+
+        Raises:
+            UnknownWorldError: If there is no such world.
+            CheckpointError: If it is damaged, or has no such variant.
+        """
+        from cfworld.world.pretrained import load_world
+
+        world = load_world(name_or_path, variant, device)
+        sampler = (
+            world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
+        )
+        world.config = replace(world.config, sampler=sampler, memory=memory or world.config.memory)
+        return world
+
+    def save_pretrained(self, path: str | Path) -> None:
+        """Write this world's variant into a folder; variants of the same world already there stay."""
+        from cfworld.world.pretrained import save_world
+
+        save_world(self, Path(path))
+
+    @property
+    def num_starts(self) -> int:
+        """Starts that the world ships."""
+        return len(self.starts)
+
+    @property
+    def sampler(self) -> SamplerConfig:
+        """How a chunk is denoised."""
+        return self.config.sampler
+
+    @torch.inference_mode()
+    def initial(
+        self, seeds: Sequence[int] | Int[Tensor, " B"], starts: Sequence[int | Start] | None = None
+    ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"]]:
+        """Begin one episode per row.
+
+        Args:
+            seeds: Seed of each row: its noise, and its start if none is given.
+            starts: A shipped start's index, or a `Start`, for each row.
+
+        Returns:
+            The state, and the frames of the start's last step as the tokenizer shows them.
+
+        Raises:
+            StartError: If the starts do not fit.
+        """
+        rows = [int(seed) for seed in seeds]
+        if not rows:
+            raise StartError("a world begins with at least one row; got no seeds.")
+        chosen = [self.start_of(seed) for seed in rows] if starts is None else list(starts)
+        if len(chosen) != len(rows):
+            raise StartError(f"got {len(chosen)} starts for {len(rows)} seeds; give one per row.")
+        prefixes = [self._prefix(start) for start in chosen]
+        lengths = [len(latents) for latents, _ in prefixes]
+        parts: dict[int, WorldState] = {}
+        for length in set(lengths):
+            group = [row for row, found in enumerate(lengths) if found == length]
+            parts |= dict(
+                zip(
+                    group,
+                    self._begin([prefixes[row] for row in group], [rows[r] for r in group]),
+                    strict=True,
+                )
+            )
+        state = WorldState.cat([parts[row] for row in range(len(rows))])
+        return state, self.decode(state.latents)
+
+    @torch.inference_mode()
+    def step(
+        self, state: WorldState, actions: Any, *, decode: bool = True, donate: bool = False
+    ) -> tuple[WorldState, StepOutput]:
+        """Generate the next chunk of every row.
+
+        Args:
+            state: Where the rows are.
+            actions: One action per row [B, ...], or one per frame [B, F, ...].
+            decode: Also decode the frames.
+            donate: The state's buffers may be reused; a donated state raises when used again.
+
+        Returns:
+            The next state and what happened.
+
+        Raises:
+            ActionError: If an action has the wrong shape, dtype or range.
+            DonatedStateError: If the state had been donated.
+        """
+        state.check_usable()
+        config = self.config
+        checked = self.generator.prompts.check(actions, state.num_rows, config.frames_per_step).to(
+            self.device
+        )
+        per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
+        shape = state.latents.shape[1:]
+
+        context = context_from_memory(self.generator, config.memory, state.memory)
+        latents = denoise(
+            self.generator,
+            config.sampler,
+            context,
+            per_latent,
+            lambda index: counter_noise(state.seeds, state.step, index, shape),
+        )
+        clean = clean_pass(self.generator, config.memory, state.memory, context, latents, per_latent)
+        hazard = clean.hazard_logit.sigmoid()
+        end_frame = self._end_frame(hazard, state)
+        before_end = torch.arange(config.frames_per_step, device=self.device) <= end_frame[:, None]
+        reward_frames = clean.reward * before_end
+        terminated = end_frame < config.frames_per_step
+        if donate:
+            state.give_away()
+        following = WorldState(
+            memory=clean.memory,
+            seeds=state.seeds,
+            step=state.step + 1,
+            latents=latents,
+            ended=state.ended | terminated,
+        )
+        return following, StepOutput(
+            frames=_hold_after(self.decode(latents), end_frame) if decode else None,
+            latents=latents,
+            reward=reward_frames.sum(dim=1),
+            reward_frames=reward_frames,
+            hazard=hazard,
+            terminated=terminated,
+            end_frame=end_frame,
+        )
+
+    @torch.inference_mode()
+    def decode(self, latents: Float[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
+        """Frames of latents."""
+        return self.tokenizer.decode(latents)
+
+    def start(self, index: int) -> Start:
+        """A shipped start, as the tokenizer shows it."""
+        latents, actions = self.starts.pick(index)
+        return Start(
+            frames=self.decode(latents[None])[0].cpu().numpy(), actions=actions.flatten(0, 1).cpu().numpy()
+        )
+
+    def start_of(self, seed: int) -> int:
+        """The shipped start that a seed draws."""
+        if not self.num_starts:
+            raise StartError(f"world {self.config.name!r} ships no starts; give `starts`.")
+        return int(np.random.default_rng(np.random.SeedSequence(seed % 2**64)).integers(self.num_starts))
+
+    def _prefix(self, start: int | Start) -> tuple[Tensor, Tensor]:
+        if isinstance(start, Start):
+            return encode_start(start, self.config, self.tokenizer, self.generator, self.device)
+        if isinstance(start, bool) or not isinstance(start, int | np.integer):
+            raise StartError(f"a start is an index or a cfworld.Start; got {type(start).__name__}.")
+        return self.starts.pick(int(start))
+
+    def _begin(self, prefixes: Sequence[tuple[Tensor, Tensor]], seeds: Sequence[int]) -> list[WorldState]:
+        latents = torch.stack([prefix for prefix, _ in prefixes])
+        actions = torch.stack([actions for _, actions in prefixes])
+        memory = prime(self.generator, self.config.memory, latents, actions)
+        rows = torch.tensor([_as_int64(seed) for seed in seeds], dtype=torch.int64, device=self.device)
+        state = WorldState(
+            memory=memory,
+            seeds=rows,
+            step=torch.zeros_like(rows),
+            latents=latents[:, -self.config.latents_per_chunk :].float(),
+            ended=torch.zeros_like(rows, dtype=torch.bool),
+        )
+        return [state.select([row]) for row in range(len(seeds))]
+
+    def _end_frame(self, hazard: Tensor, state: WorldState) -> Tensor:
+        if self.config.ends is Ends.NEVER:
+            return torch.full_like(state.step, hazard.shape[1])
+        if self.config.ends is Ends.GREEDY:
+            ends = hazard > 0.5
+        else:
+            ends = counter_uniform(state.seeds, state.step, 0, hazard.shape[1:]) < hazard
+        sentinel = torch.ones_like(ends[:, :1])
+        return torch.cat([ends, sentinel], dim=1).int().argmax(dim=1)
+
+
+def _hold_after(frames: Tensor, end_frame: Tensor) -> Tensor:
+    """Repeat the ending frame to the end of the step."""
+    index = torch.arange(frames.shape[1], device=frames.device).minimum(end_frame[:, None])
+    return frames[torch.arange(len(frames), device=frames.device)[:, None], index]
+
+
+def _as_int64(seed: int) -> int:
+    """Fold any Python integer into the int64 range."""
+    word = seed % 2**64
+    return word - 2**64 if word >= 2**63 else word
