@@ -2,5 +2,17 @@
 
 from gymnasium.envs.registration import register
 
+register(id="cfworld/World-v0", entry_point="cfworld.envs.world_env:WorldEnv")
+register(
+    id="cfworld/DoomTakeCover-v0",
+    entry_point="cfworld.envs.world_env:WorldEnv",
+    kwargs={"world": "doom_take_cover"},
+)
+register(
+    id="cfworld/Panorama-v0",
+    entry_point="cfworld.envs.world_env:WorldEnv",
+    kwargs={"world": "panorama"},
+)
+
 register(id="cfworld/DoomTakeCoverReal-v0", entry_point="cfworld.envs.doom_twin:DoomTakeCoverTwin")
 register(id="cfworld/PanoramaReal-v0", entry_point="cfworld.envs.panorama_twin:PanoramaTwin")

@@ -6,9 +6,23 @@ import numpy as np
 from gymnasium import spaces
 from jaxtyping import Int64, UInt8
 
-from cfworld.errors import ActionError
+from cfworld.errors import ActionError, ConfigError
+from cfworld.model import ActionConfig
+from cfworld.world import WorldConfig
 
-__all__ = ["check_discrete", "check_discrete_sequence", "frame_space", "frames_space", "stack_channels"]
+__all__ = [
+    "LATENT_BOUND",
+    "check_discrete",
+    "check_discrete_sequence",
+    "frame_space",
+    "frames_space",
+    "stack_channels",
+    "world_action_space",
+    "world_observation_space",
+]
+
+LATENT_BOUND = 100.0
+"""Greatest size of a latent observation. Latents have unit scale: those of frames come nowhere near it."""
 
 
 def frame_space(resolution: tuple[int, int]) -> spaces.Box:
@@ -34,6 +48,37 @@ def frames_space(resolution: tuple[int, int], num_frames: int) -> spaces.Box:
         A uint8 box [H, W, 3F] in [0, 255].
     """
     return spaces.Box(0, 255, (*resolution, 3 * num_frames), np.uint8)
+
+
+def world_observation_space(obs: str, config: WorldConfig) -> spaces.Box:
+    """Observation space of a world.
+
+    Args:
+        obs: "frame", "frames" or "latent".
+        config: the world's configuration.
+
+    Returns:
+        The space of one frame, of all frames of a step, or of the flattened latents, float32.
+
+    Raises:
+        ConfigError: if `obs` is none of the three.
+    """
+    if obs == "frame":
+        return frame_space(config.resolution)
+    if obs == "frames":
+        return frames_space(config.resolution, config.frames_per_step)
+    if obs == "latent":
+        height, width = config.transformer.latent_size
+        size = config.latents_per_chunk * config.transformer.in_channels * height * width
+        return spaces.Box(-LATENT_BOUND, LATENT_BOUND, (size,), np.float32)
+    raise ConfigError(f'got obs={obs!r}; expected "frame", "frames" or "latent"')
+
+
+def world_action_space(actions: ActionConfig) -> spaces.Space[Any]:
+    """Action space of a world: Discrete, or a float32 Box."""
+    if actions.num_actions:
+        return spaces.Discrete(actions.num_actions)
+    return spaces.Box(np.array(actions.low, np.float32), np.array(actions.high, np.float32), dtype=np.float32)
 
 
 def stack_channels(frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H W C"]:

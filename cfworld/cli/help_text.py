@@ -5,13 +5,13 @@ import enum
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import resources
 from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 
-__all__ = ["command_help"]
+__all__ = ["command_help", "group_help"]
 
 _WIDTH = 110
 
@@ -38,17 +38,38 @@ def command_help(name: str, schema: type[Any], summary: str = "") -> str:
     Returns:
         The text.
     """
-    file = resources.files("cfworld.configs") / f"{name.replace('-', '_')}.yaml"
-    settings: Any = OmegaConf.to_container(OmegaConf.create(file.read_text(encoding="utf-8"))) or {}
-    keys = list(_keys(schema, settings))
+    settings = _settings(f"{name.replace('-', '_')}.yaml")
     groups = list(_groups(settings.get("defaults", [])))
     lines = [f"usage: cfworld {name} [key=value ...]", ""]
     lines += [*textwrap.wrap(summary, _WIDTH), ""] if summary else []
     lines += [*(f"  {group}={'|'.join(choices)}" for group, choices in groups), ""] if groups else []
+    return "\n".join([*lines, *_lines(_keys(schema, settings))])
+
+
+def group_help(group: str, name: str, schema: type[Any]) -> str:
+    """Describe the keys that come with one choice of a group.
+
+    Args:
+        group: the group's name, a folder of the configuration.
+        name: the choice, a file there.
+        schema: its dataclass; see `command_help`.
+
+    Returns:
+        The text.
+    """
+    return "\n".join(_lines(_keys(schema, _settings(f"{group}/{name}.yaml"), f"{group}.")))
+
+
+def _settings(path: str) -> dict[str, Any]:
+    text = (resources.files("cfworld.configs") / path).read_text(encoding="utf-8")
+    settings: Any = OmegaConf.to_container(OmegaConf.create(text))
+    return settings or {}
+
+
+def _lines(keys: Iterable[_Key]) -> Iterator[str]:
     for key in keys:
-        lines.append(f"  {key.name}={key.default}  ({key.kind})")
-        lines += textwrap.wrap(key.help, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
-    return "\n".join(lines)
+        yield f"  {key.name}={key.default}  ({key.kind})"
+        yield from textwrap.wrap(key.help, _WIDTH, initial_indent=" " * 6, subsequent_indent=" " * 6)
 
 
 def _keys(schema: type[Any], settings: dict[str, Any], prefix: str = "") -> Iterator[_Key]:

@@ -64,7 +64,7 @@ class VideoWriter:
         self._encoder = imageio_ffmpeg.write_frames(
             str(self._path),
             (width, height),
-            fps=self._fps,
+            fps=self._fps,  # pyright: ignore[reportArgumentType]  # a float works too
             codec="libx264",
             pix_fmt_out="yuv420p",
             quality=_QUALITY,
