@@ -6,6 +6,7 @@ __all__ = [
     "ActionError",
     "CfworldError",
     "CheckpointError",
+    "CollectionError",
     "ConfigError",
     "DatasetError",
     "DonatedStateError",
@@ -14,6 +15,7 @@ __all__ = [
     "ResetNeededError",
     "ShapeError",
     "StartError",
+    "TrainingError",
     "UnknownWorldError",
 ]
 
@@ -28,6 +30,10 @@ class ActionError(CfworldError, ValueError):
 
 class CheckpointError(CfworldError, ValueError):
     """A checkpoint is incomplete, damaged, or does not match its configuration."""
+
+
+class CollectionError(CfworldError, RuntimeError):
+    """A process that collects episodes died or failed."""
 
 
 class ConfigError(CfworldError, ValueError):
@@ -60,6 +66,10 @@ class ShapeError(CfworldError, ValueError):
 
 class StartError(CfworldError, ValueError):
     """A start has the wrong shape or dtype, or its index does not exist."""
+
+
+class TrainingError(CfworldError, RuntimeError):
+    """Training went astray: a loss is not finite."""
 
 
 class UnknownWorldError(CfworldError, ValueError):

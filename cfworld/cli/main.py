@@ -10,7 +10,9 @@ from cfworld.cli import common
 
 __all__ = ["COMMANDS", "main"]
 
-COMMANDS: dict[str, str] = {}
+COMMANDS: dict[str, str] = {
+    "train": "train one stage of a world: tokenizer, teacher ...",
+}
 """What each command does, by its name. `agent-train` lives in `cfworld/cli/agent_train.py`, and so on."""
 
 

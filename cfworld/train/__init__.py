@@ -1,1 +1,1 @@
-
+"""Training: one loop, and a stage for each thing that is trained."""

@@ -1,0 +1,119 @@
+"""Optimisers and the learning-rate schedule."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+from torch import nn
+
+from cfworld.errors import ConfigError
+
+__all__ = ["build_optimizers", "learning_rate", "split_parameters"]
+
+
+def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """Sort the trained parameters of a module by how they are optimised.
+
+    Returns:
+        Matrices: weights of hidden `nn.Linear` layers that are no output layer, for Muon.
+        Decayed: all other weights with two axes or more (convolutions, embeddings, outputs).
+        Plain: biases, gains and other vectors, without weight decay.
+    """
+    hidden = {
+        layer.weight
+        for name, layer in module.named_modules()
+        if isinstance(layer, nn.Linear) and min(layer.weight.shape) > 1 and not _is_end(name)
+    }
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
+    matrices = [parameter for parameter in trained if parameter in hidden]
+    decayed = [parameter for parameter in trained if parameter.ndim > 1 and parameter not in hidden]
+    plain = [parameter for parameter in trained if parameter.ndim <= 1]
+    return matrices, decayed, plain
+
+
+def _is_end(name: str) -> bool:
+    """Tell embeddings and output layers, which Muon does not suit, by the usual names."""
+    parts = name.split(".")
+    return any(part.startswith(("embed", "patch", "head", "out_head", "unembed")) for part in parts)
+
+
+def build_optimizers(
+    module: nn.Module,
+    *,
+    name: str,
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> list[torch.optim.Optimizer]:
+    """Build the optimisers of a module.
+
+    Args:
+        module: Its parameters with `requires_grad` are optimised.
+        name: "adamw", or "muon": Muon for hidden matrices and AdamW for the rest.
+        lr: Peak learning rate; Muon's update is scaled to AdamW's size, so that both share it.
+        betas: AdamW's decay rates.
+        weight_decay: Decoupled decay of everything but vectors.
+
+    Returns:
+        One optimiser, or Muon and AdamW.
+
+    Raises:
+        ConfigError: If nothing is to be trained, the name is unknown, or this PyTorch has no Muon.
+    """
+    matrices, decayed, plain = split_parameters(module)
+    if not matrices and not decayed and not plain:
+        raise ConfigError(
+            "Got a module without trained parameters; set requires_grad on what shall be trained."
+        )
+    if name == "adamw":
+        return [_adamw([*matrices, *decayed], plain, lr, betas, weight_decay)]
+    if name != "muon":
+        raise ConfigError(f"Got optimizer {name!r}; expected 'adamw' or 'muon'.")
+    muon = getattr(torch.optim, "Muon", None)
+    if muon is None:
+        raise ConfigError(
+            f"Got optimizer 'muon' under PyTorch {torch.__version__}; it came with PyTorch 2.9. Upgrade "
+            "PyTorch, or use optimizer=adamw."
+        )
+    optimizers: list[torch.optim.Optimizer] = []
+    if matrices:
+        optimizers.append(muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+    if decayed or plain:
+        optimizers.append(_adamw(decayed, plain, lr, betas, weight_decay))
+    return optimizers
+
+
+def _adamw(
+    decayed: Iterable[nn.Parameter],
+    plain: Iterable[nn.Parameter],
+    lr: float,
+    betas: tuple[float, float],
+    weight_decay: float,
+) -> torch.optim.AdamW:
+    groups = [
+        {"params": list(decayed), "weight_decay": weight_decay},
+        {"params": list(plain), "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+
+
+def learning_rate(
+    step: int, *, steps: int, peak: float, warmup: int, schedule: str, final_ratio: float
+) -> float:
+    """Return the learning rate of a step.
+
+    Args:
+        step: Number of the step; the first is 0.
+        steps: Steps of the entire run.
+        peak: Learning rate after the warm-up.
+        warmup: Steps of linear growth from peak / warmup.
+        schedule: "cosine" (from `peak` to `final_ratio` * `peak` at the last step) or "constant".
+        final_ratio: Where the cosine ends, as a share of the peak.
+    """
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    if schedule == "constant":
+        return peak
+    progress = min((step - warmup) / max(steps - 1 - warmup, 1), 1.0)
+    return peak * (final_ratio + (1.0 - final_ratio) * 0.5 * (1.0 + math.cos(math.pi * progress)))

@@ -1,0 +1,206 @@
+"""Checkpoints of a training run: complete, and whole or not there at all.
+
+A run folder holds `checkpoints/step_<number>/` with `model.safetensors`, `ema.safetensors`, `training.pt`
+(optimisers and the stage's extra state, read with `weights_only=True`) and `state.json` (step, minutes, the
+configuration). A checkpoint is written into a hidden folder, flushed to disk and renamed; the one before it
+is kept.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from cfworld import files
+from cfworld.errors import CheckpointError, ConfigError
+
+__all__ = [
+    "Progress",
+    "check_config",
+    "latest_checkpoint",
+    "load_checkpoint",
+    "read_progress",
+    "save_checkpoint",
+]
+
+NUM_KEPT = 2
+FREE_KEYS = frozenset({"steps", "log_every", "save_every", "sample_every", "max_minutes", "num_threads"})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """How far a run has come.
+
+    Attributes:
+        step: Steps that were taken.
+        minutes: Time spent in training, over all resumed parts.
+        config: The configuration under which the checkpoint was written.
+    """
+
+    step: int
+    minutes: float
+    config: Mapping[str, Any]
+
+
+def save_checkpoint(
+    folder: Path,
+    progress: Progress,
+    module: nn.Module,
+    ema_module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+    extra: Mapping[str, Any],
+) -> Path:
+    """Write a checkpoint beside the others, and remove all but the newest two.
+
+    Args:
+        folder: The run folder.
+        progress: Step, time and configuration.
+        module: The trained module.
+        ema_module: Its moving average.
+        optimizers: Their states are saved in this order.
+        extra: The stage's own state: tensors, numbers, strings, lists and dicts.
+
+    Returns:
+        The folder of the new checkpoint.
+    """
+    parent = folder / "checkpoints"
+    parent.mkdir(parents=True, exist_ok=True)
+    target = parent / f"step_{progress.step:08d}"
+    aside = parent / f".{target.name}.part"
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir()
+    save_file(_tensors(module), aside / "model.safetensors")
+    save_file(_tensors(ema_module), aside / "ema.safetensors")
+    training = {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "extra": dict(extra)}
+    torch.save(training, aside / "training.pt")
+    state = {"step": progress.step, "minutes": progress.minutes, "config": progress.config}
+    (aside / "state.json").write_text(json.dumps(state, indent=2))
+    for path in [*aside.iterdir(), aside]:
+        _flush(path)
+    shutil.rmtree(target, ignore_errors=True)
+    aside.rename(target)
+    _flush(parent)
+    for old in _checkpoints(folder)[:-NUM_KEPT]:
+        shutil.rmtree(old)
+    return target
+
+
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Return the newest complete checkpoint of a run folder, or None."""
+    found = _checkpoints(folder)
+    return found[-1] if found else None
+
+
+def read_progress(checkpoint: Path) -> Progress:
+    """Read how far the run was when the checkpoint was written."""
+    try:
+        return Progress(**json.loads((checkpoint / "state.json").read_text()))
+    except (OSError, ValueError, TypeError) as error:
+        raise _damaged(checkpoint, error) from error
+
+
+def load_checkpoint(
+    checkpoint: Path,
+    module: nn.Module,
+    ema_module: nn.Module,
+    optimizers: Sequence[torch.optim.Optimizer],
+) -> dict[str, Any]:
+    """Restore modules and optimisers in place.
+
+    Returns:
+        The stage's extra state.
+
+    Raises:
+        CheckpointError: If a file is missing or damaged, or fits other modules.
+    """
+    try:
+        module.load_state_dict(load_file(checkpoint / "model.safetensors"))
+        ema_module.load_state_dict(load_file(checkpoint / "ema.safetensors"))
+        training = torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True)
+        for optimizer, state in zip(optimizers, training["optimizers"], strict=True):
+            optimizer.load_state_dict(state)
+    except Exception as error:  # safetensors, pickle and zip each raise their own kinds
+        raise _damaged(checkpoint, error) from error
+    return training["extra"]
+
+
+def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: Path, step: int) -> None:
+    """Refuse to resume under another configuration.
+
+    The number of steps, the cadence of logs, saves and samples, the number of threads and the time limit may
+    change.
+
+    Args:
+        saved: Configuration of the checkpoint.
+        current: Configuration of this run.
+        folder: The run folder, for the message.
+        step: The checkpoint's step; `current["loop"]["steps"]` may not lie below it.
+
+    Raises:
+        ConfigError: Names every key that differs.
+    """
+    before, now = _flat(saved), _flat(json.loads(json.dumps(current)))
+    missing = "<not there>"
+    differences = [
+        f"{key}: {before.get(key, missing)!r} -> {now.get(key, missing)!r}"
+        for key in sorted(before.keys() | now.keys())
+        if before.get(key, missing) != now.get(key, missing) and key.rpartition(".")[2] not in FREE_KEYS
+    ]
+    if differences:
+        raise ConfigError(
+            f"The run in {folder} was started with another configuration ({'; '.join(differences)}). Go back "
+            "to it in order to resume, or train in another folder."
+        )
+    if now.get("loop.steps", step) < step:
+        raise ConfigError(
+            f"Got steps={now['loop.steps']}, but the run in {folder} has taken {step} already; expected at "
+            "least as many."
+        )
+
+
+def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
+    """Write `figures.json` into a run folder."""
+    files.write_json(folder / "figures.json", figures)
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted((folder / "checkpoints").glob("step_*"))
+
+
+def _tensors(module: nn.Module) -> dict[str, Tensor]:
+    return {
+        name: value.detach().to("cpu", copy=True, memory_format=torch.contiguous_format)
+        for name, value in module.state_dict().items()
+    }
+
+
+def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _damaged(checkpoint: Path, error: Exception) -> CheckpointError:
+    return CheckpointError(
+        f"Cannot resume from {checkpoint}: {type(error).__name__}: {error}. Expected a complete checkpoint "
+        "of the same stage; remove this folder to go back to the one before it."
+    )

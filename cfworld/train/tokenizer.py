@@ -1,0 +1,200 @@
+"""The stage that trains the block VAE: reconstruction weighted towards what moves and what is rare."""
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from einops import rearrange
+from jaxtyping import Float32, UInt8
+from PIL import Image
+from torch import Tensor, nn
+
+from cfworld import files
+from cfworld.errors import ConfigError
+from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
+from cfworld.train.frame_bank import FrameBank
+from cfworld.train.loop import LoopConfig
+from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
+
+__all__ = ["TokenizerStage", "TokenizerStageConfig"]
+
+EVAL_BATCH = 32
+
+
+@dataclass(kw_only=True, slots=True)
+class TokenizerStageConfig:
+    """How the tokenizer is trained.
+
+    Attributes:
+        name: The stage's name; its runs lie in runs/<world>/<name>.
+        loop: Length, rates and cadence.
+        rare_weight: Extra weight of a pixel per unit of its distance from the dataset's median frame.
+        motion_weight: Extra weight of a pixel per unit of its change since the frame before.
+        weight_clip: Distances and changes count up to this much (pixels span 0 to 1).
+        squared_weight: Weight of the squared error beside the absolute one.
+        edge_weight: Weight of the error of the spatial differences, which keeps textures sharp.
+        kl_weight: Weight of the Kullback-Leibler divergence, a mean over latent elements.
+        latent_noise: Each row's latents get noise of up to so many standard deviations before decoding.
+        max_gigabytes: Frames held in memory; of a larger dataset only a part is used.
+        num_statistics_blocks: Blocks over which the latents' mean and scale are taken at the export.
+        num_eval_blocks: Held-out blocks over which the figures are taken.
+    """
+
+    name: str = "tokenizer"
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    rare_weight: float = 8.0
+    motion_weight: float = 8.0
+    weight_clip: float = 0.5
+    squared_weight: float = 1.0
+    edge_weight: float = 0.5
+    kl_weight: float = 1e-4
+    latent_noise: float = 0.1
+    max_gigabytes: float = 6.0
+    num_statistics_blocks: int = 2048
+    num_eval_blocks: int = 256
+
+    def __post_init__(self) -> None:
+        for name in ("rare_weight", "motion_weight", "weight_clip", "squared_weight", "edge_weight"):
+            if getattr(self, name) < 0.0:
+                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
+        for name in ("kl_weight", "latent_noise", "max_gigabytes"):
+            if getattr(self, name) < 0.0:
+                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
+        if min(self.num_statistics_blocks, self.num_eval_blocks) < 2:
+            raise ConfigError(
+                f"Got num_statistics_blocks={self.num_statistics_blocks}, "
+                f"num_eval_blocks={self.num_eval_blocks}; expected at least 2 of each."
+            )
+
+
+class Batch(NamedTuple):
+    """Blocks to reconstruct.
+
+    Attributes:
+        pixels: Frames and colours on the channel axis [B, P, H, W], -1 to 1.
+        weights: Weight of each pixel and frame [B, P, H, W].
+    """
+
+    pixels: Tensor
+    weights: Tensor
+
+
+class TokenizerStage:
+    """Trains a `BlockVAE` on blocks drawn from all alignments of all episodes.
+
+    Args:
+        config: Weights of the loss and the loop.
+        tokenizer: Sizes of the tokenizer.
+        train: Blocks to learn from.
+        held_out: Blocks of other episodes, for figures and sheets.
+        device: Where batches go.
+    """
+
+    def __init__(
+        self,
+        config: TokenizerStageConfig,
+        tokenizer: BlockVAEConfig,
+        train: FrameBank,
+        held_out: FrameBank,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config = config
+        self.train = train
+        self.device = torch.device(device)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.loop.seed)
+            vae = BlockVAE(tokenizer)
+        self.module: nn.Module = vae
+        self.latent_shape = vae.latent_shape
+        seed = config.loop.seed
+        self.median = torch.from_numpy(train.median(np.random.default_rng((seed, 1)))).to(self.device)
+        self.eval_blocks = torch.from_numpy(
+            held_out.draw(np.random.default_rng((seed, 2)), config.num_eval_blocks)
+        )
+
+    def batch(self, step: int) -> Batch:
+        """Draw the blocks of a step."""
+        loop = self.config.loop
+        blocks = self.train.draw(np.random.default_rng((loop.seed, 0, step)), loop.batch_size)
+        frames = torch.from_numpy(blocks).to(self.device)
+        return Batch(to_pixels(frames[:, 1:]), self._weights(frames))
+
+    def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Reconstruct a batch and compare."""
+        config = self.config
+        rows = batch.pixels.shape[0]
+        shape = (rows, *self.latent_shape)
+        noise = torch.randn(shape, generator=generator, device=self.device)
+        level = torch.rand((rows, 1, 1, 1), generator=generator, device=self.device) * config.latent_noise
+        jitter = level * torch.randn(shape, generator=generator, device=self.device)
+        pixels, mean, logvar = self.module(batch.pixels, noise, jitter)
+        absolute, squared, edges = weighted_error(pixels.float(), batch.pixels, batch.weights)
+        kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
+        loss = absolute + config.squared_weight * squared + config.edge_weight * edges + config.kl_weight * kl
+        return loss, {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return nothing: the module is all there is."""
+        return {}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore nothing."""
+
+    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
+        """Write real blocks above their reconstructions, and return figures over held-out blocks."""
+        decoded = torch.cat(
+            [self._reconstruct(ema_module, part) for part in self.eval_blocks.split(EVAL_BATCH)]
+        )
+        scores = self._weights(self.eval_blocks.to(self.device)).mean(dim=(1, 2, 3)).cpu()
+        image = contact_sheet(self.eval_blocks[:, 1:], decoded, scores)
+        with files.write_aside(folder / f"step_{step:08d}.png") as aside:
+            Image.fromarray(image.numpy()).save(aside)
+        return reconstruction_figures(self.eval_blocks, decoded)
+
+    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
+        """Write the tokenizer with the statistics of its latents; return figures of the held-out blocks."""
+        tokenizer = copy.deepcopy(ema_module)
+        assert isinstance(tokenizer, BlockVAE)
+        mean, std = self._statistics(tokenizer)
+        tokenizer.set_statistics(mean, std)
+        tokenizer.save(folder)
+        figures = {
+            **self.sample(tokenizer, self.config.loop.steps, folder),
+            "parameters": sum(parameter.numel() for parameter in tokenizer.parameters()),
+            "latent_mean": mean.cpu(),
+            "latent_std": std.cpu(),
+        }
+        files.write_json(folder / "figures.json", figures)
+        return figures
+
+    def _weights(self, frames: UInt8[Tensor, "B G H W 3"]) -> Float32[Tensor, "B P H W"]:
+        config = self.config
+        return pixel_weights(
+            frames,
+            self.median,
+            rare=config.rare_weight,
+            motion=config.motion_weight,
+            clip=config.weight_clip,
+        )
+
+    @torch.no_grad()
+    def _reconstruct(self, tokenizer: nn.Module, blocks: Tensor) -> Tensor:
+        assert isinstance(tokenizer, BlockVAE)
+        frames = blocks[:, 1:].to(self.device)
+        return tokenizer.decode(tokenizer.encode(frames)).cpu()
+
+    def _statistic_batches(self) -> Iterator[Tensor]:
+        rng = np.random.default_rng((self.config.loop.seed, 3))
+        for start in range(0, self.config.num_statistics_blocks, EVAL_BATCH):
+            count = min(EVAL_BATCH, self.config.num_statistics_blocks - start)
+            yield torch.from_numpy(self.train.draw(rng, count)[:, 1:]).to(self.device)
+
+    @torch.no_grad()
+    def _statistics(self, tokenizer: BlockVAE) -> tuple[Tensor, Tensor]:
+        means = [tokenizer.posterior(to_pixels(frames))[0] for frames in self._statistic_batches()]
+        values = rearrange(torch.cat(means), "B C h w -> C (B h w)")
+        return values.mean(dim=1), values.std(dim=1)

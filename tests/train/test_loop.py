@@ -1,0 +1,169 @@
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cfworld.errors import CheckpointError, ConfigError, TrainingError
+from cfworld.train import run_state
+from cfworld.train.loop import LoopConfig, run, step_generator
+from tests.train import toy_stage
+from tests.train.toy_stage import ToyStage, toy_config
+
+SIX = range(6)
+
+
+def trained(folder: Path, details: dict[str, Any] | None = None, **changes: Any) -> ToyStage:
+    stage = ToyStage()
+    run(stage, toy_config(**changes), folder, details=details)
+    return stage
+
+
+def test_three_steps_and_three_more_equal_six_bit_for_bit(tmp_path: Path) -> None:
+    whole = trained(tmp_path / "whole", schedule="constant")
+    first = trained(tmp_path / "parts", schedule="constant", steps=3)
+    second = trained(tmp_path / "parts", schedule="constant", steps=6)
+    assert first.losses + second.losses == whole.losses
+    for left, right in zip(whole.module.parameters(), second.module.parameters(), strict=True):
+        assert torch.equal(left, right)
+    averages = [run_state.latest_checkpoint(tmp_path / name) for name in ("whole", "parts")]
+    assert averages[0] is not None
+    assert averages[1] is not None
+    assert (averages[0] / "ema.safetensors").read_bytes() == (averages[1] / "ema.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", ["save_file", "save", "rename"])
+def test_a_run_that_dies_while_saving_resumes_from_the_save_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    whole = trained(tmp_path / "whole", save_every=2)
+    owner = {"save_file": run_state, "save": torch, "rename": Path}[name]
+    plain, calls = getattr(owner, name), []
+
+    def dies_at_the_second_save(*args: Any, **kwargs: Any) -> Any:
+        calls.append(name)
+        if len(calls) > (3 if name == "save_file" else 1):
+            raise KeyboardInterrupt
+        return plain(*args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, name, dies_at_the_second_save)
+        with pytest.raises(KeyboardInterrupt):
+            trained(tmp_path / "parts", save_every=2)
+    checkpoint = run_state.latest_checkpoint(tmp_path / "parts")
+    assert checkpoint is not None
+    assert run_state.read_progress(checkpoint).step == 2
+    assert trained(tmp_path / "parts", save_every=2).losses == whole.losses[2:]
+
+
+def test_a_killed_process_loses_only_what_came_after_its_last_save(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", toy_stage.__name__, str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2]) as process:
+        for _ in range(600):
+            newest = run_state.latest_checkpoint(tmp_path)
+            if newest is not None and newest.name > "step_00000006":
+                break
+            time.sleep(0.05)
+        process.send_signal(signal.SIGKILL)
+    checkpoint = run_state.latest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    step = run_state.read_progress(checkpoint).step
+    assert step > 6
+    stage = ToyStage()
+    config = toy_config(steps=100_000, save_every=2, max_minutes=1e-9)
+    assert run(stage, config, tmp_path)["steps"] == step + 1
+
+
+def test_figures_and_configuration_are_written(tmp_path: Path) -> None:
+    stage = ToyStage()
+    figures = run(stage, toy_config(sample_every=2), tmp_path, details={"world": {"name": "toy"}})
+    assert json.loads((tmp_path / "figures.json").read_text()) == figures
+    assert figures["steps"] == 6
+    assert figures["exported"]
+    assert figures["last"]["loss"] == pytest.approx(stage.losses[-1])
+    assert "name: toy" in (tmp_path / "config.yaml").read_text()
+    assert stage.sampled == [2, 4, 6]
+    assert list((tmp_path / "tensorboard").iterdir())
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    trained(tmp_path, steps=7, save_every=2)
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step_00000006", "step_00000007"]
+
+
+def test_a_run_stops_and_saves_at_its_time_limit(tmp_path: Path) -> None:
+    assert run(ToyStage(), toy_config(steps=1000, max_minutes=1e-9), tmp_path)["steps"] == 1
+    checkpoint = run_state.latest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert run_state.read_progress(checkpoint).step == 1
+
+
+def test_resuming_under_another_configuration_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path, details={"world": {"name": "a"}})
+    with pytest.raises(ConfigError, match=r"loop\.lr: 0\.05 -> 0\.06; world\.name: 'a' -> 'b'"):
+        trained(tmp_path, details={"world": {"name": "b"}}, lr=0.06)
+
+
+def test_resuming_with_fewer_steps_than_taken_is_refused(tmp_path: Path) -> None:
+    trained(tmp_path)
+    with pytest.raises(ConfigError, match="6 already"):
+        trained(tmp_path, steps=5)
+
+
+def test_cadence_and_length_may_change_when_resuming(tmp_path: Path) -> None:
+    trained(tmp_path)
+    assert len(trained(tmp_path, steps=8, log_every=2, save_every=4, sample_every=5).losses) == 2
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
+    trained(tmp_path)
+    checkpoint = run_state.latest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    (checkpoint / "training.pt").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="step_00000006"):
+        trained(tmp_path, steps=8)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
+    stage = ToyStage()
+    stage.total = torch.tensor(float("nan"))
+    with pytest.raises(TrainingError, match="step 1"):
+        run(stage, toy_config(), tmp_path)
+    assert run_state.latest_checkpoint(tmp_path) is None
+
+
+def test_generators_depend_on_seed_and_step_alone() -> None:
+    draws = [
+        torch.rand(3, generator=step_generator(*key)).tolist() for key in ((0, 5), (0, 5), (0, 6), (1, 5))
+    ]
+    assert draws[0] == draws[1]
+    assert len({tuple(draw) for draw in draws}) == 3
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"steps": 0},
+        {"schedule": "linear"},
+        {"optimizer": "sgd"},
+        {"precision": "fp16"},
+        {"ema_decay": 1.5},
+        {"betas": [0.9]},
+        {"max_minutes": -1.0},
+    ],
+)
+def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(change))}="):
+        LoopConfig(**change)
+
+
+@pytest.mark.parametrize("change", [{"optimizer": "muon"}, {"precision": "bf16"}])
+def test_options_train_too(tmp_path: Path, change: dict[str, Any]) -> None:
+    losses = trained(tmp_path, steps=40, save_every=40, **change).losses
+    assert sum(losses[-5:]) < sum(losses[:5])

@@ -1,0 +1,123 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cfworld.data.episode import Episode
+from cfworld.errors import ConfigError, DatasetError
+from cfworld.tokenizer import BlockVAE, BlockVAEConfig
+from cfworld.train.frame_bank import FrameBank
+from cfworld.train.loop import LoopConfig, run
+from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
+
+
+class Episodes:
+    """Episodes whose frame k of episode e is filled with the value 50 * e + k."""
+
+    def __init__(self, *ticks: int) -> None:
+        self.lengths = np.array(ticks, np.int64)
+
+    def episode(self, index: int) -> Episode:
+        ticks = int(self.lengths[index])
+        values = np.arange(ticks + 1, dtype=np.uint8) + np.uint8(50 * index)
+        return Episode(
+            frames=np.broadcast_to(values[:, None, None, None], (ticks + 1, 8, 8, 3)).copy(),
+            actions=np.zeros(ticks, np.int64),
+            rewards=np.zeros(ticks, np.float32),
+            terminated=False,
+            truncated=True,
+            seed=0,
+            source="toy",
+            policy="none",
+        )
+
+
+def bank(*ticks: int) -> FrameBank:
+    return FrameBank.read(Episodes(*ticks), block=4, max_gigabytes=1.0, seed=0)
+
+
+def stage(**loop: Any) -> TokenizerStage:
+    values: dict[str, Any] = {"steps": 3, "batch_size": 2, "warmup": 0, "save_every": 100}
+    config = TokenizerStageConfig(
+        loop=LoopConfig(**values | loop),
+        num_statistics_blocks=4,
+        num_eval_blocks=4,
+    )
+    sizes = BlockVAEConfig(
+        resolution=[8, 8], latent_channels=2, widths=[16], encoder_depths=[1], decoder_depths=[1]
+    )
+    return TokenizerStage(config, sizes, bank(10, 6), bank(9))
+
+
+def test_blocks_start_after_the_reset_frame_and_stay_within_their_episode() -> None:
+    blocks = bank(6, 3, 4)
+    values = blocks.at(np.arange(len(blocks)))[:, :, 0, 0, 0].tolist()
+    first = [[0, 1, 2, 3, 4], [1, 2, 3, 4, 5], [2, 3, 4, 5, 6]]
+    assert values == [*first, [100, 101, 102, 103, 104]]
+
+
+def test_a_dataset_without_a_whole_block_is_refused() -> None:
+    with pytest.raises(DatasetError, match="none longer"):
+        bank(3, 2)
+
+
+def test_a_dataset_beyond_the_memory_limit_is_used_in_part() -> None:
+    with pytest.warns(UserWarning, match="2 of 4 episodes"):
+        blocks = FrameBank.read(Episodes(9, 9, 9, 9), block=4, max_gigabytes=25 * 192 / 1e9, seed=0)
+    assert len(blocks) == 2 * 6
+
+
+def test_a_batch_is_a_pure_function_of_its_step() -> None:
+    left, right = stage(), stage()
+    left.batch(0)
+    assert torch.equal(left.batch(5).pixels, right.batch(5).pixels)
+    assert not torch.equal(left.batch(5).pixels, left.batch(6).pixels)
+
+
+def test_first_weights_depend_on_the_seed_alone() -> None:
+    torch.manual_seed(1)
+    left = stage().module.state_dict()
+    torch.manual_seed(2)
+    assert all(torch.equal(value, left[name]) for name, value in stage().module.state_dict().items())
+
+
+def test_training_writes_a_tokenizer_with_statistics_and_a_sheet(tmp_path: Path) -> None:
+    figures = run(stage(), stage().config.loop, tmp_path)
+    tokenizer = BlockVAE.load(tmp_path / "export")
+    assert not torch.equal(tokenizer.latent_std, torch.ones(2))
+    frames = torch.from_numpy(bank(10, 6).at(np.arange(8))[:, 1:])
+    with torch.no_grad():
+        latents = tokenizer.encode(frames)
+    assert 0.2 < latents.std() < 5.0
+    assert {"psnr", "psnr_moving", "sharpness"} <= figures.keys()
+    assert (tmp_path / "samples" / "step_00000003.png").exists()
+    assert (tmp_path / "export" / "figures.json").exists()
+
+
+def test_resuming_gives_the_same_tokenizer_bit_for_bit(tmp_path: Path) -> None:
+    run(stage(), stage(save_every=2).config.loop, tmp_path / "whole")
+    half = stage(save_every=2)
+    half.batch = _dies_at(half, 2)  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(KeyboardInterrupt):
+        run(half, half.config.loop, tmp_path / "parts")
+    run(stage(), half.config.loop, tmp_path / "parts")
+    files = [tmp_path / name / "export" / "tokenizer.safetensors" for name in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def _dies_at(victim: TokenizerStage, at: int):
+    plain = victim.batch
+
+    def batch(step: int):
+        if step == at:
+            raise KeyboardInterrupt
+        return plain(step)
+
+    return batch
+
+
+def test_negative_weights_are_refused() -> None:
+    with pytest.raises(ConfigError, match="kl_weight"):
+        TokenizerStageConfig(kl_weight=-1.0)
