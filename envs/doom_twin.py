@@ -97,8 +97,10 @@ class DoomTakeCoverTwin(Twin):
     def _begin(self, game_seed: int, god: bool) -> np.ndarray:
         if self._game is None:
             folder = Path(tempfile.mkdtemp(prefix="cfworld-doom-"))
+            saves = Path.cwd() / "_vizdoom"
+            saves.mkdir(exist_ok=True)  # two simulators that make it at once crash
             self._game = self._make_game(folder)
-            self._release = weakref.finalize(self, _close_game, self._game, folder, Path.cwd() / "_vizdoom")
+            self._release = weakref.finalize(self, _close_game, self._game, folder, saves)
             self._game.set_seed(game_seed)
             self._game.init()
         else:
