@@ -61,7 +61,7 @@ def rope_table(
 
 
 def apply_rope(
-    x: Float[Tensor, "*batch n H d"], cos: Float[Tensor, "*batch n 1 d"], sin: Float[Tensor, "*batch n 1 d"]
+    x: Float[Tensor, "*batch n H d"], cos: Float[Tensor, "*#batch n 1 d"], sin: Float[Tensor, "*#batch n 1 d"]
 ) -> Float[Tensor, "*batch n H d"]:
     """Rotate queries or keys: (a, b) -> (a cos - b sin, a sin + b cos) on every channel pair."""
     swapped = x.unflatten(-1, (-1, 2)).flip(-1).flatten(-2)
