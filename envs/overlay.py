@@ -31,8 +31,10 @@ class Caption:
     """The probability, in [0, 1], that the episode ends at the frame."""
     note: str = ""
     """Anything else, such as the time and the episode."""
-    ended: bool = False
-    """True from the frame at which the episode ended to the end of its step: marked END."""
+    banner: str = ""
+    """A word across the picture, such as END."""
+    marked: bool = False
+    """Whether the picture gets a red border."""
 
 
 def upscale(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> UInt8[np.ndarray, "H2 W2 3"]:
@@ -71,9 +73,12 @@ def annotate(
     draw.text((width // 3, top), f"reward {caption.reward:+.2f}", _INK, _font(14))
     draw.text((width - _MARGIN, top), caption.note, _DIM, _font(14), anchor="ra")
     _draw_hazard(draw, caption.hazard, top + 20, width)
-    if caption.ended:
+    if caption.marked:
         draw.rectangle((0, 0, width - 1, height - 1), outline=_RED, width=6)
-        draw.text((width / 2, height / 2), "END", _RED, _font(height // 5), anchor="mm", stroke_width=2)
+    if caption.banner:
+        draw.text(
+            (width / 2, height / 2), caption.banner, _RED, _font(height // 5), anchor="mm", stroke_width=2
+        )
     return np.asarray(image)
 
 

@@ -36,7 +36,9 @@ _QUIET = (
 def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], summary: str = "") -> None:
     """Run a command as a Hydra app on `sys.argv`.
 
-    The schema is stored as `<name>_schema`; `configs/<name>.yaml` names it first in its defaults list.
+    `configs/<name>.yaml` holds what differs from the schema's defaults. If it chooses from groups, in a
+    defaults list that begins with `<name>_schema`, Hydra composes it. Otherwise no folder of `configs` is a
+    group to the command, so that `world=` may name a world here and choose `configs/world/...` there.
     `--help` prints every key; other flags (`--cfg job`, `--multirun`, ...) are Hydra's.
 
     Args:
@@ -53,9 +55,9 @@ def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], s
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(help_text.command_help(name, schema, summary))
         return
-    ConfigStore.instance().store(name=f"{config_name}_schema", node=schema)
+    config_path = _store(config_name, schema)
 
-    @hydra.main(version_base="1.3", config_path="pkg://cfworld.configs", config_name=config_name)
+    @hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)
     def app(config: DictConfig) -> None:
         with _one_line_errors(name):  # in here too, before Hydra announces the error with its own lines
             run(_instance(config, schema))
@@ -98,6 +100,18 @@ def _fresh_folder(parent: Path) -> Path:
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     names = (stamp if count == 1 else f"{stamp}-{count}" for count in range(1, 1000))
     return next(parent / name for name in names if not (parent / name).exists())
+
+
+def _store(config_name: str, schema: type[Any]) -> str | None:
+    """Tell Hydra of a command's schema, and say where it finds the configuration files if it needs any."""
+    store = ConfigStore.instance()
+    settings = help_text.read_settings(f"{config_name}.yaml")
+    defaults = settings.pop("defaults", [])
+    if any(isinstance(entry, dict) for entry in defaults):
+        store.store(name=f"{config_name}_schema", node=schema)
+        return "pkg://cfworld.configs"
+    store.store(name=config_name, node=OmegaConf.merge(OmegaConf.structured(schema), settings))
+    return None
 
 
 def _instance(config: DictConfig, schema: type[Config]) -> Config:

@@ -11,7 +11,7 @@ from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 
-__all__ = ["command_help", "group_help"]
+__all__ = ["command_help", "group_help", "read_settings"]
 
 _WIDTH = 110
 
@@ -38,7 +38,7 @@ def command_help(name: str, schema: type[Any], summary: str = "") -> str:
     Returns:
         The text.
     """
-    settings = _settings(f"{name.replace('-', '_')}.yaml")
+    settings = read_settings(f"{name.replace('-', '_')}.yaml")
     groups = list(_groups(settings.get("defaults", [])))
     lines = [f"usage: cfworld {name} [key=value ...]", ""]
     lines += [*textwrap.wrap(summary, _WIDTH), ""] if summary else []
@@ -57,10 +57,11 @@ def group_help(group: str, name: str, schema: type[Any]) -> str:
     Returns:
         The text.
     """
-    return "\n".join(_lines(_keys(schema, _settings(f"{group}/{name}.yaml"), f"{group}.")))
+    return "\n".join(_lines(_keys(schema, read_settings(f"{group}/{name}.yaml"), f"{group}.")))
 
 
-def _settings(path: str) -> dict[str, Any]:
+def read_settings(path: str) -> dict[str, Any]:
+    """Read a file of the configuration as it stands, nothing composed or resolved."""
     text = (resources.files("cfworld.configs") / path).read_text(encoding="utf-8")
     settings: Any = OmegaConf.to_container(OmegaConf.create(text))
     return settings or {}

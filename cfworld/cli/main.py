@@ -11,6 +11,8 @@ from cfworld.cli import common
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
+    "collect": "record episodes of a simulator as a dataset",
+    "rollout": "generate video from a world",
     "train": "train one stage of a world: tokenizer, teacher ...",
 }
 """What each command does, by its name. `agent-train` lives in `cfworld/cli/agent_train.py`, and so on."""

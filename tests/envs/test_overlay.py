@@ -31,7 +31,8 @@ def test_the_length_of_the_bar_is_the_hazard() -> None:
 
 
 def test_an_end_is_marked_on_the_picture() -> None:
-    assert not np.array_equal(captioned(ended=True)[: 64 * 6], upscale(FRAME, 6))
+    for mark in ({"banner": "END"}, {"marked": True}):
+        assert not np.array_equal(captioned(**mark)[: 64 * 6], upscale(FRAME, 6))
 
 
 def test_pictures_can_be_encoded_as_video() -> None:

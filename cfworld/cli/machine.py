@@ -1,0 +1,47 @@
+"""What a measured figure depends on besides the code: the machine, its threads, its memory."""
+
+import platform
+import resource
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["machine_figures", "peak_memory_mb", "synchronize"]
+
+_BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
+
+
+def peak_memory_mb(device: str | torch.device) -> dict[str, float]:
+    """Peak memory so far in MB: the process's, and on a GPU PyTorch's too."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_UNIT
+    figures = {"peak_memory_mb": round(peak / 2**20, 1)}
+    if torch.device(device).type == "cuda":
+        figures["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
+    return figures
+
+
+def machine_figures(device: str | torch.device) -> dict[str, Any]:
+    """Name of the device, threads of PyTorch, and the versions of PyTorch and Python."""
+    on_gpu = torch.device(device).type == "cuda"
+    return {
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if on_gpu else _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def synchronize(device: str | torch.device) -> None:
+    """Wait until the device has done all that was asked of it; a CPU always has."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

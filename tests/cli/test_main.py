@@ -1,0 +1,142 @@
+import importlib
+import pkgutil
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+import cfworld.cli
+from cfworld.cli import common, help_text, main
+from cfworld.errors import ConfigError
+
+
+@dataclass(kw_only=True, slots=True)
+class Inner:
+    """A part.
+
+    Attributes:
+        size: How large
+            it is.
+    """
+
+    size: int = 3
+
+    def __post_init__(self) -> None:
+        if self.size < 0:
+            raise ConfigError(f"got size={self.size}; expected 0 or more")
+
+
+@dataclass(kw_only=True, slots=True)
+class Outer:
+    """A command's configuration, in the place of that of `cfworld rollout`."""
+
+    world: str
+    out: str | None = field(default=None, metadata={"help": "Where to."})
+    inner: Inner = field(default_factory=Inner)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Outer:
+    """Run the command, and return the configuration that it got."""
+    monkeypatch.setattr(sys, "argv", ["cfworld rollout", *arguments])
+    got: list[Outer] = []
+    common.run_command("rollout", Outer, got.append)
+    return got[0]
+
+
+def test_every_command_that_is_listed_exists_and_is_described() -> None:
+    for name, summary in main.COMMANDS.items():
+        assert summary
+        assert callable(importlib.import_module(f"cfworld.cli.{name.replace('-', '_')}").main)
+
+
+def test_every_command_that_exists_is_listed() -> None:
+    for module in pkgutil.iter_modules(cfworld.cli.__path__):
+        if module.name != "main" and hasattr(importlib.import_module(f"cfworld.cli.{module.name}"), "main"):
+            assert module.name.replace("_", "-") in main.COMMANDS
+
+
+def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    main.main(["--help"])
+    text = capsys.readouterr().out
+    assert all(name in text for name in main.COMMANDS)
+    main.main(["--version"])
+    assert capsys.readouterr().out.startswith("cfworld 0.")
+
+
+def test_an_unknown_command_is_refused_with_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main.main(["rolout"])
+    assert exit_.value.code == 2
+    assert "Did you mean 'rollout'?" in capsys.readouterr().err
+
+
+def test_a_command_gets_its_schema_with_the_overrides(monkeypatch: pytest.MonkeyPatch) -> None:
+    config = run(monkeypatch, "world=here", "inner.size=4")
+    assert config == Outer(world="here", inner=Inner(size=4))
+
+
+def test_a_value_may_bear_the_name_of_a_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run(monkeypatch, "world=runs/panorama").world == "runs/panorama"
+
+
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("inner.size=-1", "expected 0 or more"),
+        ("wrld=x", "wrld"),
+        ("inner.size=big", "Integer"),
+        ("a=[", "no viable"),
+    ],
+)
+def test_a_wrong_value_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], argument: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(monkeypatch, argument)
+    assert exit_.value.code == 2
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+def test_the_error_itself_is_raised_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CFWORLD_DEBUG", "1")
+    with pytest.raises(ConfigError):
+        run(monkeypatch, "inner.size=-1")
+
+
+def test_help_shows_every_key_with_default_and_meaning() -> None:
+    text = help_text.command_help("rollout", Outer, "Does it.")
+    assert "world=doom_take_cover  (str)" in text
+    assert "out=null  (str | None)\n      Where to." in text
+    assert "inner.size=3  (int)\n      How large it is." in text
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_every_key_of_every_command_is_explained(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    main.main([name, "--help"])
+    lines = capsys.readouterr().out.splitlines()
+    keys = [
+        place
+        for place, line in enumerate(lines)
+        if line.startswith("  ") and line.endswith(")") and "=" in line
+    ]
+    assert keys
+    for place in keys:
+        assert lines[place + 1].startswith("      "), lines[place]
+
+
+def test_output_goes_where_the_user_asks_or_to_a_fresh_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    config = Outer(world="here")
+    asked = common.open_output("rollout", str(tmp_path / "there"), config)
+    assert (asked / "config.yaml").read_text() == "world: here\nout: null\ninner:\n  size: 3\n"
+    first, second = (common.open_output("rollout", None, config) for _ in range(2))
+    assert first != second
+    assert first.parent == second.parent == Path("outputs/rollout")

@@ -1,0 +1,111 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import imageio_ffmpeg
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from stable_baselines3 import PPO
+
+from cfworld.cli import main as cli
+from cfworld.cli.live import LiveRows, policies
+from cfworld.cli.rollout import RolloutConfig, record, rollout
+from cfworld.envs.seeding import episode_seed
+from cfworld.envs.world_env import WorldEnv
+from cfworld.errors import ConfigError
+from tests.toy import toy_world
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("toy")
+    toy_world().save_pretrained(folder)
+    return str(folder)
+
+
+def size_and_frames(path: Path) -> tuple[tuple[int, int], int]:
+    reader = subprocess.run(
+        [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "gray", "-"],
+        capture_output=True,
+        check=True,
+    )
+    size = (384, 384 + 44)
+    return size, len(reader.stdout) // (size[0] * size[1])
+
+
+def test_a_rollout_leaves_video_strip_configuration_and_figures(toy: str, tmp_path: Path) -> None:
+    rollout(RolloutConfig(world=toy, frames=10, out=str(tmp_path)))
+    assert size_and_frames(tmp_path / "rollout.mp4")[1] == 10
+    with Image.open(tmp_path / "rollout.png") as strip:
+        assert strip.width == 10 * (2 * 64 + 2)
+    assert "frames: 10" in (tmp_path / "config.yaml").read_text()
+    figures = json.loads((tmp_path / "rollout.json").read_text())
+    wanted = {"frames", "fps", "step_ms_p50", "step_ms_p95", "seed", "world", "variant", "peak_memory_mb"}
+    assert wanted <= figures.keys()
+    assert figures["frames"] == 10
+    assert figures["fps"] > 0
+    assert figures["peak_memory_mb"] > 50
+
+
+def test_rows_are_those_of_the_environment_with_the_same_seed() -> None:
+    world = toy_world()
+    live = LiveRows(world, [5, 6], policies("noop", world))
+    steps = [live.step() for _ in range(3)]
+    env = WorldEnv(world)
+    for row, seed in enumerate([5, 6]):
+        env.reset(seed=seed)
+        for step in steps:
+            env.step(0)
+            assert np.abs(step.frames[row].astype(int) - env.frames()).max() <= 1
+
+
+def test_an_episode_that_ends_is_marked_and_followed_by_the_next() -> None:
+    world = toy_world()
+    with torch.no_grad():
+        world.generator.heads.hazard.out.bias.fill_(100.0)
+    live = LiveRows(world, [0], policies("noop", world))
+    recording = record(live, 8)
+    assert [row[0].banner for row in recording.captions] == ["END"] * 8
+    assert (live.rows[0].episode, live.rows[0].lengths) == (2, [1, 1])
+    assert recording.captions[4][0].note == "episode 2  0.0 s"
+    second, _ = world.initial([episode_seed(0, 1)])
+    _, out = world.step(second, [[0] * 4])
+    assert out.frames is not None
+    assert np.array_equal(recording.frames[4:, 0], out.frames[0].numpy())
+
+
+@pytest.mark.parametrize("obs", ["frame", "frames"])
+def test_an_agent_of_sb3_may_act(tmp_path: Path, obs: str) -> None:
+    world = toy_world()
+    agent = PPO("CnnPolicy", WorldEnv(world, obs=obs), device="cpu", n_steps=8, batch_size=8)
+    agent.save(tmp_path / "agent.zip")
+    live = LiveRows(world, [0], policies(str(tmp_path / "agent.zip"), world))
+    before = live.rows[0].frames
+    seen = before[-1] if obs == "frame" else np.concatenate(list(before), axis=-1)
+    assert set(live.step().actions[0]) == {int(agent.predict(seen, deterministic=True)[0])}
+
+
+def test_a_file_that_is_no_agent_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "agent.zip").write_text("no")
+    with pytest.raises(ConfigError, match="not an agent"):
+        policies(str(tmp_path / "agent.zip"), toy_world())
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"frames": 0}, {"worlds": 0}, {"seed": -1}, {"num_steps": 0}, {"scale": 0}]
+)
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        RolloutConfig(world="toy", **wrong)
+
+
+def test_the_command_line_reaches_the_rollout(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    cli.main(["rollout", f"world={toy}", "frames=4", "worlds=2", "policy=random", f"out={tmp_path}"])
+    assert json.loads((tmp_path / "rollout.json").read_text())["worlds"] == 2
