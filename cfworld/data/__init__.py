@@ -1,1 +1,19 @@
+"""Experience: episodes, their datasets, their collection, and the clips that training draws from them."""
 
+from cfworld.data.clips import Clip, ClipSampler
+from cfworld.data.collect import CollectConfig, collect
+from cfworld.data.episode import Blocks, Episode, to_blocks
+from cfworld.data.shards import StoreWriter
+from cfworld.data.store import EpisodeStore
+
+__all__ = [
+    "Blocks",
+    "Clip",
+    "ClipSampler",
+    "CollectConfig",
+    "Episode",
+    "EpisodeStore",
+    "StoreWriter",
+    "collect",
+    "to_blocks",
+]

@@ -1,0 +1,185 @@
+"""Policies for collection: blind ones that change actions inside latents too, and recorded scripts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium import spaces
+
+from cfworld.errors import ConfigError
+
+Policy = Callable[[np.ndarray, int], np.ndarray]
+"""`(frames, num_ticks) -> actions`: gets the frames of the last step, uint8 `[n, H, W, 3]`, and the number
+of actions to give; gives int64 `[num_ticks]` or float32 `[num_ticks, A]`."""
+
+PolicyFactory = Callable[[str, np.random.Generator, gym.Space], Policy]
+"""`(argument, rng, action_space) -> policy` for one episode; `argument` is what follows the name's colon."""
+
+
+def make_policy(
+    name: str,
+    rng: np.random.Generator,
+    action_space: gym.Space,
+    factories: Mapping[str, PolicyFactory] | None = None,
+) -> Policy:
+    """Builds the policy of one episode.
+
+    Args:
+        name: `kind` or `kind:argument`, as in `sticky` or `scripted:path/to/actions.json`.
+        rng: The episode's own generator.
+        action_space: Discrete, or a bounded one-dimensional Box.
+        factories: More kinds, by name, besides the ones built in.
+
+    Raises:
+        ConfigError: The kind is unknown, or it cannot act in this space.
+    """
+    kind, _, argument = name.partition(":")
+    if factories and kind in factories:
+        return factories[kind](argument, rng, action_space)
+    if kind == "scripted":
+        return _ticks(_scripted(Path(argument)), action_space)
+    if kind not in BLIND:
+        known = sorted({*BLIND, "scripted:<file>", *(f"{kind}:<argument>" for kind in factories or {})})
+        raise ConfigError(f"policy {name!r} is unknown; choose among {', '.join(known)}")
+    return _ticks(BLIND[kind](rng, action_space), action_space)
+
+
+def sticky(rng: np.random.Generator, space: gym.Space, longest: int = 40) -> Iterator[Any]:
+    """A uniformly random action, kept for 1 to `longest` ticks."""
+    while True:
+        yield from _hold(_sample(rng, space), rng.integers(1, longest + 1))
+
+
+def random(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
+    """A uniformly random action for every tick or, in half of the episodes, for every four ticks."""
+    length = rng.choice([1, 4])
+    while True:
+        yield from _hold(_sample(rng, space), length)
+
+
+def noop(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
+    """Nothing at all, for ever."""
+    del rng
+    yield from _hold(_neutral(space), None)
+
+
+def sweep(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
+    """One way and the other in turn, each for the same 60 to 160 ticks, beginning anywhere in the cycle."""
+    ways = rng.permutation(2)
+    length = int(rng.integers(60, 161))
+    first = int(rng.integers(1, length + 1))
+    yield from _hold(_way(space, ways[0]), first)
+    while True:
+        ways = ways[::-1]
+        yield from _hold(_way(space, ways[0]), length)
+
+
+def turn(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
+    """One way for 150 to 500 ticks, a short rest, then again; it turns round one time in four."""
+    way = int(rng.integers(2))
+    while True:
+        yield from _hold(_way(space, way), rng.integers(150, 501))
+        yield from _hold(_neutral(space), rng.integers(0, 13))
+        way = 1 - way if rng.random() < 0.25 else way
+
+
+def look_back(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
+    """Away for 8 to 160 ticks, a rest, and back for as many."""
+    while True:
+        way, away = int(rng.integers(2)), int(rng.integers(8, 161))
+        yield from _hold(_way(space, way), away)
+        yield from _hold(_neutral(space), rng.integers(0, 13))
+        yield from _hold(_way(space, 1 - way), away)
+        yield from _hold(_neutral(space), rng.integers(0, 13))
+
+
+BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] = {
+    "sticky": sticky,
+    "random": random,
+    "noop": noop,
+    "sweep": sweep,
+    "turn": turn,
+    "look_back": look_back,
+}
+
+
+def _scripted(path: Path) -> Iterator[Any]:
+    """The pairs (action, ticks) of a file, from the beginning again after the end."""
+    try:
+        text = path.read_text()
+        if path.suffix == ".json":
+            pairs = json.loads(text)
+        else:
+            lines = [line.split("#")[0].split() for line in text.splitlines()]
+            pairs = [(int(line[0]), int(line[1])) for line in lines if line]
+        pairs = [(action, int(ticks)) for action, ticks in pairs]
+    except (OSError, ValueError, TypeError, IndexError) as error:
+        raise ConfigError(
+            f"script {str(path)!r} cannot be read ({error}); expected a JSON list of [action, ticks], or one "
+            "'action ticks' a line"
+        ) from error
+    if not any(ticks > 0 for _, ticks in pairs):
+        raise ConfigError(f"script {str(path)!r} holds no tick; expected at least one [action, ticks] pair")
+
+    def forever() -> Iterator[Any]:
+        while True:
+            for action, ticks in pairs:
+                yield from _hold(action, ticks)
+
+    return forever()
+
+
+def _ticks(actions: Iterator[Any], space: gym.Space) -> Policy:
+    """A policy that takes the next actions of an endless iterator and looks at nothing."""
+    dtype = np.int64 if isinstance(space, spaces.Discrete) else np.float32
+
+    def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
+        del frames
+        return np.stack([np.asarray(action, dtype) for action in islice(actions, num_ticks)])
+
+    return policy
+
+
+def _hold(action: Any, ticks: int | np.integer | None) -> Iterator[Any]:
+    """The same action `ticks` times, or for ever."""
+    count = 0
+    while ticks is None or count < ticks:
+        yield action
+        count += 1
+
+
+def _sample(rng: np.random.Generator, space: gym.Space) -> Any:
+    if isinstance(space, spaces.Discrete):
+        return int(rng.integers(space.n))
+    low, high = _bounds(space)
+    return rng.uniform(low, high)
+
+
+def _neutral(space: gym.Space) -> Any:
+    """Action 0, or the point of the box nearest to zero."""
+    if isinstance(space, spaces.Discrete):
+        return 0
+    low, high = _bounds(space)
+    return np.clip(np.zeros_like(low), low, high)
+
+
+def _way(space: gym.Space, way: int | np.integer) -> Any:
+    """One of two opposite actions: the last two of the first three, or the ends of a box's first axis."""
+    if isinstance(space, spaces.Discrete):
+        return int(way) + (1 if space.n > 2 else 0)
+    low, high = _bounds(space)
+    action = _neutral(space).copy()
+    action[0] = (low, high)[int(way)][0]
+    return action
+
+
+def _bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray]:
+    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
+        raise ConfigError(f"the action space is {space}; expected Discrete or a bounded Box with one axis")
+    return space.low, space.high

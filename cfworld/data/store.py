@@ -1,0 +1,379 @@
+"""Reading the episodes of a Minari dataset, whole or in part."""
+
+from __future__ import annotations
+
+import json
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, cast
+
+import gymnasium as gym
+import h5py
+import numpy as np
+from gymnasium import spaces
+from jaxtyping import Int64, UInt8
+from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
+
+from cfworld.data.episode import Blocks, Episode, num_blocks, to_blocks
+from cfworld.data.shards import MAIN_FILE_NAME
+from cfworld.errors import DatasetError
+
+
+class EpisodeStore:
+    """The episodes of a Minari dataset of images, read on demand.
+
+    Any Minari dataset will do whose observations are uint8 `[H, W, 3]` images (or a Dict that holds one) and
+    whose actions are Discrete or a Box with one axis. A store may be pickled and used in several processes.
+
+    Attributes:
+        folder: Where `metadata.json` lies.
+        metadata: What the dataset says about itself.
+        observation_space: The space of its frames.
+        action_space: The space of its actions.
+        source: The id of the environment it was recorded in.
+        lengths: Ticks of each episode, int64 `[E]`.
+        seeds: Seed of each episode, int64 `[E]`; -1 when it is not known.
+        policies: Name of the policy of each episode.
+        options: Options of each episode's reset.
+    """
+
+    def __init__(self, folder: Path, metadata: Mapping[str, Any], reader: _Reader) -> None:
+        self.folder = folder
+        self.metadata = metadata
+        self.observation_space = reader.image_space
+        self.action_space = reader.action_space
+        self.source = _source(metadata)
+        self._reader = reader
+        attributes = reader.attributes(int(metadata["total_episodes"]))
+        self.lengths: Int64[np.ndarray, " E"] = np.array([a["total_steps"] for a in attributes], np.int64)
+        self.seeds: Int64[np.ndarray, " E"] = np.array([_seed(a.get("seed")) for a in attributes], np.int64)
+        self.policies: list[str] = [str(a.get("policy", "unknown")) for a in attributes]
+        self.options: list[dict[str, Any]] = [_options(a) for a in attributes]
+
+    @classmethod
+    def open(cls, path_or_id: str | Path, *, image_key: str | None = None) -> EpisodeStore:
+        """Opens a dataset.
+
+        Args:
+            path_or_id: A dataset folder (or its `data` folder), or the id of a local Minari dataset.
+            image_key: Which entry of a Dict observation holds the frames; needed when several could.
+
+        Raises:
+            DatasetError: There is no such dataset, it is damaged, or it holds no usable images or actions.
+        """
+        folder = _find(path_or_id)
+        metadata = _metadata(folder)
+        try:
+            storage = MinariStorage.read(folder)
+        except (ValueError, KeyError, AssertionError, gym.error.Error) as error:
+            raise DatasetError(
+                f"dataset {str(folder)!r} cannot be opened ({error}); expected a complete Minari dataset"
+            ) from error
+        key = _image_key(folder, storage.observation_space, image_key)
+        _check_actions(folder, storage.action_space)
+        plain = metadata.get("data_format") == "hdf5" and not storage.jpeg_encoding
+        reader = _Hdf5Reader(folder, storage, key) if plain else _MinariReader(folder, storage, key)
+        return cls(folder, metadata, reader)
+
+    def __len__(self) -> int:
+        """The number of episodes E."""
+        return len(self.lengths)
+
+    def frames(self, index: int, start: int = 0, stop: int | None = None) -> UInt8[np.ndarray, "n H W 3"]:
+        """Frames `start` to `stop - 1` of an episode; frame 0 is the reset frame, frame T the last.
+
+        Args:
+            index: Which episode.
+            start: The first frame, from 0 to T.
+            stop: One beyond the last frame; None means T + 1.
+        """
+        ticks = self._ticks(index)
+        stop = ticks + 1 if stop is None else stop
+        if not 0 <= start < stop <= ticks + 1:
+            raise IndexError(f"frames [{start}:{stop}] of episode {index}; it has frames [0:{ticks + 1}]")
+        return self._reader.frames(index, start, stop)
+
+    def episode(self, index: int, start: int = 0, stop: int | None = None) -> Episode:
+        """An episode, or its ticks `start` to `stop - 1` as an episode of their own.
+
+        Args:
+            index: Which episode.
+            start: The first tick, from 0 to T - 1.
+            stop: One beyond the last tick; None means T.
+
+        Raises:
+            DatasetError: The stored episode is damaged.
+        """
+        ticks = self._ticks(index)
+        stop = ticks if stop is None else stop
+        if not 0 <= start < stop <= ticks:
+            raise IndexError(f"ticks [{start}:{stop}] of episode {index}; it has ticks [0:{ticks}]")
+        read = self._reader
+        discrete = isinstance(self.action_space, spaces.Discrete)
+        return Episode(
+            frames=read.frames(index, start, stop + 1),
+            actions=read.array(index, "actions", start, stop).astype(np.int64 if discrete else np.float32),
+            rewards=read.array(index, "rewards", start, stop).astype(np.float32),
+            terminated=bool(read.array(index, "terminations", stop - 1, stop)[-1]),
+            truncated=bool(read.array(index, "truncations", stop - 1, stop)[-1]),
+            seed=int(self.seeds[index]),
+            source=self.source,
+            policy=self.policies[index],
+            variables=read.variables(index, start, stop + 1),
+            options=self.options[index],
+        )
+
+    def num_latents(self, frames_per_latent: int) -> Int64[np.ndarray, " E"]:
+        """How many latents each episode makes, int64 `[E]`; reads only the ends."""
+        ended = [self._ended(index) for index in range(len(self))]
+        counts = [num_blocks(int(t), e, frames_per_latent) for t, e in zip(self.lengths, ended, strict=True)]
+        return np.array(counts, np.int64)
+
+    def blocks(self, index: int, frames_per_latent: int, start: int = 0, length: int | None = None) -> Blocks:
+        """The blocks `start` to `start + length - 1` of an episode, as `to_blocks` cuts them.
+
+        Args:
+            index: Which episode.
+            frames_per_latent: f, the number of frames in a latent.
+            start: The first block.
+            length: How many blocks; None means all that follow.
+        """
+        ticks = self._ticks(index)
+        count = num_blocks(ticks, self._ended(index), frames_per_latent)
+        length = count - start if length is None else length
+        if not 0 <= start < start + length <= count:
+            raise IndexError(
+                f"blocks [{start}:{start + length}] of episode {index}; it has blocks [0:{count}]"
+            )
+        stop = min((start + length) * frames_per_latent, ticks)
+        return to_blocks(self.episode(index, start * frames_per_latent, stop), frames_per_latent)
+
+    def _ticks(self, index: int) -> int:
+        if not 0 <= index < len(self):
+            raise IndexError(f"episode {index}; the dataset holds episodes [0:{len(self)}]")
+        return int(self.lengths[index])
+
+    def _ended(self, index: int) -> bool:
+        ticks = int(self.lengths[index])
+        return bool(self._reader.array(index, "terminations", ticks - 1, ticks)[-1])
+
+
+class _Reader(ABC):
+    """Access to single arrays of single episodes."""
+
+    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
+        self.folder = folder
+        self.image_key = image_key
+        space = storage.observation_space
+        self.image_space = space if image_key is None else cast(spaces.Dict, space)[image_key]
+        self.action_space = storage.action_space
+
+    @abstractmethod
+    def attributes(self, count: int) -> list[dict[str, Any]]: ...
+
+    @abstractmethod
+    def frames(self, index: int, start: int, stop: int) -> np.ndarray: ...
+
+    @abstractmethod
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray: ...
+
+    @abstractmethod
+    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]: ...
+
+    def damaged(self, index: int, reason: object) -> DatasetError:
+        return DatasetError(
+            f"episode {index} of dataset {str(self.folder)!r} is damaged or incomplete ({reason}); copy or "
+            "collect the dataset again"
+        )
+
+
+class _Hdf5Reader(_Reader):
+    """Reads only what is asked for, straight from the HDF5 file."""
+
+    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
+        super().__init__(folder, storage, image_key)
+        self._file: h5py.File | None = None
+        self._process = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None, "_process": -1}
+
+    def attributes(self, count: int) -> list[dict[str, Any]]:
+        found = []
+        for index in range(count):
+            attributes = dict(self._group(index).attrs)
+            expected = int(attributes["total_steps"]) + 1
+            stored = self._images(index).shape[0]
+            if stored != expected:
+                raise self.damaged(index, f"{stored} frames; expected {expected}")
+            found.append(attributes)
+        return found
+
+    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        return self._read(index, self._images(index), start, stop)
+
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        return self._read(index, self._group(index)[name], start, stop)
+
+    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        group = self._group(index)
+        infos = group.get("infos", {})
+        count = int(group.attrs["total_steps"]) + 1
+        return {
+            name: values[start:stop].astype(np.float32)
+            for name, values in infos.items()
+            if isinstance(values, h5py.Dataset) and values.shape == (count,) and values.dtype.kind in "biuf"
+        }
+
+    def _read(self, index: int, dataset: Any, start: int, stop: int) -> np.ndarray:
+        try:
+            values = dataset[start:stop]
+        except OSError as error:
+            raise self.damaged(index, error) from error
+        if len(values) != stop - start:
+            raise self.damaged(index, f"{dataset.name} has {len(dataset)} entries; expected at least {stop}")
+        return values
+
+    def _images(self, index: int) -> Any:
+        observations = self._group(index)["observations"]
+        return observations if self.image_key is None else observations[self.image_key]
+
+    def _group(self, index: int) -> Any:
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = self._opened(), os.getpid()
+        try:
+            return self._file[f"episode_{index}"]
+        except (KeyError, OSError) as error:
+            raise self.damaged(index, error) from error
+
+    def _opened(self) -> h5py.File:
+        path = self.folder / MAIN_FILE_NAME
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            raise DatasetError(
+                f"{str(path)!r} cannot be read ({error}); it is truncated or no HDF5 file: copy or collect "
+                "the dataset again"
+            ) from error
+
+
+class _MinariReader(_Reader):
+    """Reads whole episodes through Minari (JPEG, Arrow and Parquet); keeps the last one."""
+
+    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
+        super().__init__(folder, storage, image_key)
+        self._storage = storage
+        self._last: tuple[int, dict[str, Any]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": None}
+
+    def attributes(self, count: int) -> list[dict[str, Any]]:
+        try:
+            return [dict(entry) for entry in self._storage.get_episode_metadata(range(count))]
+        except (OSError, KeyError) as error:
+            raise DatasetError(
+                f"dataset {str(self.folder)!r} is damaged or incomplete ({error}); copy it again"
+            ) from error
+
+    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        observations = self._episode(index)["observations"]
+        return (observations if self.image_key is None else observations[self.image_key])[start:stop]
+
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        return np.asarray(self._episode(index)[name][start:stop])
+
+    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        episode = self._episode(index)
+        count = len(episode["rewards"]) + 1
+        arrays = {name: np.asarray(values) for name, values in (episode.get("infos") or {}).items()}
+        return {
+            name: values[start:stop].astype(np.float32)
+            for name, values in arrays.items()
+            if values.shape == (count,) and values.dtype.kind in "biuf"
+        }
+
+    def _episode(self, index: int) -> dict[str, Any]:
+        if self._last is None or self._last[0] != index:
+            try:
+                self._last = index, next(iter(self._storage.get_episodes([index])))
+            except (OSError, KeyError) as error:
+                raise self.damaged(index, error) from error
+        return self._last[1]
+
+
+def _find(path_or_id: str | Path) -> Path:
+    root = os.environ.get("MINARI_DATASETS_PATH", Path("~/.minari/datasets").expanduser())
+    path = Path(path_or_id)
+    for folder in (path, path / "data", root / path / "data"):
+        if (folder / METADATA_FILE_NAME).is_file():
+            return folder
+    raise DatasetError(
+        f"there is no dataset {str(path_or_id)!r}: no {METADATA_FILE_NAME} in it, in its data folder, or "
+        f"under {str(root)!r}; collect it with `cfworld collect` or download it with `minari download`"
+    )
+
+
+def _metadata(folder: Path) -> dict[str, Any]:
+    path = folder / METADATA_FILE_NAME
+    try:
+        metadata = json.loads(path.read_text())
+        episodes = int(metadata["total_episodes"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{str(path)!r} is not the metadata of a Minari dataset ({error!r}); copy or collect the dataset "
+            "again"
+        ) from error
+    if episodes < 1:
+        raise DatasetError(f"dataset {str(folder)!r} holds no episode; expected at least one")
+    return metadata
+
+
+def is_image_space(space: gym.Space) -> bool:
+    """Whether the observations of a space are uint8 `[H, W, 3]` images."""
+    box = isinstance(space, spaces.Box)
+    return box and space.dtype == np.uint8 and len(space.shape) == 3 and space.shape[-1] == 3
+
+
+def _image_key(folder: Path, space: gym.Space, key: str | None) -> str | None:
+    if not isinstance(space, spaces.Dict):
+        if key is None and is_image_space(space):
+            return None
+        raise DatasetError(
+            f"observations of {str(folder)!r} are {space} (image_key={key!r}); expected uint8 [H, W, 3] "
+            "images, or a Dict that holds them and the image_key that names them"
+        )
+    images = [name for name, entry in space.spaces.items() if is_image_space(entry)]
+    if key in images or (key is None and len(images) == 1):
+        return key or images[0]
+    raise DatasetError(
+        f"image_key={key!r} in the observations of {str(folder)!r}; expected one of its uint8 [H, W, 3] "
+        f"entries: {images}"
+    )
+
+
+def _check_actions(folder: Path, space: gym.Space) -> None:
+    discrete = isinstance(space, spaces.Discrete) and space.start == 0
+    if not (discrete or (isinstance(space, spaces.Box) and len(space.shape) == 1)):
+        raise DatasetError(
+            f"actions of {str(folder)!r} are {space}; expected Discrete (from 0), or a Box with one axis"
+        )
+
+
+def _source(metadata: Mapping[str, Any]) -> str:
+    spec = json.loads(metadata["env_spec"]) if metadata.get("env_spec") else {}
+    return str(metadata.get("source") or spec.get("id") or metadata.get("dataset_id") or "unknown")
+
+
+def _seed(seed: Any) -> int:
+    return -1 if seed is None else int(seed)
+
+
+def _options(attributes: Mapping[str, Any]) -> dict[str, Any]:
+    entries = {name: value for name, value in attributes.items() if name.startswith("options/")}
+    return {
+        name.removeprefix("options/"): value.item() if isinstance(value, np.generic) else value
+        for name, value in entries.items()
+    }
