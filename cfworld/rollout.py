@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 import torch
 from einops import rearrange
@@ -26,7 +26,7 @@ __all__ = [
 ]
 
 
-class Solver(str, Enum):
+class Solver(StrEnum):
     """How a chunk is denoised."""
 
     EULER = "euler"
@@ -53,9 +53,7 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         self.solver = Solver(self.solver)
         if self.num_steps < 1 or self.shift <= 0:
-            raise ConfigError(
-                f"num_steps must be 1 or more and shift positive; got {self.num_steps} and {self.shift}."
-            )
+            raise ConfigError(f"num_steps must be 1 or more and shift positive; got {self.num_steps} and {self.shift}.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,13 +154,9 @@ def clean_pass(
     """Read a clean chunk (sigma = 0): write its keys and values, and read reward and hazard off its features."""
     sigma = torch.zeros(latents.shape[:2], device=latents.device)
     output = _read(generator, latents, sigma, generator.prompts(actions), context)
-    new = NewLatents(
-        keys=torch.stack(output.keys), values=torch.stack(output.values), latents=latents, actions=actions
-    )
+    new = NewLatents(keys=torch.stack(output.keys), values=torch.stack(output.values), latents=latents, actions=actions)
     reward, hazard_logit = generator.heads(output.features)
-    return CleanPass(
-        memory=commit(memory, config, new), reward=reward.flatten(1), hazard_logit=hazard_logit.flatten(1)
-    )
+    return CleanPass(memory=commit(memory, config, new), reward=reward.flatten(1), hazard_logit=hazard_logit.flatten(1))
 
 
 def prime(
@@ -187,13 +181,9 @@ def prime(
     return memory
 
 
-def _read(
-    generator: Generator, x: Tensor, sigma: Tensor, prompts: Tensor, context: Context
-) -> TransformerOutput:
+def _read(generator: Generator, x: Tensor, sigma: Tensor, prompts: Tensor, context: Context) -> TransformerOutput:
     dtype = generator.transformer.patch_embedding.weight.dtype
-    return generator.transformer(
-        x.to(dtype), sigma, prompts.to(dtype), context.positions, context.layer, context.mask
-    )
+    return generator.transformer(x.to(dtype), sigma, prompts.to(dtype), context.positions, context.layer, context.mask)
 
 
 def _shape_of_chunk(generator: Generator, latents: Tensor, actions: Tensor) -> NewLatents:

@@ -1,8 +1,7 @@
 """`cfworld train`: trains one stage of a world."""
 
 import sys
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +9,12 @@ from hydra.core.config_store import ConfigStore
 
 from cfworld.cli import common, help_text
 from cfworld.configs.schema import WorldSettings
-from cfworld.data.store import EpisodeStore
 from cfworld.errors import ConfigError
-from cfworld.train.frame_bank import FrameBank
-from cfworld.train.loop import Stage, run
-from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
+from cfworld.train.build import STAGES, run_folder
+from cfworld.train.loop import run
+from cfworld.world import config_to_dict
 
-__all__ = ["STAGES", "TrainConfig", "main"]
+__all__ = ["TrainConfig", "main"]
 
 SUMMARY = (
     "Train one stage of a world. A run that was interrupted is resumed by the same command: its folder is "
@@ -41,32 +39,16 @@ class TrainConfig:
     out: str | None = None
 
 
-def tokenizer_stage(config: TrainConfig) -> Stage:
-    """Read the datasets of the world and build the tokenizer's stage."""
-    stage: TokenizerStageConfig = config.stage
-    block = config.world.frames_per_latent
-    train, held_out = (
-        FrameBank.read(EpisodeStore.open(path), block, stage.max_gigabytes, stage.loop.seed)
-        for path in (config.world.train_data, config.world.eval_data)
-    )
-    return TokenizerStage(stage, config.world.tokenizer, train, held_out, config.device)
-
-
-STAGES: dict[str, tuple[type[Any], Callable[[TrainConfig], Stage]]] = {
-    "tokenizer": (TokenizerStageConfig, tokenizer_stage),
-}
-"""Schema and builder of each stage, by its name; `configs/stage/<name>.yaml` holds its settings."""
-
-
 def train(config: TrainConfig) -> dict[str, Any]:
     """Train a stage, and return its figures."""
     builders = {schema: build for schema, build in STAGES.values()}
     if type(config.stage) not in builders:
         raise ConfigError(f"Got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
-    folder = Path(config.out) if config.out else Path("runs") / config.world.name / config.stage.name
-    details = {"world": asdict(config.world), "stage": asdict(config.stage)}
+    folder = Path(config.out) if config.out else run_folder(config.world.name, config.stage.name)
+    stage, world = builders[type(config.stage)](config.world, config.stage, config.device)
+    details = {"world": world, "stage": config_to_dict(config.stage)}
     del details["stage"]["loop"]
-    return run(builders[type(config.stage)](config), config.stage.loop, folder, config.device, details)
+    return run(stage, config.stage.loop, folder, config.device, details)
 
 
 def main() -> None:

@@ -40,9 +40,7 @@ class ClipSampler:
         DatasetError: If no episode is long enough.
     """
 
-    def __init__(
-        self, num_latents: Sequence[int], clip_latents: int, seed: int, *, min_latents: int = 1
-    ) -> None:
+    def __init__(self, num_latents: Sequence[int], clip_latents: int, seed: int, *, min_latents: int = 1) -> None:
         lengths = np.asarray(num_latents, dtype=np.int64)
         counts = np.where(lengths >= min_latents, np.maximum(lengths - clip_latents, 0) + 1, 0)
         if not counts.sum():

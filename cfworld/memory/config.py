@@ -1,14 +1,14 @@
 """What the memory keeps and when it promotes."""
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from cfworld.errors import ConfigError
 
 __all__ = ["MemoryConfig", "Positions", "PromotionRule"]
 
 
-class PromotionRule(str, Enum):
+class PromotionRule(StrEnum):
     """How a chunk comes to be flagged for slow memory when its turn to be checked has come."""
 
     SURPRISAL = "surprisal"
@@ -17,7 +17,7 @@ class PromotionRule(str, Enum):
     """Always."""
 
 
-class Positions(str, Enum):
+class Positions(StrEnum):
     """What a slot's temporal position is."""
 
     BOUNDED = "bounded"

@@ -9,9 +9,7 @@ from cfworld.memory.config import MemoryConfig, Positions
 __all__ = ["absolute_positions", "bounded_positions", "memory_positions"]
 
 
-def bounded_positions(
-    valid: Bool[Tensor, "B S"], num_current: int
-) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B N"]]:
+def bounded_positions(valid: Bool[Tensor, "B S"], num_current: int) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B N"]]:
     """Positions by rank among the valid slots, in the order sink, slow, fast; the current chunk comes last.
 
     While nothing has been dropped the rank is the absolute index; afterwards it stays in

@@ -74,28 +74,20 @@ class MemoryState:
 
     def select(self, rows: Tensor) -> "MemoryState":
         """The given rows, in the given order."""
-        return MemoryState(
-            **{name: value.index_select(row_axis(name), rows) for name, value in self.tensors().items()}
-        )
+        return MemoryState(**{name: value.index_select(row_axis(name), rows) for name, value in self.tensors().items()})
 
     def replace(self, rows: Tensor, other: "MemoryState") -> "MemoryState":
         """A copy in which `rows` are taken from `other`, whose row i becomes rows[i]."""
         new = other.tensors()
         return MemoryState(
-            **{
-                name: value.index_copy(row_axis(name), rows, new[name])
-                for name, value in self.tensors().items()
-            }
+            **{name: value.index_copy(row_axis(name), rows, new[name]) for name, value in self.tensors().items()}
         )
 
     @staticmethod
     def cat(states: Sequence["MemoryState"]) -> "MemoryState":
         """All rows of all states."""
         return MemoryState(
-            **{
-                name: torch.cat([getattr(s, name) for s in states], dim=row_axis(name))
-                for name in _FIELD_NAMES
-            }
+            **{name: torch.cat([getattr(s, name) for s in states], dim=row_axis(name)) for name in _FIELD_NAMES}
         )
 
     @property

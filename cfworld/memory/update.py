@@ -42,9 +42,7 @@ def commit(state: MemoryState, config: MemoryConfig, new: NewLatents) -> MemoryS
     )
 
 
-def push_index(
-    valid: Bool[Tensor, "B S"], flagged: Bool[Tensor, "B S"], config: MemoryConfig
-) -> Int[Tensor, "B S"]:
+def push_index(valid: Bool[Tensor, "B S"], flagged: Bool[Tensor, "B S"], config: MemoryConfig) -> Int[Tensor, "B S"]:
     """Where each slot's content comes from when one latent is pushed: an old slot, or S for the new latent.
 
     This bookkeeping is shared by the rollout and by the training pass, which gathers its context with it.
@@ -56,9 +54,7 @@ def push_index(
         (slots >= first_slow) & (slots < first_fast),
         slots >= first_fast,
     )
-    num_sink, num_slow, num_fast = (
-        (valid & part).sum(dim=1, keepdim=True) for part in (in_sink, in_slow, in_fast)
-    )
+    num_sink, num_slow, num_fast = ((valid & part).sum(dim=1, keepdim=True) for part in (in_sink, in_slow, in_fast))
 
     to_sink = num_sink < config.num_sink
     fast_full = num_fast == config.num_stored_fast
@@ -81,9 +77,7 @@ def is_check(count: Int[Tensor, " B"], config: MemoryConfig) -> Bool[Tensor, " B
     return (chunk + 1) % config.consolidate_every == 0
 
 
-def consolidate(
-    state: MemoryState, config: MemoryConfig, new: NewLatents
-) -> tuple[MemoryState, Bool[Tensor, " B"]]:
+def consolidate(state: MemoryState, config: MemoryConfig, new: NewLatents) -> tuple[MemoryState, Bool[Tensor, " B"]]:
     """Eq. 7 on the rows whose chunk is checked: flag it when its similarity to the previous check is below tau.
 
     The first check of a row has nothing to compare with and always promotes.

@@ -38,7 +38,7 @@ class Block(nn.Module):
         )
         self.modulation = nn.Parameter(torch.randn(6, dim) / dim**0.5)
 
-    def forward(self, x, time_BN6D, prompts, rope, context_of, mask):  # noqa: ANN001, ANN201 - see Transformer
+    def forward(self, x, time_BN6D, prompts, rope, context_of, mask):
         """One block.
 
         Args:

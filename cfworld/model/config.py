@@ -45,15 +45,11 @@ class TransformerConfig:
                 f"latent_size and patch_size are [height, width]; got {self.latent_size} and {self.patch_size}."
             )
         if any(size % patch for size, patch in zip(self.latent_size, self.patch_size, strict=True)):
-            raise ConfigError(
-                f"latent_size {self.latent_size} must be a multiple of patch_size {self.patch_size}."
-            )
+            raise ConfigError(f"latent_size {self.latent_size} must be a multiple of patch_size {self.patch_size}.")
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise ConfigError(f"dim {self.dim} must divide into {self.num_heads} heads of even width.")
         if self.head_dim // 2 < 3:
-            raise ConfigError(
-                f"heads of width {self.head_dim} are too narrow to rotate on three axes; use 6 or more."
-            )
+            raise ConfigError(f"heads of width {self.head_dim} are too narrow to rotate on three axes; use 6 or more.")
 
     @property
     def head_dim(self) -> int:

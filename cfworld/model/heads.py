@@ -19,9 +19,7 @@ class Heads(nn.Module):
         self.hazard = _FrameHead(config)
         nn.init.constant_(self.hazard.out.bias, -5.0)
 
-    def forward(
-        self, features: Float[Tensor, "B N n D"]
-    ) -> tuple[Float[Tensor, "B N f"], Float[Tensor, "B N f"]]:
+    def forward(self, features: Float[Tensor, "B N n D"]) -> tuple[Float[Tensor, "B N f"], Float[Tensor, "B N f"]]:
         """Reward of every frame, and the logit of the probability that the episode ends at it, in float32."""
         return self.reward(features), self.hazard(features)
 

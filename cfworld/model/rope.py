@@ -19,9 +19,7 @@ def axis_pairs(head_dim: int) -> tuple[int, int, int]:
 
 
 def _angles(positions: Tensor, num_pairs: int, theta: float) -> Tensor:
-    frequencies = theta ** (
-        -torch.arange(num_pairs, device=positions.device, dtype=torch.float64) / num_pairs
-    )
+    frequencies = theta ** (-torch.arange(num_pairs, device=positions.device, dtype=torch.float64) / num_pairs)
     return positions.to(torch.float64)[..., None] * frequencies
 
 

@@ -82,9 +82,7 @@ class Transformer(nn.Module):
         config = self.config
         ph, pw = config.patch_size
         rows, columns = config.grid
-        tokens = self.patch_embedding(
-            rearrange(x, "B N C (r ph) (c pw) -> B N (r c) (ph pw C)", ph=ph, pw=pw)
-        )
+        tokens = self.patch_embedding(rearrange(x, "B N C (r ph) (c pw) -> B N (r c) (ph pw C)", ph=ph, pw=pw))
         time = self.embed_time(sigma)
         time_6 = self.time_projection(time).unflatten(-1, (6, config.dim)).float()
         prompt_tokens = self.prompt_embedding(prompts)
@@ -97,9 +95,7 @@ class Transformer(nn.Module):
             keys.append(k)
             values.append(v)
         patches = self.head(tokens, time.float())
-        velocity = rearrange(
-            patches, "B N (r c) (ph pw C) -> B N C (r ph) (c pw)", r=rows, c=columns, ph=ph, pw=pw
-        )
+        velocity = rearrange(patches, "B N (r c) (ph pw C) -> B N C (r ph) (c pw)", r=rows, c=columns, ph=ph, pw=pw)
         return TransformerOutput(velocity=velocity.float(), keys=keys, values=values, features=tokens)
 
     def embed_time(self, sigma: Float[Tensor, "B N"]) -> Float[Tensor, "B N D"]:

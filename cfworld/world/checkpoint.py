@@ -50,9 +50,7 @@ def read_tensors(folder: Path, checksums: Mapping[str, str]) -> dict[str, Tensor
     for name, checksum in checksums.items():
         file = folder / name
         if not file.is_file():
-            raise CheckpointError(
-                f"{folder} lacks {name}, which its {CONFIG_FILE} names; copy the folder again."
-            )
+            raise CheckpointError(f"{folder} lacks {name}, which its {CONFIG_FILE} names; copy the folder again.")
         if (found := _sha256(file)) != checksum:
             raise CheckpointError(
                 f"{file} has SHA-256 {found[:12]}..., expected {checksum[:12]}...: it is damaged or belongs to another "

@@ -1,7 +1,7 @@
 """Everything needed to build a world, and its way to JSON and back."""
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import Any, TypeVar
 
 from cfworld.errors import CheckpointError, ConfigError
@@ -15,7 +15,7 @@ __all__ = ["Ends", "WorldConfig", "config_from_dict", "config_to_dict"]
 T = TypeVar("T")
 
 
-class Ends(str, Enum):
+class Ends(StrEnum):
     """How an episode's end follows from the hazard."""
 
     SAMPLED = "sampled"
@@ -101,9 +101,7 @@ class WorldConfig:
 
 def config_to_dict(config: Any) -> dict[str, Any]:
     """A configuration as plain JSON values."""
-    return asdict(
-        config, dict_factory=lambda items: {k: v.value if isinstance(v, Enum) else v for k, v in items}
-    )
+    return asdict(config, dict_factory=lambda items: {k: v.value if isinstance(v, Enum) else v for k, v in items})
 
 
 def config_from_dict(cls: type[T], values: dict[str, Any]) -> T:

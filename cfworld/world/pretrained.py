@@ -23,9 +23,7 @@ __all__ = ["find_world", "load_world", "save_world", "zoo_names"]
 def zoo_names() -> list[str]:
     """Worlds that ship with the package."""
     zoo = resources.files("cfworld.zoo")
-    return sorted(
-        folder.name for folder in zoo.iterdir() if folder.is_dir() and (folder / CONFIG_FILE).is_file()
-    )
+    return sorted(folder.name for folder in zoo.iterdir() if folder.is_dir() and (folder / CONFIG_FILE).is_file())
 
 
 def find_world(name_or_path: str | Path) -> Path:

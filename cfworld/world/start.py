@@ -30,13 +30,9 @@ class Start:
     def __post_init__(self) -> None:
         frames, actions = np.asarray(self.frames), np.asarray(self.actions)
         if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] != 3:
-            raise StartError(
-                f"a start's frames are uint8 [T, H, W, 3]; got {frames.dtype} {list(frames.shape)}."
-            )
+            raise StartError(f"a start's frames are uint8 [T, H, W, 3]; got {frames.dtype} {list(frames.shape)}.")
         if len(actions) != len(frames):
-            raise StartError(
-                f"a start has one action per frame; got {len(actions)} for {len(frames)} frames."
-            )
+            raise StartError(f"a start has one action per frame; got {len(actions)} for {len(frames)} frames.")
         object.__setattr__(self, "frames", frames)
         object.__setattr__(self, "actions", actions)
 
@@ -80,13 +76,9 @@ def encode_start(
     step, (height, width) = config.frames_per_step, config.resolution
     length = len(start.frames)
     if start.frames.shape[1:3] != (height, width):
-        raise StartError(
-            f"start frames must be {height}x{width}; got {start.frames.shape[1]}x{start.frames.shape[2]}."
-        )
+        raise StartError(f"start frames must be {height}x{width}; got {start.frames.shape[1]}x{start.frames.shape[2]}.")
     if length == 0 or length % step:
-        raise StartError(
-            f"a start must hold whole steps of {step} frames; got {length} frames. Cut it to a multiple."
-        )
+        raise StartError(f"a start must hold whole steps of {step} frames; got {length} frames. Cut it to a multiple.")
     try:
         actions = generator.prompts.check(start.actions[None], 1, length)
     except ActionError as error:

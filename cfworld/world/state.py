@@ -61,9 +61,7 @@ class WorldState:
         other.check_usable()
         index = self._rows(rows)
         if len(index) != other.num_rows:
-            raise ValueError(
-                f"{len(index)} rows are to be replaced, but the other state has {other.num_rows}."
-            )
+            raise ValueError(f"{len(index)} rows are to be replaced, but the other state has {other.num_rows}.")
         return WorldState(
             memory=self.memory.replace(index, other.memory),
             **{name: getattr(self, name).index_copy(0, index, getattr(other, name)) for name in _ROW_TENSORS},
@@ -87,9 +85,7 @@ class WorldState:
         tensors = {f"memory.{name}": value for name, value in self.memory.tensors().items()}
         tensors |= {name: getattr(self, name) for name in _ROW_TENSORS}
         with write_aside(path) as aside:
-            save_file(
-                {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, aside
-            )
+            save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, aside)
 
     @staticmethod
     def load(path: str | Path, device: str | torch.device = "cpu") -> "WorldState":
@@ -100,14 +96,10 @@ class WorldState:
         """
         try:
             tensors = load_file(path, device=str(device))
-            memory = {
-                name.removeprefix("memory."): v for name, v in tensors.items() if name.startswith("memory.")
-            }
+            memory = {name.removeprefix("memory."): v for name, v in tensors.items() if name.startswith("memory.")}
             return WorldState(memory=MemoryState(**memory), **{name: tensors[name] for name in _ROW_TENSORS})
         except (OSError, SafetensorError, KeyError, TypeError) as error:
-            raise CheckpointError(
-                f"{path} does not hold a world state written by WorldState.save: {error}"
-            ) from error
+            raise CheckpointError(f"{path} does not hold a world state written by WorldState.save: {error}") from error
 
     def give_away(self) -> None:
         """Mark the state as donated: whoever uses it again is told so."""
@@ -124,7 +116,7 @@ class WorldState:
     def _rows(self, rows: Sequence[int] | Tensor) -> Tensor:
         return torch.as_tensor(rows, dtype=torch.int64, device=self.seeds.device)
 
-    def _map(self, memory: MemoryState, function) -> "WorldState":  # noqa: ANN001
+    def _map(self, memory: MemoryState, function) -> "WorldState":
         return WorldState(memory=memory, **{name: function(getattr(self, name)) for name in _ROW_TENSORS})
 
 

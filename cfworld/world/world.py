@@ -99,9 +99,7 @@ class World:
         from cfworld.world.pretrained import load_world
 
         world = load_world(name_or_path, variant, device)
-        sampler = (
-            world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
-        )
+        sampler = world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
         world.config = replace(world.config, sampler=sampler, memory=memory or world.config.memory)
         return world
 
@@ -179,9 +177,7 @@ class World:
         """
         state.check_usable()
         config = self.config
-        checked = self.generator.prompts.check(actions, state.num_rows, config.frames_per_step).to(
-            self.device
-        )
+        checked = self.generator.prompts.check(actions, state.num_rows, config.frames_per_step).to(self.device)
         per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
         shape = state.latents.shape[1:]
 
@@ -226,9 +222,7 @@ class World:
     def start(self, index: int) -> Start:
         """A shipped start, as the tokenizer shows it."""
         latents, actions = self.starts.pick(index)
-        return Start(
-            frames=self.decode(latents[None])[0].cpu().numpy(), actions=actions.flatten(0, 1).cpu().numpy()
-        )
+        return Start(frames=self.decode(latents[None])[0].cpu().numpy(), actions=actions.flatten(0, 1).cpu().numpy())
 
     def start_of(self, seed: int) -> int:
         """The shipped start that a seed draws."""

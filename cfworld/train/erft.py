@@ -1,0 +1,105 @@
+"""Error-Recycling Fine-Tuning: the context that a teacher learns from carries the errors that it makes itself.
+
+Context Forcing, section 3.3: X~_{1:k} = X_{1:k} + I e_drift, with e_drift from a bank of past residuals and I a
+Bernoulli draw; the target stays that of the clean continuation.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from cfworld.errors import ConfigError
+
+__all__ = ["ErftConfig", "ErrorBank"]
+
+
+@dataclass(kw_only=True, slots=True)
+class ErftConfig:
+    """How errors are banked and put into the context.
+
+    Attributes:
+        probability: Share of context latents that get an error, in clips that get any.
+        clean_share: Share of clips whose context stays clean.
+        start_step: Step at which injection begins: the first residuals are those of an untrained network.
+        num_levels: Grid of noise levels, each with a bank of its own.
+        capacity: Residuals kept per level.
+        max_sigma: Residuals of noisier predictions are not used: they are blur rather than drift.
+        per_step: Residuals that one training step adds.
+        noise: Largest standard deviation of white noise added to context latents besides.
+    """
+
+    probability: float = 0.5
+    clean_share: float = 0.3
+    start_step: int = 300
+    num_levels: int = 10
+    capacity: int = 256
+    max_sigma: float = 0.8
+    per_step: int = 32
+    noise: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("probability", "clean_share", "max_sigma"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"erft.{name} must lie in 0 to 1; got {getattr(self, name)}.")
+        if min(self.num_levels, self.capacity, self.per_step) < 1:
+            raise ConfigError(
+                "erft.num_levels, capacity and per_step must be 1 or more; "
+                f"got {self.num_levels}, {self.capacity}, {self.per_step}."
+            )
+
+
+class ErrorBank:
+    """Residuals x0_hat - x0 by noise level; the oldest of a level makes room."""
+
+    def __init__(self, config: ErftConfig, latent_shape: tuple[int, ...], device: torch.device) -> None:
+        self.config = config
+        shape = (config.num_levels, config.capacity, *latent_shape)
+        self.errors = torch.zeros(shape, dtype=torch.bfloat16, device=device)
+        self.added = torch.zeros(config.num_levels, dtype=torch.int64)
+
+    def add(self, residuals: Float[Tensor, "M C h w"], sigma: Float[Tensor, " M"], generator: torch.Generator) -> None:
+        """Bank a random few of the residuals of a step."""
+        chosen = torch.randperm(len(residuals), generator=generator, device=sigma.device)[: self.config.per_step]
+        levels = (sigma[chosen] * self.config.num_levels).long().clamp(max=self.config.num_levels - 1).tolist()
+        for residual, level in zip(residuals[chosen], levels, strict=True):
+            self.errors[level, int(self.added[level]) % self.config.capacity] = residual.to(self.errors.dtype)
+            self.added[level] += 1
+
+    def inject(
+        self, clean: Float[Tensor, "B T C h w"], step: int, generator: torch.Generator
+    ) -> Float[Tensor, "B T C h w"]:
+        """Put banked errors, of all levels up to `max_sigma`, and a little white noise into context latents."""
+        config = self.config
+        lead, device = clean.shape[:2], clean.device
+        usable = self._usable()
+        if step < config.start_step or not len(usable):
+            return clean
+        drifts = torch.rand(lead[0], 1, generator=generator, device=device) >= config.clean_share
+        hit = drifts & (torch.rand(lead, generator=generator, device=device) < config.probability)
+        pick = torch.randint(len(usable), lead, generator=generator, device=device)
+        errors = self.errors.flatten(0, 1)[usable[pick]].to(clean.dtype)
+        level = config.noise * torch.rand(lead, generator=generator, device=device) * drifts
+        white = torch.randn(clean.shape, generator=generator, device=device)
+        return clean + _mask(hit) * errors + level[..., None, None, None] * white
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Everything that resuming needs."""
+        return {"errors": self.errors, "added": self.added}
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Restore what `state_dict` returned."""
+        self.errors.copy_(state["errors"])
+        self.added.copy_(state["added"])
+
+    def _usable(self) -> Tensor:
+        """Flat indices of the residuals that may be injected."""
+        config = self.config
+        filled = torch.arange(config.capacity) < self.added[:, None]
+        centres = (torch.arange(config.num_levels) + 0.5) / config.num_levels
+        return (filled & (centres <= config.max_sigma)[:, None]).flatten().nonzero()[:, 0].to(self.errors.device)
+
+
+def _mask(hit: Bool[Tensor, "B T"]) -> Tensor:
+    return hit[..., None, None, None]

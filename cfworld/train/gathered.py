@@ -1,0 +1,150 @@
+"""Gathered teacher forcing: one pass over a clip in which training equals inference.
+
+Every chunk of a clip appears twice, clean and noisy. Both copies attend to the raw keys and values of the slots
+that the memory would show at that moment, gathered from the clean copies and rotated to those slots' bounded
+positions; and each copy attends to itself. So one pass trains every chunk of the clip as a target, with just the
+context that a rollout would give it.
+
+Shapes: B clips, T latents, K = T / N chunks of N latents, S slots, n tokens a latent, G = B K groups.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float, Int, Num
+from torch import Tensor
+
+from cfworld.memory import MemoryConfig, memory_positions, push_index
+from cfworld.model import Generator, apply_rope, rope_table
+
+__all__ = ["GatheredOutput", "SlotSchedule", "gathered_forward", "slot_schedule"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SlotSchedule:
+    """Which latents the memory shows to each chunk.
+
+    Attributes:
+        source: Index within the clip of each slot's latent, [B, K, S]; 0 where empty.
+        valid: Which slots hold something, [B, K, S].
+        slot_positions: Temporal position of each slot, [B, K, S].
+        positions: Temporal positions of each chunk's latents, [B, K, N].
+    """
+
+    source: Int[Tensor, "B K S"]
+    valid: Bool[Tensor, "B K S"]
+    slot_positions: Int[Tensor, "B K S"]
+    positions: Int[Tensor, "B K N"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatheredOutput:
+    """What one pass over a batch of clips gives.
+
+    Attributes:
+        velocity: Predicted velocity of every noisy latent, [B, T, C, h, w].
+        reward: Reward of every frame, from the clean copies, [B, T, f].
+        hazard_logit: Logit of ending at every frame, [B, T, f].
+    """
+
+    velocity: Tensor
+    reward: Tensor
+    hazard_logit: Tensor
+
+
+def slot_schedule(config: MemoryConfig, flags: Bool[Tensor, "B K"]) -> SlotSchedule:
+    """Replay the memory's bookkeeping over a clip, given which chunks are flagged for slow memory.
+
+    It is the rollout's own `push_index`, so that training and inference cannot disagree.
+    """
+    rows, num_chunks = flags.shape
+    chunk, device = config.latents_per_chunk, flags.device
+    valid = torch.zeros(rows, config.num_slots, dtype=torch.bool, device=device)
+    flagged, source = valid, valid.long()
+    seen = []
+    for index in range(num_chunks):
+        count = torch.full((rows,), index * chunk, device=device)
+        seen.append((source, valid, *memory_positions(config, valid, source, count)))
+        for offset in range(chunk):
+            step = push_index(valid, flagged, config)
+            is_flagged = flags[:, index : index + 1] & (offset == 0)
+            new_source = torch.full_like(source[:, :1], index * chunk + offset)
+            source = torch.cat([source, new_source], dim=1).gather(1, step)
+            flagged = torch.cat([flagged, is_flagged], dim=1).gather(1, step)
+            valid = torch.cat([valid, torch.ones_like(is_flagged)], dim=1).gather(1, step)
+    sources, valids, slots, positions = (torch.stack(parts, dim=1) for parts in zip(*seen, strict=True))
+    return SlotSchedule(source=sources, valid=valids, slot_positions=slots, positions=positions)
+
+
+def gathered_forward(
+    generator: Generator,
+    schedule: SlotSchedule,
+    clean: Float[Tensor, "B T C h w"],
+    noisy: Float[Tensor, "B T C h w"],
+    sigma: Float[Tensor, "B T"],
+    actions: Num[Tensor, "B T f *action"],
+    dropped: Bool[Tensor, "B T"] | None = None,
+) -> GatheredOutput:
+    """Predict the velocity of every noisy latent of a batch of clips.
+
+    Args:
+        generator: Prompt encoder, transformer and heads.
+        schedule: What the memory shows to each chunk.
+        clean: Context copies; errors may have been added to them (ERFT).
+        noisy: Target copies at their noise levels.
+        sigma: Noise level of each target.
+        actions: One action per frame.
+        dropped: Targets whose prompt becomes the null prompt; the context keeps its own.
+    """
+    rows, length = clean.shape[:2]
+    num_chunks, num_slots = schedule.source.shape[1:]
+    chunk = length // num_chunks
+    model = generator.transformer.config
+    tokens = model.tokens_per_latent
+
+    def grouped(clean_part: Tensor, noisy_part: Tensor) -> Tensor:
+        parts = [rearrange(part, "B (K N) ... -> (B K) N ...", K=num_chunks) for part in (clean_part, noisy_part)]
+        return torch.cat(parts, dim=1)
+
+    prompts = generator.prompts(actions)
+    target_prompts = prompts if dropped is None else generator.prompts(actions, dropped)
+    first = torch.arange(rows, device=clean.device)[:, None, None] * length
+    gather_index = (schedule.source + first).flatten()
+    cos, sin = (
+        rearrange(table, "B K S n H d -> (B K) (S n) H d")
+        for table in rope_table(schedule.slot_positions, model.grid, model.head_dim, model.rope_theta)
+    )
+
+    def gather(new: Tensor) -> Tensor:
+        flat = rearrange(new[:, :chunk], "(B K) N n H d -> (B K N) (n H d)", K=num_chunks)
+        slots = flat.index_select(0, gather_index)
+        return rearrange(slots, "(G S) (n H d) -> G (S n) H d", S=num_slots, n=tokens, H=model.num_heads)
+
+    output = generator.transformer(
+        grouped(clean, noisy),
+        grouped(torch.zeros_like(sigma), sigma),
+        grouped(prompts, target_prompts),
+        rearrange(schedule.positions, "B K N -> (B K) N").repeat(1, 2),
+        lambda _layer, keys, values: (apply_rope(gather(keys), cos, sin), gather(values)),
+        _mask(schedule.valid, chunk, tokens),
+    )
+    reward, hazard_logit = generator.heads(output.features[:, :chunk])
+
+    def ungrouped(part: Tensor) -> Tensor:
+        return rearrange(part, "(B K) N ... -> B (K N) ...", B=rows)
+
+    return GatheredOutput(
+        velocity=ungrouped(output.velocity[:, chunk:]),
+        reward=ungrouped(reward),
+        hazard_logit=ungrouped(hazard_logit),
+    )
+
+
+def _mask(valid: Bool[Tensor, "B K S"], chunk: int, tokens: int) -> Bool[Tensor, "G 1 q k"]:
+    """Every query sees the valid slots and its own copy of the chunk, clean or noisy."""
+    own = torch.eye(2, dtype=torch.bool, device=valid.device)
+    own = own.repeat_interleave(chunk * tokens, dim=0).repeat_interleave(chunk * tokens, dim=1)
+    slots = valid.flatten(0, 1).repeat_interleave(tokens, dim=1)
+    queries = own.shape[0]
+    return torch.cat([slots[:, None].expand(-1, queries, -1), own.expand(slots.shape[0], -1, -1)], dim=2).unsqueeze(1)

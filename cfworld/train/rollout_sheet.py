@@ -1,0 +1,77 @@
+"""Contact sheets of rollouts: the truth above what the world makes of the same start and actions."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cfworld.errors import DatasetError
+from cfworld.files import write_aside
+from cfworld.train.latent_bank import LatentBank
+from cfworld.world import EncodedStarts, World
+
+__all__ = ["rollout_sheet"]
+
+NUM_COLUMNS = 16
+SCALE = 2
+
+
+def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, path: Path) -> Mapping[str, float]:
+    """Roll the world out on held-out episodes' actions and write a picture.
+
+    Args:
+        world: The world, whose starts are not used.
+        bank: Held-out latents; the longest `rows` episodes without god mode are taken.
+        rows: Episodes.
+        length: Latents to generate after the prefix.
+        path: The PNG.
+
+    Returns:
+        PSNR in latent space after 1 latent and after 8, and the ratio of the latents' change from step to step.
+    """
+    prefix = world.config.prefix_latents
+    episodes = bank.mortal_episodes(prefix + 8)
+    if not episodes:
+        raise DatasetError(f"no held-out episode holds {prefix + 8} latents; collect longer ones for the sheets.")
+    lengths = bank.num_latents
+    episodes = sorted(episodes, key=lambda episode: -lengths[episode])[:rows]
+    length = min(length, min(lengths[episode] for episode in episodes) - prefix)
+    index = bank.first[episodes][:, None] + torch.arange(prefix + length)
+    truth, actions = bank.latents[index].float(), bank.actions[index]
+    starts = EncodedStarts(latents=truth[:, :prefix], actions=actions[:, :prefix], seeds=bank.seeds[episodes])
+    replay = World(world.config, world.tokenizer, world.generator, starts, device=world.device)
+    state, _ = replay.initial(range(len(episodes)), starts=list(range(len(episodes))))
+    made = []
+    chunk = world.config.latents_per_chunk
+    for first in range(prefix, prefix + length - chunk + 1, chunk):
+        state, out = replay.step(state, actions[:, first : first + chunk].flatten(1, 2), decode=False)
+        made.append(out.latents)
+    generated = torch.cat(made, dim=1).cpu()
+    real = truth[:, prefix : prefix + generated.shape[1]]
+    _write(world, real, generated, path)
+    return {
+        "psnr_1": _psnr(real[:, :1], generated[:, :1]),
+        "psnr_8": _psnr(real[:, 7:8], generated[:, 7:8]),
+        "motion": float(generated.diff(dim=1).abs().mean() / real.diff(dim=1).abs().mean()),
+    }
+
+
+def _psnr(real: Tensor, generated: Tensor) -> float:
+    """PSNR of latents, whose range counts as 6 standard deviations."""
+    return float(10 * torch.log10(36 / (real - generated).square().mean()))
+
+
+def _write(world: World, real: Tensor, generated: Tensor, path: Path) -> None:
+    columns = np.unique(np.linspace(0, real.shape[1] - 1, NUM_COLUMNS).astype(int))
+    strips = []
+    for row in range(len(real)):
+        for latents in (real, generated):
+            frames = world.decode(latents[row : row + 1, columns].to(world.device))[0].cpu()
+            last = frames.unflatten(0, (-1, world.config.frames_per_latent))[:, -1]
+            strips.append(torch.cat(list(last), dim=1))
+    sheet = torch.cat(strips).repeat_interleave(SCALE, 0).repeat_interleave(SCALE, 1)
+    with write_aside(path) as aside:
+        Image.fromarray(sheet.numpy()).save(aside)

@@ -1,0 +1,211 @@
+"""The stage that trains the Context Teacher: flow matching on every latent of long real clips."""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cfworld.data import ClipSampler
+from cfworld.diffusion import denoised, interpolate, sample_sigma, velocity
+from cfworld.errors import ConfigError, DatasetError
+from cfworld.model import Generator
+from cfworld.tokenizer import Tokenizer
+from cfworld.train.erft import ErftConfig, ErrorBank
+from cfworld.train.gathered import gathered_forward, slot_schedule
+from cfworld.train.latent_bank import ClipBatch, LatentBank
+from cfworld.train.loop import LoopConfig
+from cfworld.train.rollout_sheet import rollout_sheet
+from cfworld.world import EncodedStarts, World, WorldConfig
+
+__all__ = ["TeacherBatch", "TeacherStage", "TeacherStageConfig"]
+
+
+@dataclass(kw_only=True, slots=True)
+class TeacherStageConfig:
+    """How the teacher is trained.
+
+    Attributes:
+        name: The stage's name; its runs lie in runs/<world>/<name>.
+        loop: Length, rates and cadence.
+        clip_latents: Latents of a clip.
+        min_latents: Shortest episode that is used; shorter clips are padded.
+        sigma_shift: Shift of the training noise levels.
+        prompt_dropout: Share of targets whose prompt is dropped, for guidance.
+        promotion_interval: Longest mean distance, in chunks, between latents promoted during training. Each clip
+            draws its own between 1 and this, and then every chunk's fate at random: the paper's random draw from
+            the past, kept by the rollout's own bookkeeping.
+        erft: Errors in the context.
+        reward_weight: Weight of the squared error of the rewards.
+        hazard_weight: Weight of the likelihood of the ends.
+        num_starts: Starts that the exported world ships.
+        sheet_rows: Episodes on a contact sheet.
+        sheet_latents: Length of its rollouts.
+    """
+
+    name: str = "teacher"
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    clip_latents: int = 40
+    min_latents: int = 12
+    sigma_shift: float = 3.0
+    prompt_dropout: float = 0.05
+    promotion_interval: int = 12
+    erft: ErftConfig = field(default_factory=ErftConfig)
+    reward_weight: float = 0.1
+    hazard_weight: float = 1.0
+    num_starts: int = 256
+    sheet_rows: int = 4
+    sheet_latents: int = 40
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.min_latents <= self.clip_latents:
+            raise ConfigError(
+                f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
+            )
+        if self.promotion_interval < 1:
+            raise ConfigError(f"promotion_interval is at least 1 chunk; got {self.promotion_interval}.")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeacherBatch:
+    """One step's clips.
+
+    Attributes:
+        clips: The clips.
+        step: The step that they are for.
+    """
+
+    clips: ClipBatch
+    step: int
+
+
+class TeacherStage:
+    """Trains a `Generator` by gathered teacher forcing.
+
+    Args:
+        config: How it is trained.
+        world: What it is trained for.
+        tokenizer: Decodes sheets, and goes into the exported world.
+        train: Latents to learn from.
+        held_out: Latents of other episodes, for the sheets.
+        device: Where it trains.
+    """
+
+    def __init__(
+        self,
+        config: TeacherStageConfig,
+        world: WorldConfig,
+        tokenizer: Tokenizer,
+        train: LatentBank,
+        held_out: LatentBank,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.world = config, world
+        self.tokenizer = tokenizer
+        self.train, self.held_out = train, held_out
+        self.device = torch.device(device)
+        if config.clip_latents % world.latents_per_chunk:
+            raise ConfigError(
+                f"clip_latents {config.clip_latents} must be a multiple of latents_per_chunk {world.latents_per_chunk}."
+            )
+        self.sampler = ClipSampler(
+            train.num_latents, config.clip_latents, config.loop.seed, min_latents=config.min_latents
+        )
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(config.loop.seed)
+            self.module: nn.Module = Generator(world.actions, world.transformer)
+        self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
+
+    def batch(self, step: int) -> TeacherBatch:
+        """The clips of a step."""
+        clips = self.sampler.batch(step, self.config.loop.batch_size)
+        return TeacherBatch(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
+
+    def loss(self, batch: TeacherBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Flow matching on every latent, squared error of the rewards, likelihood of the ends."""
+        assert isinstance(self.module, Generator)
+        config, clips = self.config, batch.clips
+        lead = clips.latents.shape[:2]
+        schedule = slot_schedule(self.world.memory, self._promotions(lead, generator))
+        sigma = self._sigma(lead, generator)
+        noise = torch.randn(clips.latents.shape, generator=generator, device=self.device)
+        noisy = interpolate(clips.latents, noise, sigma)
+        context = self.errors.inject(clips.latents, batch.step, generator)
+        dropped = torch.rand(lead, generator=generator, device=self.device) < config.prompt_dropout
+        output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions, dropped)
+
+        squared = (output.velocity - velocity(clips.latents, noise)).square().mean(dim=(2, 3, 4))
+        flow = _mean(squared, clips.present)
+        reward = _mean((output.reward - clips.rewards).square(), clips.valid)
+        hazard = functional.binary_cross_entropy_with_logits(output.hazard_logit, clips.ends, reduction="none")
+        hazard = _mean(hazard, clips.mortal)
+        estimate = denoised(noisy, output.velocity.detach(), sigma)
+        residual = (estimate - clips.latents)[clips.present]
+        self.errors.add(residual, sigma[clips.present], generator)
+        metrics = {"flow": flow, "reward": reward, "hazard": hazard, "residual": residual.square().mean()}
+        return flow + config.reward_weight * reward + config.hazard_weight * hazard, metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """The error bank."""
+        return self.errors.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore the error bank."""
+        self.errors.load_state_dict(state)
+
+    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
+        """Write a sheet of rollouts from held-out starts below the truth; return their figures."""
+        return rollout_sheet(
+            self._world(ema_module),
+            self.held_out,
+            rows=self.config.sheet_rows,
+            length=self.config.sheet_latents,
+            path=folder / f"step_{step:08d}.png",
+        )
+
+    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
+        """Write the world with the averaged weights."""
+        world = self._world(ema_module)
+        world.save_pretrained(folder)
+        parameters = sum(parameter.numel() for parameter in ema_module.parameters())
+        return {"parameters": parameters, "starts": world.num_starts}
+
+    def _world(self, module: nn.Module) -> World:
+        assert isinstance(module, Generator)
+        return World(self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self._starts())
+
+    def _starts(self) -> EncodedStarts:
+        """Beginnings of episodes in which the agent was mortal, from the training data."""
+        length = self.world.prefix_latents
+        episodes = self.train.mortal_episodes(length)[: self.config.num_starts]
+        if not episodes:
+            raise DatasetError(f"no episode without god mode holds {length} latents, so there are no starts.")
+        index = self.train.first[episodes][:, None] + torch.arange(length)
+        return EncodedStarts(
+            latents=self.train.latents[index],
+            actions=self.train.actions[index],
+            seeds=self.train.seeds[episodes],
+        )
+
+    def _promotions(self, lead: torch.Size, generator: torch.Generator) -> Bool[Tensor, "B K"]:
+        """Which chunks of each clip are promoted: Bernoulli draws at a rate of the clip's own."""
+        rows, num_chunks = lead[0], lead[1] // self.world.latents_per_chunk
+        exponent = torch.rand(rows, 1, generator=generator, device=self.device)
+        rate = float(self.config.promotion_interval) ** -exponent
+        return torch.rand(rows, num_chunks, generator=generator, device=self.device) < rate
+
+    def _sigma(self, lead: torch.Size, generator: torch.Generator) -> Tensor:
+        """One noise level per chunk."""
+        chunk = self.world.latents_per_chunk
+        sigma = sample_sigma((lead[0], lead[1] // chunk), self.config.sigma_shift, generator)
+        return sigma.repeat_interleave(chunk, dim=1)
+
+
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    """Mean over what the mask keeps; 0 if it keeps nothing."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)
