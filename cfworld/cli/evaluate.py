@@ -1,0 +1,68 @@
+"""`cfworld evaluate`: judges a world against its twin."""
+
+from time import perf_counter
+from typing import Any
+
+from cfworld.cli import common
+from cfworld.metrics import machine
+from cfworld.metrics.controls import make_control
+from cfworld.metrics.evaluation import EvaluateConfig, judge
+from cfworld.metrics.progress import progress_bar
+from cfworld.metrics.report import write_report
+from cfworld.metrics.rollouts import WorldLike
+from cfworld.world import World, find_world
+from cfworld.world.checkpoint import read_manifest
+
+__all__ = ["evaluate", "main"]
+
+SUMMARY = (
+    "Judge a world against its twin on seeds that were never trained on: fidelity, control, reward and "
+    "hazard, drift, survival and recall, with 95 % bootstrap intervals. Writes report.json, report.md, plots "
+    "and film strips."
+)
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Judge, write the report, and return its figures."""
+    began = perf_counter()
+    world = _load(config.world, config)
+    worlds: dict[str, WorldLike] = {"world": world}
+    if config.baseline is not None:
+        worlds["baseline"] = _load(config.baseline, config)
+    worlds |= {name: make_control(name, world) for name in config.controls}
+    folder = common.open_output("evaluate", config.out, config)
+    judged = list(judge(worlds, config, progress_bar))
+    about = {**_about(world, config), "seconds": round(perf_counter() - began, 1)}
+    figures = write_report(folder, about, judged)
+    bars = [passed for metric in figures["bars"].values() for passed in metric["world"].values()]
+    measured = [passed for passed in bars if passed is not None]
+    print(f"{folder / 'report.md'}: {sum(measured)} of {len(measured)} bars passed")
+    return figures
+
+
+def _load(name: str, config: EvaluateConfig) -> World:
+    return World.from_pretrained(name, variant=config.variant, device=config.device, num_steps=config.num_steps)
+
+
+def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
+    """What was judged, down to the checksums of its weights, and how."""
+    manifest = read_manifest(find_world(config.world))
+    return {
+        "world": config.world,
+        "name": world.config.name,
+        "variant": world.variant,
+        "twin": world.config.source,
+        "solver": world.sampler.solver.value,
+        "num_steps": world.sampler.num_steps,
+        "baseline": config.baseline,
+        "controls": ", ".join(config.controls) or None,
+        "starts": config.starts,
+        "seed": config.seed,
+        "checksums": manifest["variants"][world.variant]["files"] | manifest["tokenizer"],
+        **machine.machine_figures(config.device),
+    }
+
+
+def main() -> None:
+    """Run `cfworld evaluate`."""
+    common.run_command("evaluate", EvaluateConfig, evaluate, SUMMARY)

@@ -1,0 +1,171 @@
+"""Evaluating a world: which metrics, on what, and in which order."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cfworld.envs.twins import Twin
+from cfworld.errors import ConfigError
+from cfworld.metrics.calibration import heads
+from cfworld.metrics.control import ControlConfig, run_control
+from cfworld.metrics.controls import CONTROLS
+from cfworld.metrics.drift import DriftConfig, run_drift
+from cfworld.metrics.fidelity import FidelityConfig, fidelity, fidelity_steps
+from cfworld.metrics.judgement import Judgement
+from cfworld.metrics.progress import Bar, silent_bar, watched
+from cfworld.metrics.recordings import FIRST_SEED, held_out, make_twin
+from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
+from cfworld.metrics.routes import TURNS, RecallConfig, run_recall
+from cfworld.metrics.survival import SurvivalConfig, run_survival
+
+__all__ = ["METRICS", "EvaluateConfig", "judge"]
+
+METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall")
+_SEED_STRIDE = 100_000
+"""Metrics that record their own episodes begin this far from one another."""
+_ENDLESS_TICKS = 10**9
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluateConfig:
+    """What `cfworld evaluate` takes.
+
+    Attributes:
+        world: A world of the zoo, or a checkpoint folder.
+        variant: student or teacher; null for the best there is.
+        baseline: Another world to judge beside it, such as one trained without long memory; recall then asks
+            to exceed the midpoint of this baseline and the ceiling.
+        metrics: Some of fidelity, control, heads, drift, survival, recall; null for all that the twin allows.
+        controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal.
+        starts: Held-out starts for fidelity, control and heads.
+        seed: The first evaluation seed, 1000000 or more.
+        prefix_latents: Latents of real frames before a start.
+        batch: Rows generated together.
+        num_steps: Denoising steps; null for the world's own.
+        device: Where to generate: cpu, cuda, cuda:1 ...
+        out: Folder to write to; null for outputs/evaluate/<time>.
+    """
+
+    world: str
+    variant: str | None = None
+    baseline: str | None = None
+    metrics: list[str] | None = None
+    controls: list[str] = field(default_factory=list)
+    starts: int = 64
+    seed: int = FIRST_SEED
+    prefix_latents: int = 8
+    batch: int = 32
+    num_steps: int | None = None
+    device: str = "cpu"
+    out: str | None = None
+    fidelity: FidelityConfig = field(default_factory=FidelityConfig)
+    control: ControlConfig = field(default_factory=ControlConfig)
+    drift: DriftConfig = field(default_factory=DriftConfig)
+    survival: SurvivalConfig = field(default_factory=SurvivalConfig)
+    recall: RecallConfig = field(default_factory=RecallConfig)
+
+    def __post_init__(self) -> None:
+        """Refuse unknown names, seeds that were trained on, and empty evaluations."""
+        for name, chosen, known in (
+            ("metrics", self.metrics or [], METRICS),
+            ("controls", self.controls, tuple(CONTROLS)),
+        ):
+            if unknown := [item for item in chosen if item not in known]:
+                raise ConfigError(f"got {name}={unknown}; expected some of {', '.join(known)}")
+        if self.metrics is not None and not self.metrics:
+            raise ConfigError(f"got no metrics; expected some of {', '.join(METRICS)}, or null for all")
+        for name in ("starts", "prefix_latents", "batch"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        if self.seed < FIRST_SEED:
+            raise ConfigError(f"got seed={self.seed}; expected at least {FIRST_SEED}: smaller ones are for training")
+
+
+def judge(worlds: Mapping[str, WorldLike], config: EvaluateConfig, bar: Bar = silent_bar) -> Iterator[Judgement]:
+    """Judge worlds by every metric that was asked for.
+
+    Args:
+        worlds: the world to evaluate first, then a baseline and controls; all have the same twin.
+        config: what to measure.
+        bar: shows how far it is.
+
+    Yields:
+        The outcomes, in the order of `METRICS`.
+
+    Raises:
+        ConfigError: if the world has no twin, the prefix holds no whole steps, or the twin cannot do what a
+            metric needs.
+    """
+    settings = next(iter(worlds.values())).config
+    wanted = config.metrics or [m for m in METRICS if m != "recall" or settings.source in TURNS]
+    if config.prefix_latents % settings.latents_per_chunk:
+        raise ConfigError(
+            f"got prefix_latents={config.prefix_latents}; expected a multiple of the world's "
+            f"latents_per_chunk, {settings.latents_per_chunk}"
+        )
+    if "recall" in wanted and settings.source not in TURNS:
+        raise ConfigError(f"got metric recall for {settings.source!r}; expected one of {', '.join(TURNS)}")
+    twin = make_twin(settings.source, _ENDLESS_TICKS)
+    lasting = {name: endless(world) for name, world in worlds.items()}
+    try:
+        yield from _from_shared_starts(lasting, twin, config, wanted, bar)
+        yield from _from_own_starts(worlds, lasting, twin, config, wanted, bar)
+    finally:
+        twin.close()
+
+
+def _from_shared_starts(
+    worlds: Mapping[str, WorldLike], twin: Twin, config: EvaluateConfig, wanted: list[str], bar: Bar
+) -> Iterator[Judgement]:
+    """Fidelity, control and heads look at the same starts."""
+    if not {"fidelity", "control", "heads"} & set(wanted):
+        return
+    first = next(iter(worlds.values()))
+    settings = first.config
+    num_ticks = config.fidelity.num_ticks(settings.fps, settings.frames_per_step)
+    prefix_ticks = config.prefix_latents * settings.frames_per_latent
+    starts = held_out(twin, config.starts, num_ticks, prefix_ticks, first_seed=config.seed)
+    recordings = list(watched(starts, bar, "starts: twin", config.starts, "start"))
+    steps = fidelity_steps(config.fidelity, settings.fps, settings.frames_per_step)
+    decode = steps if "fidelity" in wanted else set()
+    rollouts = {
+        name: rollout(world, recordings, decode=decode, batch=config.batch, bar=bar, title=f"starts: {name}")
+        for name, world in worlds.items()
+        if {"fidelity", "heads"} & set(wanted)
+    }
+    if "fidelity" in wanted:
+        ceiling = tokenizer_rollout(first, recordings, steps)
+        yield fidelity(rollouts, ceiling, recordings, config.fidelity, settings.fps)
+    if "control" in wanted:
+        yield run_control(worlds, twin, recordings, config.control, config.batch, bar)
+    if "heads" in wanted:
+        yield heads(rollouts, recordings, settings.frames_per_step)
+
+
+def _from_own_starts(
+    worlds: Mapping[str, WorldLike],
+    lasting: Mapping[str, WorldLike],
+    twin: Twin,
+    config: EvaluateConfig,
+    wanted: list[str],
+    bar: Bar,
+) -> Iterator[Judgement]:
+    """Drift, survival and recall record their own episodes; only survival lets the world's end."""
+    settings = next(iter(worlds.values())).config
+    prefix_ticks = config.prefix_latents * settings.frames_per_latent
+    seeds = {metric: config.seed + _SEED_STRIDE * i for i, metric in enumerate(METRICS)}
+    if "drift" in wanted:
+        yield from run_drift(lasting, twin, config.drift, prefix_ticks, seeds["drift"], config.batch, bar)
+    if "survival" in wanted:
+        yield run_survival(worlds, twin, config.survival, prefix_ticks, seeds["survival"], bar)
+    if "recall" in wanted:
+        filled = max(prefix_ticks, _filling_ticks(settings))
+        seed, source = seeds["recall"], settings.source
+        yield run_recall(lasting, twin, source, config.recall, filled, seed, config.batch, bar)
+
+
+def _filling_ticks(settings: Any) -> int:
+    """Ticks after which sink and fast memory are full, and a latent has left the sink behind; whole steps."""
+    memory = settings.memory
+    chunks = -(-(memory.num_sink + memory.num_stored_fast + 1) // settings.latents_per_chunk)
+    return chunks * settings.frames_per_step

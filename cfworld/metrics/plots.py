@@ -1,0 +1,157 @@
+"""Plots of the report: every function writes one PNG and knows nothing of how the figures came about."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from cfworld import files
+from cfworld.metrics.bootstrap import Interval
+
+__all__ = ["calibration", "confusion", "drift", "fidelity", "recall", "survival"]
+
+_COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
+_REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
+
+
+def fidelity(
+    path: Path,
+    figures: Mapping[str, Mapping[str, Sequence[Interval]]],
+    seconds: Sequence[float],
+    titles: Mapping[str, str],
+) -> None:
+    """Each quantity by time, a line and a band for each predictor.
+
+    Args:
+        path: the file.
+        figures: intervals by predictor and quantity, one for each time.
+        seconds: the times.
+        titles: the quantities and what stands above them.
+    """
+    with _figure(path, len(titles)) as axes:
+        for ax, (key, title) in zip(axes, titles.items(), strict=False):
+            for name, colour in _coloured(figures):
+                _band(ax, seconds, figures[name][key], name, colour)
+            if key.endswith("ratio"):
+                ax.axhline(1, color="#bbbbbb", linewidth=0.8)
+                ax.set_yscale("symlog", linthresh=0.1)
+            ax.set(title=title, xscale="log", xlabel="seconds after the start")
+            ax.set_xticks(list(seconds), [f"{time:g}" for time in seconds])
+            ax.minorticks_off()
+        axes[0].legend(fontsize=8)
+
+
+def confusion(path: Path, matrices: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
+    """One matrix of shares for each predictor."""
+    with _figure(path, len(matrices)) as axes:
+        for ax, (name, matrix) in zip(axes, matrices.items(), strict=False):
+            ax.imshow(np.nan_to_num(matrix), vmin=0, vmax=1, cmap="Blues")
+            for (row, column), value in np.ndenumerate(matrix):
+                ink = "white" if value > 0.5 else "black"
+                ax.text(column, row, f"{value:.2f}", ha="center", va="center", color=ink)
+            ax.set_xticks(range(len(names)), names, rotation=30, ha="right", fontsize=8)
+            ax.set_yticks(range(len(names)), names, fontsize=8)
+            ax.set(title=name)
+
+
+def drift(
+    path: Path,
+    made: Mapping[str, np.ndarray],
+    truth: np.ndarray,
+    seconds: Sequence[float],
+    names: Sequence[str],
+) -> None:
+    """Each statistic by elapsed time: the worlds' means above the twin's spread.
+
+    Args:
+        path: the file.
+        made: statistics [B, M, S] of each world.
+        truth: the twin's.
+        seconds: the M moments.
+        names: the S statistics.
+    """
+    with _figure(path, len(names)) as axes:
+        for i, (ax, name) in enumerate(zip(axes, names, strict=False)):
+            mean, spread = truth[..., i].mean(axis=0), truth[..., i].std(axis=0)
+            ax.fill_between(seconds, mean - spread, mean + spread, color="#dddddd", label="twin")
+            ax.plot(seconds, mean, color="black", linewidth=1)
+            for world, colour in _coloured(made):
+                ax.plot(seconds, made[world][..., i].mean(axis=0), color=colour, label=world)
+            ax.set(title=name, xlabel="seconds")
+        axes[0].legend(fontsize=8)
+
+
+def calibration(path: Path, curves: Mapping[str, Any]) -> None:
+    """Observed share by predicted probability, on the same scale."""
+    with _figure(path, 1) as (ax,):
+        largest = max(float(max(c.predicted.max(), c.observed.max())) for c in curves.values())
+        ax.plot([0, largest], [0, largest], color="#bbbbbb", linewidth=0.8, label="perfect")
+        for name, colour in _coloured(curves):
+            curve = curves[name]
+            error = np.sqrt(curve.observed * (1 - curve.observed) / curve.counts)
+            ax.errorbar(curve.predicted, curve.observed, 1.96 * error, color=colour, marker="o", label=name)
+        ax.set(
+            title="End of the episode within a step",
+            xlabel="predicted probability",
+            ylabel="share of steps in the twin",
+        )
+        ax.legend(fontsize=8)
+
+
+def survival(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], max_ticks: int) -> None:
+    """Share of episodes that still run, by policy; a step curve for each world and the twin."""
+    with _figure(path, len(curves)) as axes:
+        for ax, (policy, found) in zip(axes, curves.items(), strict=False):
+            for name, colour in _coloured(found):
+                times, share = found[name]
+                ax.step([*times, max_ticks], [*share, share[-1]], where="post", color=colour, label=name)
+            ax.set(title=policy, xlabel="ticks", ylim=(-0.02, 1.02))
+        axes[0].legend(fontsize=8)
+
+
+def recall(path: Path, routes: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> None:
+    """Bars of recall and of PSNR for each route, with intervals."""
+    quantities = {"recalled": "Recalled (share)", "psnr": "PSNR to the twin's view (dB)"}
+    with _figure(path, len(quantities)) as axes:
+        for ax, (key, title) in zip(axes, quantities.items(), strict=False):
+            names = list(next(iter(routes.values())))
+            for i, (name, colour) in enumerate(_coloured(names)):
+                found = [figures[name][key] for figures in routes.values()]
+                places = np.arange(len(routes)) + 0.8 * (i / len(names) - 0.5)
+                means = np.array([interval.mean for interval in found])
+                spread = [[f.mean - f.low for f in found], [f.high - f.mean for f in found]]
+                ax.bar(places, means, 0.8 / len(names), color=colour, label=name)
+                ax.errorbar(places, means, np.abs(spread), fmt="none", color="black", linewidth=1)
+            ax.set(title=title)
+            ax.set_xticks(range(len(routes)), list(routes), fontsize=8)
+        axes[0].legend(fontsize=8)
+
+
+@contextmanager
+def _figure(path: Path, num_panels: int) -> Iterator[list[Axes]]:
+    columns = min(3, num_panels)
+    rows = -(-num_panels // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = [figure.add_subplot(rows, columns, i + 1) for i in range(num_panels)]
+    yield axes
+    with files.write_aside(path) as aside:
+        figure.savefig(aside, dpi=110)
+
+
+def _coloured(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Names with their colours: references keep theirs."""
+    free = iter(_COLOURS * 4)
+    for name in names:
+        yield name, _REFERENCES.get(name) or next(free)
+
+
+def _band(ax: Axes, x: Sequence[float], intervals: Sequence[Interval], name: str, colour: str) -> None:
+    ax.plot(x, [interval.mean for interval in intervals], color=colour, marker=".", label=name)
+    low, high = [i.low for i in intervals], [i.high for i in intervals]
+    ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)

@@ -1,0 +1,106 @@
+"""The report of an evaluation: report.json, report.md and its pictures."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfworld import files
+from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.judgement import Bars, Cell, Judgement, Table
+
+__all__ = ["as_figures", "markdown", "write_report"]
+
+_VERDICT = {True: "passed", False: "**failed**", None: "not measurable"}
+
+
+def write_report(folder: Path, about: Mapping[str, Any], judgements: Sequence[Judgement]) -> dict[str, Any]:
+    """Write report.json, report.md and every picture into a folder, each whole or not at all.
+
+    Args:
+        folder: where to.
+        about: what was evaluated and how: plain values, shown at the top.
+        judgements: the outcomes of the metrics.
+
+    Returns:
+        What report.json holds.
+    """
+    for judgement in judgements:
+        for picture in judgement.pictures:
+            picture.write(folder / picture.name)
+    figures = {
+        "about": dict(about),
+        "metrics": {judged.metric: as_figures(judged.figures) for judged in judgements},
+        "bars": {judged.metric: {name: dict(bars) for name, bars in judged.bars.items()} for judged in judgements},
+    }
+    files.write_json(folder / "report.json", figures)
+    files.write_text(folder / "report.md", markdown(about, judgements))
+    return figures
+
+
+def markdown(about: Mapping[str, Any], judgements: Sequence[Judgement]) -> str:
+    """The report as Markdown, pictures by their file names."""
+    lines = [f"# Evaluation of {about.get('world', 'a world')}", ""]
+    lines += [f"- {key}: {value}" for key, value in about.items()]
+    lines += ["", "Figures are means with 95 % bootstrap intervals over starts.", ""]
+    for judged in judgements:
+        lines += [f"## {judged.metric}", ""]
+        for table in judged.tables:
+            lines += [*_table(table), ""]
+        lines += [*_bars(judged.bars), ""]
+        for picture in judged.pictures:
+            lines += [f"![{picture.caption}]({picture.name})", "", f"*{picture.caption}*", ""]
+    return "\n".join(lines)
+
+
+def as_figures(value: Any) -> Any:
+    """Figures with intervals as mappings, for JSON."""
+    if isinstance(value, Interval):
+        return asdict(value)
+    if isinstance(value, Mapping):
+        return {str(key): as_figures(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_figures(item) for item in value]
+    return value
+
+
+def _table(table: Table) -> Iterable[str]:
+    yield f"**{table.title}**"
+    yield ""
+    yield f"| {' | '.join(table.columns)} |"
+    yield f"|{'---|' * len(table.columns)}"
+    for row in table.rows:
+        yield f"| {' | '.join(_cell(cell) for cell in row)} |"
+    if table.note:
+        yield ""
+        yield table.note
+
+
+def _bars(bars: Mapping[str, Bars]) -> Iterable[str]:
+    names = list(bars)
+    yield f"| bar | {' | '.join(names)} |"
+    yield f"|---|{'---|' * len(names)}"
+    for bar in next(iter(bars.values()), {}):
+        yield f"| {bar} | {' | '.join(_VERDICT[bars[name].get(bar)] for name in names)} |"
+
+
+def _cell(cell: Cell) -> str:
+    if isinstance(cell, str):
+        return cell
+    if isinstance(cell, Interval):
+        if np.isnan(cell.mean):
+            return "-"
+        return f"{_number(cell.mean)} [{_number(cell.low)}, {_number(cell.high)}]"
+    if cell is None or np.isnan(cell):
+        return "-"
+    return _number(cell)
+
+
+def _number(value: float) -> str:
+    if isinstance(value, int) or abs(value) >= 100:
+        return f"{value:.0f}"
+    if value == 0:
+        return "0"
+    return f"{value:.2f}" if abs(value) >= 0.1 else f"{value:.2g}"
