@@ -53,9 +53,7 @@ class BlockVAEConfig:
                 f"{len(self.decoder_depths)} decoder depths; expected equally many of each, at least one."
             )
         if any(width <= 0 or width % NORM_GROUP_CHANNELS for width in self.widths):
-            raise ConfigError(
-                f"Got widths {self.widths}; expected positive multiples of {NORM_GROUP_CHANNELS}."
-            )
+            raise ConfigError(f"Got widths {self.widths}; expected positive multiples of {NORM_GROUP_CHANNELS}.")
         if len(self.resolution) != 2 or any(size <= 0 or size % 2**levels for size in self.resolution):
             raise ConfigError(
                 f"Got resolution {self.resolution} with {levels} widths; expected height and width as "

@@ -40,9 +40,7 @@ class FrameBank:
         DatasetError: If no episode is long enough for a block.
     """
 
-    def __init__(
-        self, frames: UInt8[np.ndarray, "K H W 3"], lengths: Int64[np.ndarray, " E"], block: int
-    ) -> None:
+    def __init__(self, frames: UInt8[np.ndarray, "K H W 3"], lengths: Int64[np.ndarray, " E"], block: int) -> None:
         self.frames = frames
         self.block = block
         self._bases = np.concatenate([[0], np.cumsum(lengths)[:-1]])

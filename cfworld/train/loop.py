@@ -80,9 +80,7 @@ class LoopConfig:
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 to 1.")
         if len(self.betas) != 2 or not self.lr > 0.0:
-            raise ConfigError(
-                f"Got lr={self.lr}, betas={self.betas}; expected a positive rate and two betas."
-            )
+            raise ConfigError(f"Got lr={self.lr}, betas={self.betas}; expected a positive rate and two betas.")
         choices = {
             "schedule": ("cosine", "constant"),
             "optimizer": ("adamw", "muon"),
@@ -90,9 +88,7 @@ class LoopConfig:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ConfigError(
-                    f"Got {name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}."
-                )
+                raise ConfigError(f"Got {name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
 
 
 @runtime_checkable
@@ -241,9 +237,7 @@ def run(
     figures = {
         "steps": step,
         "minutes": round(minutes_before + seconds / 60, 3),
-        "examples_per_second": round((step - start) * config.batch_size / seconds, 2)
-        if step > start
-        else None,
+        "examples_per_second": round((step - start) * config.batch_size / seconds, 2) if step > start else None,
         "last": logged,
         **(exported or {}),
     }

@@ -62,9 +62,7 @@ def build_optimizers(
     """
     matrices, decayed, plain = split_parameters(module)
     if not matrices and not decayed and not plain:
-        raise ConfigError(
-            "Got a module without trained parameters; set requires_grad on what shall be trained."
-        )
+        raise ConfigError("Got a module without trained parameters; set requires_grad on what shall be trained.")
     if name == "adamw":
         return [_adamw([*matrices, *decayed], plain, lr, betas, weight_decay)]
     if name != "muon":
@@ -98,9 +96,7 @@ def _adamw(
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
 
 
-def learning_rate(
-    step: int, *, steps: int, peak: float, warmup: int, schedule: str, final_ratio: float
-) -> float:
+def learning_rate(step: int, *, steps: int, peak: float, warmup: int, schedule: str, final_ratio: float) -> float:
     """Return the learning rate of a step.
 
     Args:

@@ -55,9 +55,7 @@ def weighted_error(
     return absolute, squared, 0.5 * (across + down)
 
 
-def reconstruction_figures(
-    frames: UInt8[Tensor, "B G H W 3"], decoded: UInt8[Tensor, "B F H W 3"]
-) -> dict[str, float]:
+def reconstruction_figures(frames: UInt8[Tensor, "B G H W 3"], decoded: UInt8[Tensor, "B F H W 3"]) -> dict[str, float]:
     """Measure reconstructions.
 
     Args:

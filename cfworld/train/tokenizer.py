@@ -112,9 +112,7 @@ class TokenizerStage:
         self.latent_shape = vae.latent_shape
         seed = config.loop.seed
         self.median = torch.from_numpy(train.median(np.random.default_rng((seed, 1)))).to(self.device)
-        self.eval_blocks = torch.from_numpy(
-            held_out.draw(np.random.default_rng((seed, 2)), config.num_eval_blocks)
-        )
+        self.eval_blocks = torch.from_numpy(held_out.draw(np.random.default_rng((seed, 2)), config.num_eval_blocks))
 
     def batch(self, step: int) -> Batch:
         """Draw the blocks of a step."""
@@ -146,9 +144,7 @@ class TokenizerStage:
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
         """Write real blocks above their reconstructions, and return figures over held-out blocks."""
-        decoded = torch.cat(
-            [self._reconstruct(ema_module, part) for part in self.eval_blocks.split(EVAL_BATCH)]
-        )
+        decoded = torch.cat([self._reconstruct(ema_module, part) for part in self.eval_blocks.split(EVAL_BATCH)])
         scores = self._weights(self.eval_blocks.to(self.device)).mean(dim=(1, 2, 3)).cpu()
         image = contact_sheet(self.eval_blocks[:, 1:], decoded, scores)
         with files.write_aside(folder / f"step_{step:08d}.png") as aside:

@@ -62,9 +62,7 @@ def test_rows_are_decoded_independently() -> None:
 
 
 def test_frames_to_pixels_and_back_is_exact_for_every_value() -> None:
-    frames = (
-        torch.arange(256, dtype=torch.uint8).reshape(2, 4, 4, 8, 1).expand(-1, -1, -1, -1, 3).contiguous()
-    )
+    frames = torch.arange(256, dtype=torch.uint8).reshape(2, 4, 4, 8, 1).expand(-1, -1, -1, -1, 3).contiguous()
     assert torch.equal(to_frames(to_pixels(frames), 4), frames)
 
 

@@ -139,9 +139,7 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
 
 
 def test_generators_depend_on_seed_and_step_alone() -> None:
-    draws = [
-        torch.rand(3, generator=step_generator(*key)).tolist() for key in ((0, 5), (0, 5), (0, 6), (1, 5))
-    ]
+    draws = [torch.rand(3, generator=step_generator(*key)).tolist() for key in ((0, 5), (0, 5), (0, 6), (1, 5))]
     assert draws[0] == draws[1]
     assert len({tuple(draw) for draw in draws}) == 3
 

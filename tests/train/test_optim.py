@@ -45,9 +45,7 @@ def test_frozen_parameters_are_left_out() -> None:
     (optimizer,) = build_optimizers(module, name="adamw", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
     assert [len(group["params"]) for group in optimizer.param_groups] == [1]
     with pytest.raises(ConfigError, match="requires_grad"):
-        build_optimizers(
-            module.requires_grad_(False), name="adamw", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1
-        )
+        build_optimizers(module.requires_grad_(False), name="adamw", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
 
 
 def test_muon_on_an_older_pytorch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,9 +36,7 @@ def test_figures_tell_moving_pixels_from_all() -> None:
     decoded[:, 0, :4] += 51
     figures = reconstruction_figures(frames, decoded)
     assert figures["psnr_moving"] == pytest.approx(-20 * torch.log10(torch.tensor(0.2)).item(), abs=1e-3)
-    assert figures["psnr"] == pytest.approx(
-        figures["psnr_moving"] + 10 * torch.log10(torch.tensor(4.0)).item()
-    )
+    assert figures["psnr"] == pytest.approx(figures["psnr_moving"] + 10 * torch.log10(torch.tensor(4.0)).item())
 
 
 def test_blur_is_seen_as_lost_sharpness() -> None:

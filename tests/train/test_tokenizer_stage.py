@@ -45,9 +45,7 @@ def stage(**loop: Any) -> TokenizerStage:
         num_statistics_blocks=4,
         num_eval_blocks=4,
     )
-    sizes = BlockVAEConfig(
-        resolution=[8, 8], latent_channels=2, widths=[16], encoder_depths=[1], decoder_depths=[1]
-    )
+    sizes = BlockVAEConfig(resolution=[8, 8], latent_channels=2, widths=[16], encoder_depths=[1], decoder_depths=[1])
     return TokenizerStage(config, sizes, bank(10, 6), bank(9))
 
 
