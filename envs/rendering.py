@@ -23,7 +23,7 @@ class Window:
         MissingDependencyError: if pygame is not installed.
     """
 
-    def __init__(self, title: str, resolution: tuple[int, int], fps: float, scale: int = 8):
+    def __init__(self, title: str, resolution: tuple[int, int], fps: int | float, scale: int = 8):
         try:
             import pygame
         except ImportError as error:

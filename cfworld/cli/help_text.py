@@ -114,11 +114,15 @@ def _kind(kind: Any) -> str:
 
 
 def _attributes(schema: type[Any]) -> dict[str, str]:
-    """Read the `Attributes:` section of a Google docstring."""
-    section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", inspect.getdoc(schema) or "", re.M | re.S)
-    body = textwrap.dedent(section[1]) if section else ""
-    entries = re.findall(r"^(\w+)(?: \([^)]*\))?: (.*?)(?=^\w|\Z)", body, re.M | re.S)
-    return {name: " ".join(text.split()) for name, text in entries}
+    """Read the `Attributes:` sections of the Google docstrings of a class and its bases."""
+    found: dict[str, str] = {}
+    for base in reversed(schema.__mro__):
+        text = inspect.cleandoc(base.__doc__ or "")
+        section = re.search(r"^(?:Attributes|Args):\n(.*?)(?=^\S|\Z)", text, re.M | re.S)
+        body = textwrap.dedent(section[1]) if section else ""
+        entries = re.findall(r"^(\w+)(?: \([^)]*\))?: (.*?)(?=^\w|\Z)", body, re.M | re.S)
+        found |= {name: " ".join(meaning.split()) for name, meaning in entries}
+    return found
 
 
 def _groups(defaults: list[Any]) -> Iterator[tuple[str, list[str]]]:

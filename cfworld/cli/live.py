@@ -7,10 +7,10 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
-from cfworld.cli import machine
 from cfworld.data.policies import Policy, make_policy
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.spaces import world_action_space
+from cfworld.metrics import machine
 from cfworld.world import StepOutput, World
 
 __all__ = ["LiveRow", "LiveRows", "LiveStep", "policies"]

@@ -11,6 +11,7 @@ from cfworld.cli import common
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
+    "bench": "measure the speed of a world",
     "collect": "record episodes of a simulator as a dataset",
     "rollout": "generate video from a world",
     "train": "train one stage of a world: tokenizer, teacher ...",

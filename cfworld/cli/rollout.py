@@ -8,12 +8,13 @@ import numpy as np
 from jaxtyping import UInt8
 from tqdm import tqdm
 
-from cfworld.cli import common, machine
+from cfworld.cli import common
 from cfworld.cli.live import LiveRows, LiveStep, policies
 from cfworld.envs.overlay import Caption, annotate, tile
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
 from cfworld.export.video import open_video
+from cfworld.metrics import machine
 from cfworld.world import World
 
 __all__ = ["Recording", "RolloutConfig", "main", "record", "rollout"]
@@ -163,7 +164,7 @@ def _captions(live: LiveRows, step: LiveStep, index: int) -> list[Caption]:
     return captions
 
 
-def _written(action: np.ndarray) -> str:
+def _written(action: np.ndarray | np.integer) -> str:
     return str(action) if action.ndim == 0 else " ".join(f"{part:+.2f}" for part in action)
 
 

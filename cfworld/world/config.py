@@ -118,11 +118,13 @@ def config_from_dict(cls: type[T], values: dict[str, Any]) -> T:
             f"{cls.__name__} has no setting {unknown}; it knows {sorted(known)}. Was the checkpoint written by a "
             "newer cfworld?"
         )
-    built = {
-        name: config_from_dict(known[name], value) if is_dataclass(known[name]) else value  # type: ignore[arg-type]
-        for name, value in values.items()
-    }
     try:
-        return cls(**built)
+        return cls(**{name: _from_plain(known[name], value) for name, value in values.items()})
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the settings of {cls.__name__} do not fit: {error}") from error
+
+
+def _from_plain(kind: Any, value: Any) -> Any:
+    if is_dataclass(kind):
+        return config_from_dict(kind, value)  # type: ignore[arg-type]
+    return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value

@@ -120,19 +120,13 @@ def test_every_key_of_every_command_is_explained(
     monkeypatch.setattr(sys, "argv", sys.argv)
     main.main([name, "--help"])
     lines = capsys.readouterr().out.splitlines()
-    keys = [
-        place
-        for place, line in enumerate(lines)
-        if line.startswith("  ") and line.endswith(")") and "=" in line
-    ]
+    keys = [place for place, line in enumerate(lines) if line.startswith("  ") and line.endswith(")") and "=" in line]
     assert keys
     for place in keys:
         assert lines[place + 1].startswith("      "), lines[place]
 
 
-def test_output_goes_where_the_user_asks_or_to_a_fresh_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_output_goes_where_the_user_asks_or_to_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     config = Outer(world="here")
     asked = common.open_output("rollout", str(tmp_path / "there"), config)

@@ -95,17 +95,13 @@ def test_a_file_that_is_no_agent_is_refused(tmp_path: Path) -> None:
         policies(str(tmp_path / "agent.zip"), toy_world())
 
 
-@pytest.mark.parametrize(
-    "wrong", [{"frames": 0}, {"worlds": 0}, {"seed": -1}, {"num_steps": 0}, {"scale": 0}]
-)
+@pytest.mark.parametrize("wrong", [{"frames": 0}, {"worlds": 0}, {"seed": -1}, {"num_steps": 0}, {"scale": 0}])
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         RolloutConfig(world="toy", **wrong)
 
 
-def test_the_command_line_reaches_the_rollout(
-    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_line_reaches_the_rollout(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
     cli.main(["rollout", f"world={toy}", "frames=4", "worlds=2", "policy=random", f"out={tmp_path}"])
     assert json.loads((tmp_path / "rollout.json").read_text())["worlds"] == 2

@@ -1,0 +1,130 @@
+"""`cfworld bench`: measures the speed of a world."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from tqdm import tqdm
+
+from cfworld import files
+from cfworld.cli import common
+from cfworld.errors import ConfigError
+from cfworld.metrics.machine import machine_figures
+from cfworld.metrics.speed import PARTS, LongRun, Speed, long_run, measure
+from cfworld.world import World
+
+__all__ = ["BenchConfig", "bench", "main"]
+
+SUMMARY = (
+    "Measure the speed of a world at several batch sizes: throughput, latency, peak memory, the time of "
+    "every part of a step, and the latency after a long episode."
+)
+_PART_STEPS = 10
+
+
+@dataclass(kw_only=True, slots=True)
+class BenchConfig:
+    """What `cfworld bench` takes.
+
+    Attributes:
+        world: A world of the zoo, or a checkpoint folder.
+        variant: student or teacher; null for the best there is.
+        batch_sizes: Numbers of rows to step together.
+        steps: Steps to time at each batch size.
+        warmup: Steps before them that are not timed.
+        long_steps: Steps after which the latency is measured again, at batch size 1; 0 to leave it out.
+        num_steps: Denoising steps; null for the world's own.
+        device: Where to generate: cpu, cuda, cuda:1 ...
+        out: Folder to write to; null for outputs/bench/<time>.
+    """
+
+    world: str
+    variant: str | None = None
+    batch_sizes: list[int] = field(default_factory=lambda: [1, 4, 16, 64])
+    steps: int = 30
+    warmup: int = 3
+    long_steps: int = 10_000
+    num_steps: int | None = None
+    device: str = "cpu"
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        if not self.batch_sizes or min(self.batch_sizes) < 1:
+            raise ConfigError(f"got batch_sizes={self.batch_sizes}; expected numbers from 1")
+        for name, least in (("steps", 1), ("warmup", 0), ("long_steps", 0)):
+            if getattr(self, name) < least:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {least}")
+        if self.num_steps is not None and self.num_steps < 1:
+            raise ConfigError(
+                f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own"
+            )
+
+
+def bench(config: BenchConfig) -> dict[str, Any]:
+    """Measure, write `bench.json` and `bench.md`, and return the figures."""
+    world = World.from_pretrained(
+        config.world, variant=config.variant, device=config.device, num_steps=config.num_steps
+    )
+    folder = common.open_output("bench", config.out, config)
+    long = None  # first, before the large batches raise the peak of the process's memory
+    if config.long_steps:
+        total = config.long_steps + 2 * config.steps + config.warmup
+        with tqdm(total=total, unit="step", desc=f"{world.config.name}: long episode") as bar:
+            long = long_run(world, 1, config.long_steps, config.steps, config.warmup, bar.update)
+    speeds = []
+    for batch in config.batch_sizes:
+        total = config.warmup + config.steps + _PART_STEPS
+        with tqdm(total=total, unit="step", desc=f"{world.config.name}: batch {batch}") as bar:
+            speeds.append(measure(world, batch, config.steps, config.warmup, _PART_STEPS, bar.update))
+    figures = {
+        "world": config.world,
+        "variant": world.variant,
+        "num_steps": world.sampler.num_steps,
+        "frames_per_step": world.config.frames_per_step,
+        "game_fps": world.config.fps,
+        **machine_figures(config.device),
+        "batches": [speed.as_dict() for speed in speeds],
+        "long_run": long.as_dict() if long else None,
+    }
+    common.write_figures(folder, "bench", figures)
+    table = markdown(figures, speeds, long)
+    files.write_text(folder / "bench.md", table)
+    print(f"{table}\nIn {folder}: bench.json, bench.md")
+    return figures
+
+
+def markdown(figures: dict[str, Any], speeds: list[Speed], long: LongRun | None) -> str:
+    """The figures as a table for people."""
+    heads = ["batch", "steps/s", "frames/s", "p50 ms", "p95 ms", "peak MB", *(f"{part} ms" for part in PARTS)]
+    rows = [
+        [
+            str(speed.batch),
+            f"{speed.steps_per_s:.1f}",
+            f"{speed.frames_per_s:.1f}",
+            f"{speed.step_ms_p50:.1f}",
+            f"{speed.step_ms_p95:.1f}",
+            f"{speed.peak_device_memory_mb or speed.peak_memory_mb:.0f}",
+            *(f"{speed.parts_ms[part]:.1f}" for part in PARTS),
+        ]
+        for speed in speeds
+    ]
+    lines = [
+        f"# Speed of {figures['world']} ({figures['variant']}, {figures['num_steps']} denoising steps)",
+        "",
+        f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}; a step makes "
+        f"{figures['frames_per_step']} frames, the game runs at {figures['game_fps']} frames/s.",
+        "",
+        *(f"| {' | '.join(cells)} |" for cells in (heads, ["---:"] * len(heads), *rows)),
+    ]
+    if long:
+        lines += [
+            "",
+            f"After {long.steps} more steps of one episode, batch {long.batch}: {long.after_ms_p50:.1f} ms a "
+            f"step instead of {long.before_ms_p50:.1f} ms; peak memory {long.peak_memory_after_mb:.0f} MB "
+            f"instead of {long.peak_memory_before_mb:.0f} MB.",
+        ]
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Run `cfworld bench`."""
+    common.run_command("bench", BenchConfig, bench, SUMMARY)

@@ -1,0 +1,216 @@
+"""How fast a world is, where its time goes, and whether a step costs more as an episode grows."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import nn
+
+from cfworld.diffusion import counter_uniform
+from cfworld.metrics.machine import peak_memory_mb, synchronize
+from cfworld.world import World, WorldState
+
+__all__ = ["PARTS", "LongRun", "Speed", "long_run", "measure"]
+
+PARTS = ("denoise", "clean_pass", "heads", "decode", "memory")
+"""Where a step spends its time: the denoising passes; the pass over the clean chunk; reward and hazard;
+pixels; and everything else, which is reading and writing the memory, the noise and the ends."""
+
+_QUANTILES = (50, 95)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Speed:
+    """Speed at one batch size, decoding included."""
+
+    batch: int
+    """Rows."""
+    steps_per_s: float
+    """Steps of the batch per second."""
+    frames_per_s: float
+    """Frames of all rows per second."""
+    step_ms_p50: float
+    """Median latency of a step in milliseconds."""
+    step_ms_p95: float
+    """95th percentile of the latency."""
+    parts_ms: dict[str, float]
+    """Median milliseconds of each of `PARTS`, measured in steps of their own."""
+    peak_memory_mb: float
+    """Peak memory of the process so far."""
+    peak_device_memory_mb: float | None = None
+    """Peak memory of PyTorch on a GPU at this batch size."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LongRun:
+    """The latency of a step early and late in one long episode."""
+
+    batch: int
+    """Rows."""
+    steps: int
+    """Steps between the two measurements."""
+    before_ms_p50: float
+    """Median latency at the episode's beginning."""
+    after_ms_p50: float
+    """Median latency after `steps` steps."""
+    peak_memory_before_mb: float
+    """Peak memory of the process at the beginning."""
+    peak_memory_after_mb: float
+    """Peak memory of the process after the last step."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """As plain values, with the ratio of the latencies."""
+        return {**asdict(self), "ratio": self.after_ms_p50 / self.before_ms_p50}
+
+
+def measure(
+    world: World,
+    batch: int,
+    steps: int,
+    warmup: int,
+    part_steps: int,
+    tick: Callable[[], Any] = lambda: None,
+) -> Speed:
+    """Measure the speed of a world.
+
+    Args:
+        world: the world.
+        batch: rows stepped together.
+        steps: steps to time.
+        warmup: steps before that are not timed.
+        part_steps: steps in which the parts are timed.
+        tick: called after every step.
+
+    Returns:
+        The speed.
+    """
+    if world.device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(world.device)
+    state, _ = world.initial(range(batch))
+    state, _ = _latencies(world, state, warmup, tick)
+    state, seconds = _latencies(world, state, steps, tick)
+    parts = [_parts(world, state, tick) for _ in range(part_steps)]
+    p50, p95 = np.percentile(seconds * 1000, _QUANTILES)
+    return Speed(
+        batch=batch,
+        steps_per_s=len(seconds) / seconds.sum(),
+        frames_per_s=len(seconds) * batch * world.config.frames_per_step / seconds.sum(),
+        step_ms_p50=p50,
+        step_ms_p95=p95,
+        parts_ms={name: float(np.median([part[name] for part in parts])) for name in PARTS},
+        **peak_memory_mb(world.device),
+    )
+
+
+def long_run(
+    world: World, batch: int, steps: int, timed: int, warmup: int, tick: Callable[[], Any] = lambda: None
+) -> LongRun:
+    """Measure the latency at the beginning of an episode, and again many steps later.
+
+    Args:
+        world: the world.
+        batch: rows stepped together.
+        steps: steps between the two measurements, without decoding.
+        timed: steps of each measurement.
+        warmup: steps before the first that are not timed.
+        tick: called after every step.
+
+    Returns:
+        Both.
+    """
+    state, _ = world.initial(range(batch))
+    state, _ = _latencies(world, state, warmup, tick)
+    state, before = _latencies(world, state, timed, tick)
+    memory_before = peak_memory_mb(world.device)["peak_memory_mb"]
+    for _ in range(steps):
+        state, _ = world.step(state, _actions(world, state), decode=False, donate=True)
+        tick()
+    _, after = _latencies(world, state, timed, tick)
+    return LongRun(
+        batch=batch,
+        steps=steps,
+        before_ms_p50=float(np.median(before)) * 1000,
+        after_ms_p50=float(np.median(after)) * 1000,
+        peak_memory_before_mb=memory_before,
+        peak_memory_after_mb=peak_memory_mb(world.device)["peak_memory_mb"],
+    )
+
+
+def _latencies(
+    world: World, state: WorldState, steps: int, tick: Callable[[], Any]
+) -> tuple[WorldState, Float64[np.ndarray, " steps"]]:
+    """Step on, and time every step in seconds."""
+    seconds = np.zeros(steps)
+    for index in range(steps):
+        actions = _actions(world, state)
+        synchronize(world.device)
+        begin = perf_counter()
+        state, _ = world.step(state, actions, donate=True)
+        synchronize(world.device)
+        seconds[index] = perf_counter() - begin
+        tick()
+    return state, seconds
+
+
+def _parts(world: World, state: WorldState, tick: Callable[[], Any]) -> dict[str, float]:
+    """Milliseconds of each part of one step from a state."""
+    actions = _actions(world, state)
+    with _timed_calls(world.generator.transformer) as passes, _timed_calls(world.generator.heads) as heads:
+        begin = perf_counter()
+        following, _ = world.step(state, actions, decode=False)
+        synchronize(world.device)
+        total = perf_counter() - begin
+    begin = perf_counter()
+    world.decode(following.latents)
+    synchronize(world.device)
+    decode = perf_counter() - begin
+    tick()
+    *denoise, clean_pass = passes
+    seconds = {
+        "denoise": sum(denoise),
+        "clean_pass": clean_pass,
+        "heads": sum(heads),
+        "decode": decode,
+        "memory": total - sum(passes) - sum(heads),
+    }
+    return {name: value * 1000 for name, value in seconds.items()}
+
+
+@contextmanager
+def _timed_calls(module: nn.Module) -> Iterator[list[float]]:
+    """Collect the seconds of every call of a module."""
+    seconds: list[float] = []
+
+    def start(*_: Any) -> None:
+        synchronize(next(module.parameters()).device)
+        seconds.append(-perf_counter())
+
+    def stop(*_: Any) -> None:
+        synchronize(next(module.parameters()).device)
+        seconds[-1] += perf_counter()
+
+    hooks = [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
+    try:
+        yield seconds
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _actions(world: World, state: WorldState) -> np.ndarray:
+    """Uniformly random actions, one per row, on the host as an agent's would be."""
+    config = world.config.actions
+    draws = counter_uniform(state.seeds, state.step, 1, (max(1, len(config.low)),)).cpu().numpy()
+    if config.num_actions:
+        return (draws[:, 0] * config.num_actions).astype(np.int64)
+    low, high = np.array(config.low, np.float32), np.array(config.high, np.float32)
+    return (low + (high - low) * draws).astype(np.float32)

@@ -1,0 +1,32 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfworld.cli.bench import BenchConfig, bench
+from cfworld.errors import ConfigError
+from tests.toy import toy_world
+
+
+def test_the_bench_leaves_figures_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    toy_world().save_pretrained(tmp_path / "toy")
+    config = BenchConfig(
+        world=str(tmp_path / "toy"), batch_sizes=[1, 2], steps=3, warmup=1, long_steps=5, out=str(tmp_path)
+    )
+    bench(config)
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert [speed["batch"] for speed in figures["batches"]] == [1, 2]
+    assert figures["long_run"]["steps"] == 5
+    table = (tmp_path / "bench.md").read_text()
+    assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][2:] == [
+        "1",
+        "2",
+    ]
+    assert table in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wrong", [{"batch_sizes": []}, {"batch_sizes": [0]}, {"steps": 0}, {"long_steps": -1}])
+def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=next(iter(wrong))):
+        BenchConfig(world="toy", **wrong)
