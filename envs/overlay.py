@@ -50,9 +50,7 @@ def upscale(frame: UInt8[np.ndarray, "H W 3"], scale: int) -> UInt8[np.ndarray, 
     return frame.repeat(scale, axis=0).repeat(scale, axis=1)
 
 
-def annotate(
-    frame: UInt8[np.ndarray, "H W 3"], caption: Caption, scale: int = 6
-) -> UInt8[np.ndarray, "H2 W2 3"]:
+def annotate(frame: UInt8[np.ndarray, "H W 3"], caption: Caption, scale: int = 6) -> UInt8[np.ndarray, "H2 W2 3"]:
     """Enlarge a frame and put a panel with action, reward, hazard and note below it.
 
     Args:
@@ -76,9 +74,7 @@ def annotate(
     if caption.marked:
         draw.rectangle((0, 0, width - 1, height - 1), outline=_RED, width=6)
     if caption.banner:
-        draw.text(
-            (width / 2, height / 2), caption.banner, _RED, _font(height // 5), anchor="mm", stroke_width=2
-        )
+        draw.text((width / 2, height / 2), caption.banner, _RED, _font(height // 5), anchor="mm", stroke_width=2)
     return np.asarray(image)
 
 

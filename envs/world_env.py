@@ -129,9 +129,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         self.observation_space = world_observation_space(obs, config)
         self.action_space = world_action_space(config.actions)
         self._state: EnvState | None = None
-        self._shared = (
-            False  # whether a snapshot holds the state too, so that its buffers must stay as they are
-        )
+        self._shared = False  # whether a snapshot holds the state too, so that its buffers must stay as they are
         self._closed = False
         self._window: Window | None = None
 
@@ -196,9 +194,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             EnvironmentClosedError: after `close`.
         """
         before = self._running()
-        world, out = self.world.step(
-            before.world, self._batched(action), decode=self._decodes, donate=not self._shared
-        )
+        world, out = self.world.step(before.world, self._batched(action), decode=self._decodes, donate=not self._shared)
         self._shared = False
         reward = float(out.reward[0] if self.reward_fn is None else _value(self.reward_fn(out), "reward_fn"))
         terminated, end_frame = bool(out.terminated[0]), int(out.end_frame[0])
@@ -323,9 +319,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise EnvironmentClosedError(
-                "got a call after close(); expected an open environment: make a new one"
-            )
+            raise EnvironmentClosedError("got a call after close(); expected an open environment: make a new one")
 
     def _begun(self) -> EnvState:
         self._check_open()
@@ -336,9 +330,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     def _running(self) -> EnvState:
         state = self._begun()
         if state.ended:
-            raise ResetNeededError(
-                "got a step after the end of the episode; expected a running one: call reset()"
-            )
+            raise ResetNeededError("got a step after the end of the episode; expected a running one: call reset()")
         return state
 
 
@@ -346,15 +338,11 @@ def _world(world: str | Path | World, variant: str | None, device: str | None, h
     if not isinstance(world, World):
         world = World.from_pretrained(world, variant=variant, device=device or "cpu")
     elif variant is not None or device is not None:
-        raise ConfigError(
-            f"got variant={variant!r}, device={device!r} beside a World that is built; expected neither"
-        )
+        raise ConfigError(f"got variant={variant!r}, device={device!r} beside a World that is built; expected neither")
     if has_ends:
         return world
     config = dataclasses.replace(world.config, ends=Ends.NEVER)
-    return World(
-        config, world.tokenizer, world.generator, world.starts, variant=world.variant, device=world.device
-    )
+    return World(config, world.tokenizer, world.generator, world.starts, variant=world.variant, device=world.device)
 
 
 def _one_of(name: str, value: Any, choices: Sequence[Any]) -> Any:

@@ -57,9 +57,7 @@ def imports(path: Path) -> set[str]:
 def attributes(path: Path) -> set[str]:
     """The attributes that a file reads off any name: `gym.make` gives `make`."""
     return {
-        node.attr
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Attribute)
+        node.attr for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)
     }
 
 
@@ -91,9 +89,7 @@ def test_data_to_world_know_neither_sb3_nor_hydra(module: str) -> None:
 @EVERY_MODULE
 def test_below_the_environments_only_collect_makes_and_steps_environments(module: str) -> None:
     if module.split(".")[0] in NO_FRAMEWORKS and module not in {"data.collect", "errors"}:
-        names = {
-            name.removeprefix("gymnasium.") for name in imports(MODULES[module]) | attributes(MODULES[module])
-        }
+        names = {name.removeprefix("gymnasium.") for name in imports(MODULES[module]) | attributes(MODULES[module])}
         assert not {name for name in names if name.split(".")[0] in {"make", "make_vec", "Env", "vector"}}
         assert not {name for name in names if name.split(".")[-1] == "step_ticks"}
 

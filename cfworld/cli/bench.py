@@ -54,9 +54,7 @@ class BenchConfig:
             if getattr(self, name) < least:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {least}")
         if self.num_steps is not None and self.num_steps < 1:
-            raise ConfigError(
-                f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own"
-            )
+            raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
 
 
 def bench(config: BenchConfig) -> dict[str, Any]:

@@ -117,9 +117,7 @@ def _store(config_name: str, schema: type[Any]) -> str | None:
 def _instance(config: DictConfig, schema: type[Config]) -> Config:
     instance = OmegaConf.to_object(config)
     if not isinstance(instance, schema):
-        raise TypeError(
-            f"configs/*.yaml gave a {type(instance).__name__}: name the schema first in its defaults list"
-        )
+        raise TypeError(f"configs/*.yaml gave a {type(instance).__name__}: name the schema first in its defaults list")
     return instance
 
 

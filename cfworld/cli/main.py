@@ -39,9 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     else:
         near = difflib.get_close_matches(name, COMMANDS, n=1)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        common.fail(
-            f"there is no command {name!r}; expected one of {', '.join(COMMANDS)}.{hint} Try: cfworld --help"
-        )
+        common.fail(f"there is no command {name!r}; expected one of {', '.join(COMMANDS)}.{hint} Try: cfworld --help")
 
 
 def _help() -> str:

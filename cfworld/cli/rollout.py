@@ -64,9 +64,7 @@ class RolloutConfig:
         if self.seed < 0:
             raise ConfigError(f"got seed={self.seed}; expected 0 or more")
         if self.num_steps is not None and self.num_steps < 1:
-            raise ConfigError(
-                f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own"
-            )
+            raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -129,9 +127,7 @@ def record(live: LiveRows, num_frames: int) -> Recording:
 def _write_video(recording: Recording, fps: int, scale: int, path: Path) -> None:
     moments = zip(recording.frames, recording.captions, strict=True)
     with open_video(path, fps) as video:
-        for frames, captions in tqdm(
-            moments, total=len(recording.frames), unit="frame", desc=f"{path.name}: encode"
-        ):
+        for frames, captions in tqdm(moments, total=len(recording.frames), unit="frame", desc=f"{path.name}: encode"):
             pairs = zip(frames, captions, strict=True)
             video.add(tile([annotate(frame, caption, scale) for frame, caption in pairs]))
 

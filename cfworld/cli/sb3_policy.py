@@ -55,8 +55,6 @@ def _load(path: Path) -> BaseAlgorithm:
         with zipfile.ZipFile(path) as archive:
             settings = json.loads(archive.read("data"))
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise ConfigError(
-            f"{str(path)!r} is not an agent of Stable-Baselines3 ({error}); expected a .zip"
-        ) from error
+        raise ConfigError(f"{str(path)!r} is not an agent of Stable-Baselines3 ({error}); expected a .zip") from error
     kind = PPO if "clip_range" in settings else DQN if "exploration_rate" in settings else A2C
     return kind.load(path, device="cpu")

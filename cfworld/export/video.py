@@ -57,9 +57,7 @@ class VideoWriter:
     def _start(self, shape: tuple[int, ...]) -> None:
         height, width = shape[:2]
         if height % 2 or width % 2:
-            raise ShapeError(
-                f"got frames of {height} x {width} pixels; expected an even height and width: pad them"
-            )
+            raise ShapeError(f"got frames of {height} x {width} pixels; expected an even height and width: pad them")
         self._shape = shape
         self._encoder = imageio_ffmpeg.write_frames(
             str(self._path),

@@ -94,9 +94,7 @@ def test_spaces_equal_those_of_the_twin(world: World, obs: str) -> None:
 
 def test_a_continuous_world_has_a_box_of_actions() -> None:
     env = WorldEnv(toy_world(actions=ActionConfig(low=[-1.0, 0.0], high=[1.0, 2.0])))
-    assert env.action_space == spaces.Box(
-        np.array([-1, 0], np.float32), np.array([1, 2], np.float32), dtype=np.float32
-    )
+    assert env.action_space == spaces.Box(np.array([-1, 0], np.float32), np.array([1, 2], np.float32), dtype=np.float32)
     env.reset(seed=0)
     env.step(np.array([0.5, 1.5], np.float32))
     for wrong in (
@@ -304,9 +302,7 @@ def test_rendering_shows_the_step_at_its_own_rate(world: World, mode: str, fps: 
     env.close()
 
 
-def test_human_rendering_without_pygame_says_what_to_install(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_human_rendering_without_pygame_says_what_to_install(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(MissingDependencyError, match="pip install"):
         WorldEnv(world, render_mode="human").reset(seed=0)
