@@ -102,7 +102,7 @@ def _load(module: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
     shapes = [n for n in set(wanted) & set(tensors) if wanted[n].shape != tensors[n].shape]
     if missing or extra or shapes:
         raise CheckpointError(
-            f"the weights in {folder} do not match its {CONFIG_FILE}: missing {missing[:3]}, unexpected {extra[:3]}, of "
-            f"another shape {sorted(shapes)[:3]}. The folder mixes two checkpoints; copy or save it again."
+            f"the weights in {folder} do not match its {CONFIG_FILE}: missing {missing[:3]}, unexpected {extra[:3]}, "
+            f"of another shape {sorted(shapes)[:3]}. The folder mixes two checkpoints; copy or save it again."
         )
     module.load_state_dict(tensors)

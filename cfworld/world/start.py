@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Num, UInt8
 from torch import Tensor
 
 from cfworld.errors import ActionError, StartError
@@ -24,8 +23,8 @@ class Start:
         actions: One action per frame, [L * frames_per_latent] or [L * frames_per_latent, A].
     """
 
-    frames: UInt8[np.ndarray, "T H W 3"]
-    actions: Num[np.ndarray, "T *action"]
+    frames: np.ndarray
+    actions: np.ndarray
 
     def __post_init__(self) -> None:
         frames, actions = np.asarray(self.frames), np.asarray(self.actions)

@@ -121,3 +121,9 @@ class WorldState:
 
 
 _ROW_TENSORS = ("seeds", "step", "latents", "ended")
+
+
+def _state(memory: MemoryState, rows: Mapping[str, Tensor]) -> WorldState:
+    return WorldState(
+        memory=memory, seeds=rows["seeds"], step=rows["step"], latents=rows["latents"], ended=rows["ended"]
+    )

@@ -121,7 +121,7 @@ class World:
 
     @torch.inference_mode()
     def initial(
-        self, seeds: Sequence[int] | Int[Tensor, " B"], starts: Sequence[int | Start] | None = None
+        self, seeds: Sequence[int] | Int[Tensor, " B"], starts: Sequence[Any] | None = None
     ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"]]:
         """Begin one episode per row.
 
@@ -230,7 +230,7 @@ class World:
             raise StartError(f"world {self.config.name!r} ships no starts; give `starts`.")
         return int(np.random.default_rng(np.random.SeedSequence(seed % 2**64)).integers(self.num_starts))
 
-    def _prefix(self, start: int | Start) -> tuple[Tensor, Tensor]:
+    def _prefix(self, start: Any) -> tuple[Tensor, Tensor]:
         if isinstance(start, Start):
             return encode_start(start, self.config, self.tokenizer, self.generator, self.device)
         if isinstance(start, bool) or not isinstance(start, int | np.integer):

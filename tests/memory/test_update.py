@@ -1,0 +1,129 @@
+"""Where latents go: sink, slow, fast, and out."""
+
+import pytest
+import torch
+
+from cfworld.errors import ConfigError
+from cfworld.memory import MemoryConfig, MemoryState, PromotionRule, commit, is_check
+from tests.memory_tools import filled, numbered_chunk
+
+UNIFORM = MemoryConfig(num_sink=2, num_slow=3, num_fast=4, consolidate_every=2, rule=PromotionRule.UNIFORM)
+
+# What the slots hold after each chunk, worked out by hand: two sink, three slow, three stored fast slots.
+GOLDEN = [
+    ([0, -1], [-1, -1, -1], [-1, -1, -1]),
+    ([0, 1], [-1, -1, -1], [-1, -1, -1]),
+    ([0, 1], [-1, -1, -1], [2, -1, -1]),
+    ([0, 1], [-1, -1, -1], [2, 3, -1]),
+    ([0, 1], [-1, -1, -1], [2, 3, 4]),
+    ([0, 1], [-1, -1, -1], [3, 4, 5]),
+    ([0, 1], [3, -1, -1], [4, 5, 6]),
+    ([0, 1], [3, -1, -1], [5, 6, 7]),
+    ([0, 1], [3, 5, -1], [6, 7, 8]),
+    ([0, 1], [3, 5, -1], [7, 8, 9]),
+    ([0, 1], [3, 5, 7], [8, 9, 10]),
+    ([0, 1], [3, 5, 7], [9, 10, 11]),
+    ([0, 1], [5, 7, 9], [10, 11, 12]),
+]
+
+
+@pytest.mark.parametrize("chunks", range(1, len(GOLDEN) + 1))
+def test_slots_hold_what_the_golden_table_says(chunks: int):
+    sink, slow, fast = GOLDEN[chunks - 1]
+    assert filled(UNIFORM, chunks).source[0].tolist() == sink + slow + fast
+
+
+def test_every_tensor_of_a_slot_moves_with_it():
+    memory = filled(UNIFORM, 13)
+    source = memory.source[0]
+    assert memory.latents[0, :, 0, 0, 0].tolist() == source.tolist()
+    assert memory.actions[0, :, 0].tolist() == source.tolist()
+    expected = torch.stack([source.float().cos(), source.float().sin()], dim=-1)
+    torch.testing.assert_close(memory.keys[0, 0, :, 0, 0], expected)
+    torch.testing.assert_close(memory.values[0, 0, :, 0, 0], 2 * expected)
+
+
+def test_only_the_first_latent_of_a_flagged_chunk_is_promoted():
+    config = MemoryConfig(
+        num_sink=0, num_slow=4, num_fast=6, latents_per_chunk=3, consolidate_every=2, rule=PromotionRule.UNIFORM
+    )
+    memory = filled(config, 6)
+    assert memory.source[0].tolist() == [3, 9, -1, -1, 15, 16, 17]
+
+
+def test_a_memory_without_slow_slots_forgets_what_leaves_fast():
+    config = MemoryConfig(num_sink=1, num_slow=0, num_fast=3, consolidate_every=1, rule=PromotionRule.UNIFORM)
+    assert filled(config, 9).source[0].tolist() == [0, 7, 8]
+
+
+def test_a_chunk_like_the_last_checked_one_is_not_promoted():
+    config = MemoryConfig(num_sink=0, num_slow=3, num_fast=3, consolidate_every=1, threshold=0.9)
+    memory = filled(config, 1)
+    same = numbered_chunk(0, config)
+    for _ in range(5):
+        memory = commit(memory, config, same)
+    assert memory.checks.item() == 6
+    assert memory.promotions.item() == 1, "the first check has nothing to compare with; the others found no news"
+    torch.testing.assert_close(memory.similarity, torch.ones(1))
+
+
+def test_similarity_is_the_cosine_of_the_mean_keys():
+    config = MemoryConfig(num_sink=0, num_slow=3, num_fast=3, consolidate_every=1, threshold=0.5)
+    torch.testing.assert_close(filled(config, 2).similarity, torch.tensor([1.0]).cos())
+
+
+def test_checks_come_at_the_cadence():
+    config = MemoryConfig(num_sink=0, num_fast=6, latents_per_chunk=3, consolidate_every=4)
+    first_latents = torch.arange(0, 36, 3)
+    assert is_check(first_latents, config).nonzero()[:, 0].tolist() == [3, 7, 11]
+
+
+def test_rows_follow_their_own_history():
+    early, late = filled(UNIFORM, 3), filled(UNIFORM, 12)
+    joined = MemoryState.cat([early, late])
+    chunks = [numbered_chunk(3, UNIFORM), numbered_chunk(12, UNIFORM)]
+    both = numbered_chunk(0, UNIFORM, rows=2)
+    both = type(both)(
+        keys=torch.cat([c.keys for c in chunks], dim=1),
+        values=torch.cat([c.values for c in chunks], dim=1),
+        latents=torch.cat([c.latents for c in chunks]),
+        actions=torch.cat([c.actions for c in chunks]),
+    )
+    together = commit(joined, UNIFORM, both)
+    apart = MemoryState.cat([commit(early, UNIFORM, chunks[0]), commit(late, UNIFORM, chunks[1])])
+    for name, value in together.tensors().items():
+        torch.testing.assert_close(value, getattr(apart, name), rtol=0, atol=0)
+
+
+def test_size_and_positions_stay_bounded_over_ten_thousand_chunks():
+    from cfworld.memory import bounded_positions
+
+    memory = filled(UNIFORM, 100)
+    shapes = {name: value.shape for name, value in memory.tensors().items()}
+    for chunk in range(100, 10_000):
+        memory = commit(memory, UNIFORM, numbered_chunk(chunk, UNIFORM))
+    slots, current = bounded_positions(memory.valid, 1)
+    assert {name: value.shape for name, value in memory.tensors().items()} == shapes
+    assert current.item() == UNIFORM.num_sink + UNIFORM.num_slow + UNIFORM.num_fast - 1
+    assert slots[0].tolist() == list(range(8))
+    assert memory.source[0].tolist() == [0, 1, 9991, 9993, 9995, 9997, 9998, 9999]
+
+
+def test_an_adaptive_threshold_brings_the_promotion_rate_to_its_target():
+    config = MemoryConfig(
+        num_sink=0, num_slow=2, num_fast=2, consolidate_every=1, threshold=-1.0, target_rate=0.5, adaptation=0.05
+    )
+    generator = torch.Generator().manual_seed(0)
+    memory = filled(config, 1)
+    for _ in range(1500):
+        chunk = numbered_chunk(0, config)
+        keys = torch.randn(chunk.keys.shape, generator=generator)
+        memory = commit(
+            memory, config, type(chunk)(keys=keys, values=keys, latents=chunk.latents, actions=chunk.actions)
+        )
+    assert memory.promotions.item() / memory.checks.item() == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_memory_without_a_past_is_refused():
+    with pytest.raises(ConfigError, match="must exceed latents_per_chunk 3"):
+        MemoryConfig(num_fast=3, latents_per_chunk=3)
