@@ -1,6 +1,11 @@
 """Importing this package registers the environments with Gymnasium."""
 
-from gymnasium.envs.registration import register
+from gymnasium.envs.registration import register  # pyright: ignore[reportUnknownVariableType]
+
+from cfworld.envs.twins import DoomTakeCoverTwin, PanoramaTwin, Ticks, Twin
+from cfworld.envs.world_env import EnvState, WorldEnv
+
+__all__ = ["DoomTakeCoverTwin", "EnvState", "PanoramaTwin", "Ticks", "Twin", "WorldEnv"]
 
 register(id="cfworld/World-v0", entry_point="cfworld.envs.world_env:WorldEnv")
 register(

@@ -1,6 +1,6 @@
 """The state of a world: a value that can be copied, forked, cut into rows and saved."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -62,10 +62,8 @@ class WorldState:
         index = self._rows(rows)
         if len(index) != other.num_rows:
             raise ValueError(f"{len(index)} rows are to be replaced, but the other state has {other.num_rows}.")
-        return WorldState(
-            memory=self.memory.replace(index, other.memory),
-            **{name: getattr(self, name).index_copy(0, index, getattr(other, name)) for name in _ROW_TENSORS},
-        )
+        rows_of = {name: getattr(self, name).index_copy(0, index, getattr(other, name)) for name in _ROW_TENSORS}
+        return _state(self.memory.replace(index, other.memory), rows_of)
 
     @staticmethod
     def cat(states: Sequence["WorldState"]) -> "WorldState":
@@ -74,10 +72,8 @@ class WorldState:
             raise ValueError("there are no states to join; give at least one.")
         for state in states:
             state.check_usable()
-        return WorldState(
-            memory=MemoryState.cat([state.memory for state in states]),
-            **{name: torch.cat([getattr(state, name) for state in states]) for name in _ROW_TENSORS},
-        )
+        rows_of = {name: torch.cat([getattr(state, name) for state in states]) for name in _ROW_TENSORS}
+        return _state(MemoryState.cat([state.memory for state in states]), rows_of)
 
     def save(self, path: str | Path) -> None:
         """Write the state to one safetensors file, whole or not at all."""
@@ -97,7 +93,7 @@ class WorldState:
         try:
             tensors = load_file(path, device=str(device))
             memory = {name.removeprefix("memory."): v for name, v in tensors.items() if name.startswith("memory.")}
-            return WorldState(memory=MemoryState(**memory), **{name: tensors[name] for name in _ROW_TENSORS})
+            return _state(MemoryState(**memory), tensors)
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} does not hold a world state written by WorldState.save: {error}") from error
 
@@ -116,8 +112,8 @@ class WorldState:
     def _rows(self, rows: Sequence[int] | Tensor) -> Tensor:
         return torch.as_tensor(rows, dtype=torch.int64, device=self.seeds.device)
 
-    def _map(self, memory: MemoryState, function) -> "WorldState":
-        return WorldState(memory=memory, **{name: function(getattr(self, name)) for name in _ROW_TENSORS})
+    def _map(self, memory: MemoryState, function: Callable[[Tensor], Tensor]) -> "WorldState":
+        return _state(memory, {name: function(getattr(self, name)) for name in _ROW_TENSORS})
 
 
 _ROW_TENSORS = ("seeds", "step", "latents", "ended")
