@@ -88,9 +88,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         self.metadata = {**self.metadata, "render_fps": self.fps / per_render}
         self.action_space = spaces.Discrete(self.num_actions)
         self.observation_space = (
-            frame_space(self.resolution)
-            if obs == "frame"
-            else frames_space(self.resolution, self.frames_per_step)
+            frame_space(self.resolution) if obs == "frame" else frames_space(self.resolution, self.frames_per_step)
         )
         self.tick = 0
         """Ticks since the reset."""
