@@ -1,0 +1,42 @@
+"""What each package offers. A change here is a change for those who use cfworld: put it into the changelog."""
+
+import importlib
+
+import pytest
+
+SURFACE = {
+    "cfworld": "Start StepOutput World WorldConfig WorldState __version__",
+    "cfworld.diffusion": (
+        "counter_noise counter_uniform denoised euler expand_sigma few_step guided heun interpolate noise_from renoise "
+        "sample_sigma shift sigmas velocity"
+    ),
+    "cfworld.envs": "DoomTakeCoverTwin EnvState PanoramaTwin Ticks Twin WorldEnv",
+    "cfworld.errors": (
+        "ActionError CfworldError CheckpointError CollectionError ConfigError DatasetError DonatedStateError "
+        "EnvironmentClosedError MissingDependencyError ResetNeededError ShapeError StartError TrainingError "
+        "UnknownWorldError"
+    ),
+    "cfworld.export": "VideoWriter film_strip open_video write_film_strip write_video",
+    "cfworld.memory": (
+        "MemoryConfig MemoryState NewLatents Positions PromotionRule absolute_positions bounded_positions commit "
+        "consolidate empty_memory is_check key_similarity memory_positions push_index token_mean"
+    ),
+    "cfworld.model": (
+        "ActionConfig ContextFunction Generator Heads Transformer TransformerConfig TransformerOutput apply_rope "
+        "rope_table"
+    ),
+    "cfworld.prompts": ("ContinuousPromptConfig ContinuousPrompts DiscretePromptConfig DiscretePrompts PromptEncoder"),
+    "cfworld.rollout": "CleanPass Context SamplerConfig Solver clean_pass context_from_memory denoise prime",
+    "cfworld.tokenizer": "BlockVAE BlockVAEConfig Tokenizer",
+    "cfworld.world": (
+        "EncodedStarts Ends Start StepOutput World WorldConfig WorldState config_from_dict config_to_dict find_world "
+        "zoo_names"
+    ),
+}
+
+
+@pytest.mark.parametrize("package", SURFACE)
+def test_a_package_offers_exactly_these_names(package: str) -> None:
+    module = importlib.import_module(package)
+    assert sorted(module.__all__) == SURFACE[package].split()
+    assert all(hasattr(module, name) for name in module.__all__)
