@@ -7,7 +7,8 @@ import gymnasium as gym
 import numpy as np
 
 from cfworld.cli import common
-from cfworld.data.collect import CollectConfig, collect
+from cfworld.data.collect import collect
+from cfworld.data.collection import CollectConfig
 from cfworld.data.policies import Policy
 
 __all__ = ["CollectCommand", "main", "sb3_agent"]
@@ -44,10 +45,7 @@ def run(command: CollectCommand) -> dict[str, Any]:
     """Collect, and return the figures."""
     figures = collect(command.config(), factories={"sb3": sb3_agent})
     common.open_output("collect", command.out, command)
-    print(
-        f"{figures['episodes']} episodes, {figures['ticks']} ticks in {command.out} "
-        f"({figures['ticks_this_run']} new in {figures['seconds_this_run']:.0f} s)"
-    )
+    print(f"{figures['episodes']} episodes, {figures['ticks']} ticks in {command.out}")
     return figures
 
 
@@ -68,9 +66,7 @@ def sb3_agent(argument: str, rng: np.random.Generator, action_space: gym.Space) 
         nonlocal agent
         if agent is None:
             agent = sb3_policy(argument, action_space, frames.shape[1:3], num_ticks)
-            frames = np.repeat(
-                frames, num_ticks, axis=0
-            )  # the reset gives one frame, which stands for a step
+            frames = np.repeat(frames, num_ticks, axis=0)  # the reset gives one frame, which stands for a step
         return agent(frames, num_ticks)
 
     return policy

@@ -28,9 +28,9 @@ class Episode:
         options: The options of the reset.
     """
 
-    frames: UInt8[np.ndarray, "frames H W 3"]
-    actions: Shaped[np.ndarray, "ticks ..."]
-    rewards: Float32[np.ndarray, " ticks"]
+    frames: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
     terminated: bool
     truncated: bool
     seed: int
@@ -127,9 +127,7 @@ def _check_frames(frames: np.ndarray) -> None:
     if frames.ndim != 4 or frames.shape[-1] != 3 or frames.dtype != np.uint8:
         raise DatasetError(f"frames are {frames.dtype} {list(frames.shape)}; expected uint8 [T+1, H, W, 3]")
     if len(frames) < 2:
-        raise DatasetError(
-            f"an episode holds {len(frames)} frames; expected the reset frame and at least one more"
-        )
+        raise DatasetError(f"an episode holds {len(frames)} frames; expected the reset frame and at least one more")
 
 
 def _check_actions(actions: np.ndarray, ticks: int) -> None:

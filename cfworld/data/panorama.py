@@ -163,9 +163,7 @@ def _paint(columns: np.ndarray, background: Colour, ink: Colour, coverage: np.nd
     left = (TILE_WIDTH - size) // 2
     alpha = coverage[..., None]
     columns[:] = background
-    columns[top : top + size, left : left + size] = np.rint(
-        (1 - alpha) * np.array(background) + alpha * np.array(ink)
-    )
+    columns[top : top + size, left : left + size] = np.rint((1 - alpha) * np.array(background) + alpha * np.array(ink))
 
 
 @cache

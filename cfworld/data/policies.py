@@ -39,6 +39,8 @@ def make_policy(
     Raises:
         ConfigError: The kind is unknown, or it cannot act in this space.
     """
+    if not isinstance(action_space, spaces.Discrete):
+        _bounds(action_space)
     kind, _, argument = name.partition(":")
     if factories and kind in factories:
         return factories[kind](argument, rng, action_space)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,7 +82,6 @@ class StoreWriter:
             "minari_version": minari.__version__,
             "source": source,
         }
-        self._shards.mkdir(parents=True, exist_ok=True)
 
     @property
     def _shards(self) -> Path:
@@ -92,8 +91,8 @@ class StoreWriter:
         """Where the finished shard lies."""
         return self._shards / f"{shard:05d}.hdf5"
 
-    def write_shard(self, shard: int, first_episode: int, episodes: Sequence[Episode]) -> ShardSummary:
-        """Writes consecutive episodes, the first with index `first_episode`, as one finished shard."""
+    def write_shard(self, shard: int, first_episode: int, episodes: Iterable[Episode]) -> ShardSummary:
+        """Writes consecutive episodes, from `first_episode` on, as one finished shard; one at a time."""
         with write_aside(self.shard_path(shard)) as aside, h5py.File(aside, "w") as file:
             for offset, episode in enumerate(episodes):
                 _write_episode(file, first_episode + offset, episode)
@@ -152,22 +151,20 @@ class StoreWriter:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keeps every other writer out of the folder; the lock goes with the process that holds it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / ".lock").open("w") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as error:
                 raise DatasetError(
-                    f"another process is writing to {str(self.folder)!r}; wait for it, or choose another "
-                    "folder"
+                    f"another process is writing to {str(self.folder)!r}; wait for it, or choose another folder"
                 ) from error
             yield
 
 
 def _write_episode(file: h5py.File, index: int, episode: Episode) -> None:
     group = file.create_group(f"episode_{index}")
-    group.attrs.update(
-        {"id": index, "seed": episode.seed, "total_steps": len(episode), "policy": episode.policy}
-    )
+    group.attrs.update({"id": index, "seed": episode.seed, "total_steps": len(episode), "policy": episode.policy})
     group.attrs.update({f"options/{name}": value for name, value in episode.options.items()})
     frames = episode.frames
     group.create_dataset(

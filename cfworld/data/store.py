@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import gymnasium as gym
-import h5py
 import numpy as np
 from gymnasium import spaces
 from jaxtyping import Int64, UInt8
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 
 from cfworld.data.episode import Blocks, Episode, num_blocks, to_blocks
-from cfworld.data.shards import MAIN_FILE_NAME
+from cfworld.data.readers import Hdf5Reader, MinariReader, Reader
 from cfworld.errors import DatasetError
 
 
@@ -39,7 +37,7 @@ class EpisodeStore:
         options: Options of each episode's reset.
     """
 
-    def __init__(self, folder: Path, metadata: Mapping[str, Any], reader: _Reader) -> None:
+    def __init__(self, folder: Path, metadata: Mapping[str, Any], reader: Reader) -> None:
         self.folder = folder
         self.metadata = metadata
         self.observation_space = reader.image_space
@@ -74,7 +72,7 @@ class EpisodeStore:
         key = _image_key(folder, storage.observation_space, image_key)
         _check_actions(folder, storage.action_space)
         plain = metadata.get("data_format") == "hdf5" and not storage.jpeg_encoding
-        reader = _Hdf5Reader(folder, storage, key) if plain else _MinariReader(folder, storage, key)
+        reader = Hdf5Reader(folder, storage, key) if plain else MinariReader(folder, storage, key)
         return cls(folder, metadata, reader)
 
     def __len__(self) -> int:
@@ -144,9 +142,7 @@ class EpisodeStore:
         count = num_blocks(ticks, self._ended(index), frames_per_latent)
         length = count - start if length is None else length
         if not 0 <= start < start + length <= count:
-            raise IndexError(
-                f"blocks [{start}:{start + length}] of episode {index}; it has blocks [0:{count}]"
-            )
+            raise IndexError(f"blocks [{start}:{start + length}] of episode {index}; it has blocks [0:{count}]")
         stop = min((start + length) * frames_per_latent, ticks)
         return to_blocks(self.episode(index, start * frames_per_latent, stop), frames_per_latent)
 
@@ -158,150 +154,6 @@ class EpisodeStore:
     def _ended(self, index: int) -> bool:
         ticks = int(self.lengths[index])
         return bool(self._reader.array(index, "terminations", ticks - 1, ticks)[-1])
-
-
-class _Reader(ABC):
-    """Access to single arrays of single episodes."""
-
-    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
-        self.folder = folder
-        self.image_key = image_key
-        space = storage.observation_space
-        self.image_space = space if image_key is None else cast(spaces.Dict, space)[image_key]
-        self.action_space = storage.action_space
-
-    @abstractmethod
-    def attributes(self, count: int) -> list[dict[str, Any]]: ...
-
-    @abstractmethod
-    def frames(self, index: int, start: int, stop: int) -> np.ndarray: ...
-
-    @abstractmethod
-    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray: ...
-
-    @abstractmethod
-    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]: ...
-
-    def damaged(self, index: int, reason: object) -> DatasetError:
-        return DatasetError(
-            f"episode {index} of dataset {str(self.folder)!r} is damaged or incomplete ({reason}); copy or "
-            "collect the dataset again"
-        )
-
-
-class _Hdf5Reader(_Reader):
-    """Reads only what is asked for, straight from the HDF5 file."""
-
-    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
-        super().__init__(folder, storage, image_key)
-        self._file: h5py.File | None = None
-        self._process = -1
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_file": None, "_process": -1}
-
-    def attributes(self, count: int) -> list[dict[str, Any]]:
-        found = []
-        for index in range(count):
-            attributes = dict(self._group(index).attrs)
-            expected = int(attributes["total_steps"]) + 1
-            stored = self._images(index).shape[0]
-            if stored != expected:
-                raise self.damaged(index, f"{stored} frames; expected {expected}")
-            found.append(attributes)
-        return found
-
-    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
-        return self._read(index, self._images(index), start, stop)
-
-    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
-        return self._read(index, self._group(index)[name], start, stop)
-
-    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        group = self._group(index)
-        infos = group.get("infos", {})
-        count = int(group.attrs["total_steps"]) + 1
-        return {
-            name: values[start:stop].astype(np.float32)
-            for name, values in infos.items()
-            if isinstance(values, h5py.Dataset) and values.shape == (count,) and values.dtype.kind in "biuf"
-        }
-
-    def _read(self, index: int, dataset: Any, start: int, stop: int) -> np.ndarray:
-        try:
-            values = dataset[start:stop]
-        except OSError as error:
-            raise self.damaged(index, error) from error
-        if len(values) != stop - start:
-            raise self.damaged(index, f"{dataset.name} has {len(dataset)} entries; expected at least {stop}")
-        return values
-
-    def _images(self, index: int) -> Any:
-        observations = self._group(index)["observations"]
-        return observations if self.image_key is None else observations[self.image_key]
-
-    def _group(self, index: int) -> Any:
-        if self._file is None or self._process != os.getpid():
-            self._file, self._process = self._opened(), os.getpid()
-        try:
-            return self._file[f"episode_{index}"]
-        except (KeyError, OSError) as error:
-            raise self.damaged(index, error) from error
-
-    def _opened(self) -> h5py.File:
-        path = self.folder / MAIN_FILE_NAME
-        try:
-            return h5py.File(path, "r")
-        except OSError as error:
-            raise DatasetError(
-                f"{str(path)!r} cannot be read ({error}); it is truncated or no HDF5 file: copy or collect "
-                "the dataset again"
-            ) from error
-
-
-class _MinariReader(_Reader):
-    """Reads whole episodes through Minari (JPEG, Arrow and Parquet); keeps the last one."""
-
-    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
-        super().__init__(folder, storage, image_key)
-        self._storage = storage
-        self._last: tuple[int, dict[str, Any]] | None = None
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_last": None}
-
-    def attributes(self, count: int) -> list[dict[str, Any]]:
-        try:
-            return [dict(entry) for entry in self._storage.get_episode_metadata(range(count))]
-        except (OSError, KeyError) as error:
-            raise DatasetError(
-                f"dataset {str(self.folder)!r} is damaged or incomplete ({error}); copy it again"
-            ) from error
-
-    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
-        observations = self._episode(index)["observations"]
-        return (observations if self.image_key is None else observations[self.image_key])[start:stop]
-
-    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
-        return np.asarray(self._episode(index)[name][start:stop])
-
-    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
-        episode = self._episode(index)
-        count = len(episode["rewards"]) + 1
-        arrays = {name: np.asarray(values) for name, values in (episode.get("infos") or {}).items()}
-        return {
-            name: values[start:stop].astype(np.float32)
-            for name, values in arrays.items()
-            if values.shape == (count,) and values.dtype.kind in "biuf"
-        }
-
-    def _episode(self, index: int) -> dict[str, Any]:
-        if self._last is None or self._last[0] != index:
-            try:
-                self._last = index, next(iter(self._storage.get_episodes([index])))
-            except (OSError, KeyError) as error:
-                raise self.damaged(index, error) from error
-        return self._last[1]
 
 
 def _find(path_or_id: str | Path) -> Path:
@@ -323,8 +175,7 @@ def _metadata(folder: Path) -> dict[str, Any]:
         episodes = int(metadata["total_episodes"])
     except (ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f"{str(path)!r} is not the metadata of a Minari dataset ({error!r}); copy or collect the dataset "
-            "again"
+            f"{str(path)!r} is not the metadata of a Minari dataset ({error!r}); copy or collect the dataset again"
         ) from error
     if episodes < 1:
         raise DatasetError(f"dataset {str(folder)!r} holds no episode; expected at least one")

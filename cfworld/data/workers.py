@@ -1,13 +1,14 @@
 """Jobs on several processes: results as they come, clear errors when a worker dies, none left behind."""
 
 import multiprocessing
+import os
 import signal
 import traceback
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol, cast
+from typing import Any, Protocol, cast, runtime_checkable
 
 from cfworld.errors import CollectionError
 
@@ -15,6 +16,7 @@ PATIENCE = 60.0
 """Seconds that a worker gets to finish what it is doing and close its simulator."""
 
 
+@runtime_checkable
 class Job(Protocol):
     """Does numbered pieces of work in one process; picklable as long as it has done none."""
 
@@ -92,6 +94,7 @@ def _receive(connection: Connection, process: SpawnProcess) -> tuple[Any, ...]:
         message = connection.recv()
     except (EOFError, ConnectionError):
         process.join()
+        _clear_away(process)
         raise CollectionError(
             f"a collecting worker died with exit code {process.exitcode} (negative: a signal; -9 is often "
             "lack of memory); finished shards are kept: run the same command again, with fewer workers if it "
@@ -111,9 +114,16 @@ def _dismiss(workers: dict[Connection, SpawnProcess]) -> None:
         _drain(connection)
         process.join(PATIENCE)
         if process.is_alive():
-            process.kill()
+            _clear_away(process)
             process.join()
         connection.close()
+
+
+def _clear_away(process: SpawnProcess) -> None:
+    """Kills a worker and the simulators that it started, which would outlive it."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(cast(int, process.pid), signal.SIGKILL)
+    process.kill()
 
 
 def _drain(connection: Connection) -> None:
@@ -124,8 +134,11 @@ def _drain(connection: Connection) -> None:
 
 
 def _work(job: Job, connection: Connection) -> None:
-    """The life of a worker; it ends with its parent, whose end of the pipe then closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """The life of a worker. It ends with its parent, whose end of the pipe then closes.
+
+    A worker leads a session of its own: Ctrl-C reaches the parent alone, which then stops the workers in order.
+    """
+    os.setsid()
 
     def advance(amount: int) -> None:
         if connection.poll():

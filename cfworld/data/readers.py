@@ -1,0 +1,171 @@
+"""Single arrays of single episodes out of the files of a Minari dataset."""
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any, cast
+
+import h5py
+import numpy as np
+from gymnasium import spaces
+from minari.dataset.minari_storage import MinariStorage
+
+from cfworld.data.shards import MAIN_FILE_NAME
+from cfworld.errors import DatasetError
+
+
+class Reader(ABC):
+    """Access to single arrays of single episodes."""
+
+    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
+        self.folder = folder
+        self.image_key = image_key
+        space = storage.observation_space
+        self.image_space = space if image_key is None else cast(spaces.Dict, space)[image_key]
+        self.action_space = storage.action_space
+
+    @abstractmethod
+    def attributes(self, count: int) -> list[dict[str, Any]]:
+        """The attributes of the first `count` episodes."""
+
+    @abstractmethod
+    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
+
+    @abstractmethod
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations."""
+
+    @abstractmethod
+    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""
+
+    def damaged(self, index: int, reason: object) -> DatasetError:
+        """The error for an episode that cannot be read."""
+        return DatasetError(
+            f"episode {index} of dataset {str(self.folder)!r} is damaged or incomplete ({reason}); copy or "
+            "collect the dataset again"
+        )
+
+
+class Hdf5Reader(Reader):
+    """Reads only what is asked for, straight from the HDF5 file."""
+
+    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
+        super().__init__(folder, storage, image_key)
+        self._file: h5py.File | None = None
+        self._process = -1
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_file": None, "_process": -1}
+
+    def attributes(self, count: int) -> list[dict[str, Any]]:
+        """The attributes of the first `count` episodes."""
+        found = []
+        for index in range(count):
+            attributes = dict(self._group(index).attrs)
+            expected = int(attributes["total_steps"]) + 1
+            stored = self._images(index).shape[0]
+            if stored != expected:
+                raise self.damaged(index, f"{stored} frames; expected {expected}")
+            found.append(attributes)
+        return found
+
+    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
+        return self._read(index, self._images(index), start, stop)
+
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations."""
+        return self._read(index, self._group(index)[name], start, stop)
+
+    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""
+        group = self._group(index)
+        infos = group.get("infos", {})
+        count = int(group.attrs["total_steps"]) + 1
+        return {
+            name: values[start:stop].astype(np.float32)
+            for name, values in infos.items()
+            if isinstance(values, h5py.Dataset) and values.shape == (count,) and values.dtype.kind in "biuf"
+        }
+
+    def _read(self, index: int, dataset: Any, start: int, stop: int) -> np.ndarray:
+        try:
+            values = dataset[start:stop]
+        except OSError as error:
+            raise self.damaged(index, error) from error
+        if len(values) != stop - start:
+            raise self.damaged(index, f"{dataset.name} has {len(dataset)} entries; expected at least {stop}")
+        return values
+
+    def _images(self, index: int) -> Any:
+        observations = self._group(index)["observations"]
+        return observations if self.image_key is None else observations[self.image_key]
+
+    def _group(self, index: int) -> Any:
+        if self._file is None or self._process != os.getpid():
+            self._file, self._process = self._opened(), os.getpid()
+        try:
+            return self._file[f"episode_{index}"]
+        except (KeyError, OSError) as error:
+            raise self.damaged(index, error) from error
+
+    def _opened(self) -> h5py.File:
+        path = self.folder / MAIN_FILE_NAME
+        try:
+            return h5py.File(path, "r")
+        except OSError as error:
+            raise DatasetError(
+                f"{str(path)!r} cannot be read ({error}); it is truncated or no HDF5 file: copy or collect "
+                "the dataset again"
+            ) from error
+
+
+class MinariReader(Reader):
+    """Reads whole episodes through Minari (JPEG, Arrow and Parquet); keeps the last one."""
+
+    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
+        super().__init__(folder, storage, image_key)
+        self._storage = storage
+        self._last: tuple[int, dict[str, Any]] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_last": None}
+
+    def attributes(self, count: int) -> list[dict[str, Any]]:
+        """The attributes of the first `count` episodes."""
+        try:
+            return [dict(entry) for entry in self._storage.get_episode_metadata(range(count))]
+        except (OSError, KeyError) as error:
+            raise DatasetError(
+                f"dataset {str(self.folder)!r} is damaged or incomplete ({error}); copy it again"
+            ) from error
+
+    def frames(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
+        observations = self._episode(index)["observations"]
+        return (observations if self.image_key is None else observations[self.image_key])[start:stop]
+
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations."""
+        return np.asarray(self._episode(index)[name][start:stop])
+
+    def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
+        """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""
+        episode = self._episode(index)
+        count = len(episode["rewards"]) + 1
+        arrays = {name: np.asarray(values) for name, values in (episode.get("infos") or {}).items()}
+        return {
+            name: values[start:stop].astype(np.float32)
+            for name, values in arrays.items()
+            if values.shape == (count,) and values.dtype.kind in "biuf"
+        }
+
+    def _episode(self, index: int) -> dict[str, Any]:
+        if self._last is None or self._last[0] != index:
+            try:
+                self._last = index, next(iter(self._storage.get_episodes([index])))
+            except (OSError, KeyError) as error:
+                raise self.damaged(index, error) from error
+        return self._last[1]

@@ -1,0 +1,230 @@
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfworld.cli import main as cli
+from cfworld.data import CollectConfig, EpisodeStore, StoreWriter, collect
+from cfworld.errors import CollectionError, ConfigError, DatasetError
+from tests.data import fakes
+
+PANORAMA = "cfworld.envs:cfworld/PanoramaReal-v0"
+SETTINGS: dict[str, Any] = {
+    "env": PANORAMA,
+    "policies": {"turn": 0.5, "sticky": 0.5},
+    "god_share": 0.5,
+    "max_ticks": 50,
+    "god_max_ticks": 70,
+    "shard_episodes": 2,
+    "episodes": 7,
+}
+
+
+def config(out: Path, **changes: Any) -> CollectConfig:
+    settings: dict[str, Any] = SETTINGS | {"out": str(out)} | changes
+    return CollectConfig(**settings)
+
+
+def contents(folder: Path) -> list[str]:
+    """A fingerprint of every episode of a dataset."""
+    store = EpisodeStore.open(folder)
+    episodes = [store.episode(index) for index in range(len(store))]
+    return [
+        hashlib.sha256(
+            b"".join([e.frames.tobytes(), e.actions.tobytes(), e.rewards.tobytes(), e.policy.encode()])
+        ).hexdigest()
+        for e in episodes
+    ]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """What the settings give when one process collects them in one go."""
+    folder = tmp_path_factory.mktemp("reference")
+    collect(config(folder), progress=False)
+    return contents(folder)
+
+
+def test_seeds_policies_limits_and_god_follow_the_settings(tmp_path):
+    collect(config(tmp_path, episodes=16, seed=1_000_000), progress=False)
+
+    store = EpisodeStore.open(tmp_path)
+    gods = [bool(options.get("god")) for options in store.options]
+    assert store.seeds.tolist() == list(range(1_000_000, 1_000_016))
+    assert set(store.policies) == {"turn", "sticky"}
+    assert {True, False} == set(gods)
+    assert all(length == 70 for length, god in zip(store.lengths, gods, strict=True) if god)
+    assert all(length <= 50 for length, god in zip(store.lengths, gods, strict=True) if not god)
+    assert store.episode(gods.index(True)).truncated
+    assert store.source == "cfworld/PanoramaReal-v0"
+
+
+def test_recorded_frames_actions_and_variables_belong_together(tmp_path):
+    collect(config(tmp_path, policies={"sticky": 1.0}, episodes=1), progress=False)
+
+    episode = EpisodeStore.open(tmp_path).episode(0)
+    turned = np.diff(episode.variables["HEADING"])
+    pan = np.array([0, -2, 2])[episode.actions]
+    np.testing.assert_array_equal(turned % 256, pan % 256)
+    np.testing.assert_array_equal((np.diff(episode.frames.astype(int), axis=0) != 0).any((1, 2, 3)), pan != 0)
+
+
+def test_the_data_do_not_depend_on_the_number_of_workers(tmp_path, reference):
+    collect(config(tmp_path, workers=2), progress=False)
+
+    assert contents(tmp_path) == reference
+
+
+def test_a_collection_stops_with_the_shard_that_reaches_the_ticks(tmp_path, reference):
+    collect(config(tmp_path, episodes=0, ticks=130), progress=False)
+
+    store = EpisodeStore.open(tmp_path)
+    assert store.lengths.sum() >= 130 > store.lengths[:-2].sum()
+    assert contents(tmp_path) == reference[: len(store)]
+
+
+def test_a_larger_goal_adds_to_what_is_there(tmp_path, reference):
+    collect(config(tmp_path, episodes=3), progress=False)
+    before = (tmp_path / "data" / "shards" / "00000.hdf5").stat()
+    figures = collect(config(tmp_path), progress=False)
+
+    assert contents(tmp_path) == reference
+    assert (tmp_path / "data" / "shards" / "00000.hdf5").stat() == before
+    assert [run["ticks"] > 0 for run in figures["runs"]] == [True, True]
+
+
+def test_a_complete_collection_is_left_as_it_is(tmp_path):
+    first = collect(config(tmp_path), progress=False)
+
+    assert collect(config(tmp_path), progress=False) == first
+    assert json.loads((tmp_path / "figures.json").read_text()) == first
+    assert (tmp_path / "contact_sheet.png").stat().st_size > 1000
+
+
+SCRIPT = """
+import sys
+from cfworld.data import CollectConfig, collect
+if __name__ == "__main__":
+    collect(CollectConfig(**eval(sys.argv[1])), progress=False)
+"""
+
+
+@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
+def test_a_collection_that_was_killed_is_resumed_to_the_same_data(tmp_path, sign):
+    script, out = tmp_path / "script.py", tmp_path / "out"
+    script.write_text(SCRIPT)
+    settings = SETTINGS | {"out": str(out), "episodes": 400, "workers": 2}
+    process = subprocess.Popen(
+        [sys.executable, str(script), repr(settings)],
+        stderr=subprocess.DEVNULL,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+    deadline = time.monotonic() + 60
+    while len(list(out.glob("data/shards/0*.hdf5"))) < 3 and time.monotonic() < deadline:
+        time.sleep(0.005)
+    process.send_signal(sign)
+    assert process.wait(60) not in (0, None)
+
+    survivors = len(EpisodeStore.open(out)) if (out / "data" / "metadata.json").exists() else 0
+    assert survivors < 400
+    collect(config(out, episodes=40, workers=1), progress=False)
+    collect(config(tmp_path / "whole", episodes=40), progress=False)
+    assert contents(out) == contents(tmp_path / "whole")
+    assert not list(out.rglob(".*-*"))
+
+
+def test_other_settings_are_refused_in_the_same_folder(tmp_path):
+    collect(config(tmp_path, episodes=1), progress=False)
+
+    with pytest.raises(ConfigError, match=r"max_ticks: 60, before 50; seed: 5, before 0"):
+        collect(config(tmp_path, max_ticks=60, seed=5), progress=False)
+
+
+def test_a_folder_with_another_dataset_is_refused(tmp_path):
+    collect(config(tmp_path, episodes=1), progress=False)
+    (tmp_path / "collection.json").unlink()
+
+    with pytest.raises(DatasetError, match="of another origin"):
+        collect(config(tmp_path), progress=False)
+
+
+def test_two_collections_in_one_folder_are_refused(tmp_path):
+    collect(config(tmp_path, episodes=1), progress=False)
+    store = EpisodeStore.open(tmp_path)
+    writer = StoreWriter(
+        tmp_path, observation_space=store.observation_space, action_space=store.action_space, source="x"
+    )
+
+    with writer.locked(), pytest.raises(DatasetError, match="another process is writing"):
+        collect(config(tmp_path), progress=False)
+
+
+def test_a_worker_that_dies_is_reported(tmp_path):
+    settings = config(tmp_path, policies={"deadly": 1.0}, workers=2)
+
+    with pytest.raises(CollectionError, match="died with exit code -9"):
+        collect(settings, factories={"deadly": fakes.deadly}, progress=False)
+
+
+def test_a_worker_that_fails_is_reported_with_its_traceback(tmp_path):
+    settings = config(tmp_path, policies={"failing": 1.0}, workers=2)
+
+    with pytest.raises(CollectionError, match="ZeroDivisionError: out of ideas"):
+        collect(settings, factories={"failing": fakes.failing}, progress=False)
+
+
+@pytest.mark.parametrize(
+    ("env", "kwargs"), [("fake/Counting-v0", {}), ("fake/BlindCounting-v0", {"render_mode": "rgb_array"})]
+)
+def test_any_environment_with_frames_is_collected_step_by_step(tmp_path, env, kwargs):
+    settings = {"env": f"tests.data.fakes:{env}", "policies": {"sticky": 1.0}, "god_share": 0.0}
+    collect(config(tmp_path, **settings, env_kwargs=kwargs, episodes=1), progress=False)
+
+    episode = EpisodeStore.open(tmp_path).episode(0)
+    assert episode.frames[:, 0, 0, 0].tolist() == list(range(11))
+    assert episode.terminated
+    np.testing.assert_array_equal(episode.rewards, episode.actions[:, 0])
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"episodes": 0}, "to know when to stop"),
+        ({"workers": 0}, "workers=0; expected at least 1"),
+        ({"policies": {}}, "at least one above 0"),
+        ({"policies": {"sticky": -1.0, "noop": 2.0}}, "weights >= 0"),
+        ({"god_share": 1.5}, "a share from 0 to 1"),
+        ({"env": "cfworld.envs:cfworld/NoSuchReal-v0"}, "is unknown"),
+        ({"env": "no_such_module:Env-v0"}, "is unknown"),
+        ({"env": "tests.data.fakes:fake/BlindCounting-v0"}, "render_mode=rgb_array"),
+        ({"policies": {"swep": 1.0}}, "policy 'swep' is unknown"),
+    ],
+)
+def test_settings_without_sense_are_refused(tmp_path, changes, message):
+    with pytest.raises(ConfigError, match=message):
+        collect(config(tmp_path, **changes), progress=False)
+
+
+def test_the_command_collects_a_shipped_world_by_its_preset(tmp_path, capsys):
+    out = tmp_path / "eval"
+
+    cli.main(["collect", "world=panorama", "split=eval", "episodes=2", "workers=1", f"out={out}"])
+
+    store = EpisodeStore.open(out)
+    assert store.seeds.tolist() == [1_000_000, 1_000_001]
+    assert "2 episodes" in capsys.readouterr().out
+    assert "god_share: 0.5" in (out / "config.yaml").read_text()
+
+
+def test_the_command_names_the_worlds_it_knows(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["collect", "world=narnia"])
+    assert "narnia" in capsys.readouterr().err

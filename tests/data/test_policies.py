@@ -1,0 +1,94 @@
+import json
+from itertools import groupby
+
+import numpy as np
+import pytest
+from gymnasium import spaces
+
+from cfworld.data.policies import BLIND, make_policy
+from cfworld.errors import ConfigError
+
+DISCRETE = spaces.Discrete(3)
+BOX = spaces.Box(np.array([-2, 0.5], np.float32), np.array([1, 3], np.float32))
+FRAMES = np.zeros((1, 4, 4, 3), np.uint8)
+
+
+def actions(name: str, ticks: int, space: spaces.Space = DISCRETE, seed: int = 0) -> np.ndarray:
+    policy = make_policy(name, np.random.default_rng(seed), space)
+    return np.concatenate([policy(FRAMES, 4) for _ in range(ticks // 4)])
+
+
+def runs(values: np.ndarray) -> list[tuple[int, int]]:
+    """Actions and for how long each was kept."""
+    return [(action, len(list(group))) for action, group in groupby(values.tolist())]
+
+
+@pytest.mark.parametrize("name", BLIND)
+@pytest.mark.parametrize("space", [DISCRETE, BOX, spaces.Discrete(2)])
+def test_actions_are_of_the_space_and_a_function_of_the_seed(name, space):
+    taken = actions(name, 400, space)
+
+    assert all(space.contains(action) for action in taken)
+    np.testing.assert_array_equal(taken, actions(name, 400, space))
+
+
+def test_sticky_actions_change_inside_latents_too():
+    starts = np.flatnonzero(np.diff(actions("sticky", 4000))) + 1
+
+    assert set(starts % 4) == {0, 1, 2, 3}
+    assert len(set(actions("sticky", 4000))) == 3
+
+
+def test_a_sweep_goes_both_ways_for_equally_long():
+    first, *whole, _ = runs(actions("sweep", 2000))
+
+    assert {action for action, _ in whole} == {1, 2}
+    (length,) = {length for _, length in whole}
+    assert 60 <= length <= 160
+    assert first[1] <= length
+
+
+def test_sweeps_differ_in_period():
+    assert len({runs(actions("sweep", 800, seed=seed))[1][1] for seed in range(10)}) > 5
+
+
+def test_looking_back_returns_to_where_it_began():
+    heading = np.cumsum(np.array([0, -1, 1])[actions("look_back", 4000)])
+
+    assert np.abs(heading).max() <= 160
+    assert (heading == 0).sum() > 10
+
+
+def test_turning_goes_round_and_round():
+    lengths = [length for action, length in runs(actions("turn", 4000)) if action]
+
+    assert min(lengths[:-1]) >= 150
+
+
+def test_doing_nothing_is_action_0_or_the_point_nearest_to_zero():
+    assert not actions("noop", 40).any()
+    np.testing.assert_array_equal(actions("noop", 4, BOX), [[0, 0.5]] * 4)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("a.json", json.dumps([[1, 3], [0, 2]])), ("a.txt", "1 3  # right\n\n0 2\n")]
+)
+def test_a_script_is_followed_and_begins_again(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+
+    assert actions(f"scripted:{tmp_path / name}", 8).tolist() == [1, 1, 1, 0, 0, 1, 1, 1]
+
+
+@pytest.mark.parametrize(("text", "message"), [("1", "expected a JSON"), ("", "no tick"), ("1 0", "no tick")])
+def test_a_script_without_sense_is_refused(tmp_path, text, message):
+    (tmp_path / "a.txt").write_text(text)
+
+    with pytest.raises(ConfigError, match=message):
+        actions(f"scripted:{tmp_path / 'a.txt'}", 4)
+
+
+def test_unknown_policies_and_unbounded_spaces_are_refused():
+    with pytest.raises(ConfigError, match="'stick' is unknown; choose among look_back, noop"):
+        actions("stick", 4)
+    with pytest.raises(ConfigError, match="bounded Box"):
+        actions("sticky", 4, spaces.Box(-np.inf, np.inf, (2,)))

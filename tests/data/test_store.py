@@ -1,0 +1,251 @@
+import json
+import pickle
+from pathlib import Path
+
+import gymnasium as gym
+import minari
+import numpy as np
+import pytest
+from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_storage import MinariStorage
+
+from cfworld.data import Episode, EpisodeStore, StoreWriter, to_blocks
+from cfworld.errors import DatasetError
+
+IMAGES = spaces.Box(0, 255, (32, 32, 3), np.uint8)
+
+
+def episode(seed: int, ticks: int = 21, *, terminated: bool = True) -> Episode:
+    rng = np.random.default_rng(seed)
+    return Episode(
+        frames=rng.integers(256, size=(ticks + 1, 32, 32, 3), dtype=np.uint8),
+        actions=rng.integers(3, size=ticks),
+        rewards=rng.normal(size=ticks).astype(np.float32),
+        terminated=terminated,
+        truncated=not terminated,
+        seed=seed,
+        source="test/Source-v0",
+        policy=f"policy{seed}",
+        variables={"angle": rng.normal(size=ticks + 1).astype(np.float32)},
+        options={"god": True} if seed == 2 else {},
+    )
+
+
+EPISODES = [episode(0), episode(1, 5, terminated=False), episode(2, 34)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A dataset of three episodes in two shards."""
+    folder = tmp_path / "worlds" / "train"
+    writer = StoreWriter(folder, observation_space=IMAGES, action_space=spaces.Discrete(3), source="test/Source-v0")
+    writer.publish([writer.write_shard(0, 0, EPISODES[:2]), writer.write_shard(1, 2, EPISODES[2:])])
+    return folder
+
+
+def assert_equal(one: Episode, two: Episode) -> None:
+    for name in ("frames", "actions", "rewards"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
+        assert getattr(one, name).dtype == getattr(two, name).dtype
+    for name in ("terminated", "truncated", "seed", "source", "policy", "options"):
+        assert getattr(one, name) == getattr(two, name)
+    assert one.variables.keys() == two.variables.keys()
+    for name in one.variables:
+        np.testing.assert_array_equal(one.variables[name], two.variables[name])
+
+
+def test_what_was_written_is_read_back(folder):
+    store = EpisodeStore.open(folder)
+
+    assert len(store) == 3
+    assert store.lengths.tolist() == [21, 5, 34]
+    assert store.seeds.tolist() == [0, 1, 2]
+    assert store.source == "test/Source-v0"
+    for index, expected in enumerate(EPISODES):
+        assert_equal(store.episode(index), expected)
+
+
+def test_parts_of_an_episode_equal_slices_of_the_whole(folder):
+    store, whole = EpisodeStore.open(folder), EPISODES[2]
+
+    np.testing.assert_array_equal(store.frames(2, 15, 18), whole.frames[15:18])
+    part = store.episode(2, 10, 20)
+    np.testing.assert_array_equal(part.frames, whole.frames[10:21])
+    np.testing.assert_array_equal(part.actions, whole.actions[10:20])
+    assert not part.terminated
+    assert store.episode(2, 30).terminated
+
+
+def test_parts_of_the_blocks_equal_slices_of_all_blocks(folder):
+    store = EpisodeStore.open(folder)
+
+    assert store.num_latents(4).tolist() == [6, 1, 9]
+    for index, whole in enumerate(EPISODES):
+        expected = to_blocks(whole, 4)
+        for start in range(len(expected)):
+            part = store.blocks(index, 4, start, len(expected) - start)
+            for name in ("frames", "actions", "rewards", "ends", "valid"):
+                np.testing.assert_array_equal(getattr(part, name), getattr(expected, name)[start:])
+    with pytest.raises(IndexError, match=r"it has blocks \[0:1\]"):
+        store.blocks(1, 4, 1, 1)
+
+
+def test_plain_minari_opens_the_dataset(folder, monkeypatch):
+    dataset = minari.MinariDataset(folder / "data")
+
+    assert dataset.spec.dataset_id == "worlds/train-v0"
+    assert (len(dataset), dataset.total_steps) == (3, 60)
+    for data, expected in zip(dataset, EPISODES, strict=True):
+        np.testing.assert_array_equal(data.observations, expected.frames)
+        np.testing.assert_array_equal(data.actions, expected.actions)
+        np.testing.assert_array_equal(data.infos["angle"], expected.variables["angle"])
+        assert bool(data.terminations[-1]) == expected.terminated
+    monkeypatch.setenv("MINARI_DATASETS_PATH", str(folder.parent.parent))
+    assert len(minari.load_dataset("worlds/train")) == 3
+    assert len(EpisodeStore.open("worlds/train")) == 3
+
+
+def test_a_moved_dataset_still_opens(folder):
+    moved = folder.rename(folder.with_name("moved"))
+
+    assert_equal(EpisodeStore.open(moved).episode(2), EPISODES[2])
+
+
+def test_a_store_can_be_sent_to_another_process(folder):
+    store = EpisodeStore.open(folder)
+    store.frames(0)
+
+    assert_equal(pickle.loads(pickle.dumps(store)).episode(2), EPISODES[2])
+
+
+def test_an_interrupted_shard_leaves_nothing_behind(folder):
+    writer = StoreWriter(folder, observation_space=IMAGES, action_space=spaces.Discrete(3), source="test/Source-v0")
+
+    def interrupted():
+        yield EPISODES[0]
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        writer.write_shard(2, 3, interrupted())
+    assert writer.finished() == [0, 1]
+    assert [path.name for path in (folder / "data" / "shards").iterdir() if path.name.startswith(".")] == []
+
+
+def foreign(folder: Path, observations: gym.Space, actions: gym.Space, *, jpeg: bool = False) -> Path:
+    """A dataset that Minari itself wrote, with one episode of 40 random ticks."""
+    observations.seed(0)
+    actions.seed(0)
+    storage = MinariStorage.new(folder, observation_space=observations, action_space=actions, jpeg_encoding=jpeg)
+    seen = [observations.sample() for _ in range(41)]
+    storage.update_episodes(
+        [
+            EpisodeBuffer(
+                observations={key: [entry[key] for entry in seen] for key in observations}
+                if isinstance(observations, spaces.Dict)
+                else seen,
+                actions=[actions.sample() for _ in range(40)],
+                rewards=[1.0] * 40,
+                terminations=[False] * 39 + [True],
+                truncations=[False] * 40,
+                infos={"speed": np.arange(41.0)},
+            )
+        ]
+    )
+    storage.update_metadata({"dataset_id": "foreign-v0", "minari_version": minari.__version__})
+    return folder
+
+
+@pytest.mark.parametrize("jpeg", [False, True])
+def test_datasets_of_images_that_minari_wrote_are_read(tmp_path, jpeg):
+    folder = foreign(tmp_path / "data", IMAGES, spaces.Box(-1, 1, (2,)), jpeg=jpeg)
+
+    store = EpisodeStore.open(tmp_path)
+    episode = store.episode(0)
+
+    expected = minari.MinariDataset(folder)[0]
+    np.testing.assert_array_equal(episode.frames, expected.observations)
+    np.testing.assert_array_equal(episode.actions, expected.actions)
+    np.testing.assert_array_equal(store.frames(0, 3, 9), expected.observations[3:9])
+    assert episode.actions.dtype == np.float32
+    assert episode.variables["speed"].tolist() == list(range(41))
+    assert (episode.seed, episode.source, episode.policy) == (-1, "foreign-v0", "unknown")
+    assert episode.terminated
+
+
+def test_the_frames_may_be_an_entry_of_a_dict(tmp_path):
+    entries = {"camera": IMAGES, "other": IMAGES, "speed": spaces.Box(-1, 1, (2,))}
+    folder = foreign(tmp_path / "two", spaces.Dict(entries), spaces.Discrete(2))
+
+    with pytest.raises(DatasetError, match=r"image_key=None .* \['camera', 'other'\]"):
+        EpisodeStore.open(folder)
+    store = EpisodeStore.open(folder, image_key="other")
+    expected = minari.MinariDataset(folder)[0].observations["other"]
+    np.testing.assert_array_equal(store.frames(0), expected)
+
+
+@pytest.mark.parametrize(
+    ("observations", "actions", "message"),
+    [
+        (spaces.Box(-1, 1, (4,)), spaces.Discrete(2), "expected uint8"),
+        (spaces.Box(0, 255, (32, 32, 1), np.uint8), spaces.Discrete(2), "expected uint8"),
+        (IMAGES, spaces.MultiDiscrete([2, 2]), "expected Discrete"),
+        (IMAGES, spaces.Discrete(2, start=1), "from 0"),
+    ],
+)
+def test_a_dataset_of_something_else_is_refused(tmp_path, observations, actions, message):
+    with pytest.raises(DatasetError, match=message):
+        EpisodeStore.open(foreign(tmp_path / "data", observations, actions))
+
+
+def test_a_dataset_that_does_not_exist_is_refused(tmp_path):
+    with pytest.raises(DatasetError, match="cfworld collect"):
+        EpisodeStore.open(tmp_path / "nowhere")
+
+
+def damage_index(data: Path) -> None:
+    truncate(data / "main_data.hdf5")
+
+
+def damage_shard(data: Path) -> None:
+    truncate(data / "shards" / "00001.hdf5")
+
+
+def remove_shard(data: Path) -> None:
+    (data / "shards" / "00001.hdf5").unlink()
+
+
+def remove_index(data: Path) -> None:
+    (data / "main_data.hdf5").unlink()
+
+
+def damage_metadata(data: Path) -> None:
+    truncate(data / "metadata.json")
+
+
+def empty_metadata(data: Path) -> None:
+    metadata = json.loads((data / "metadata.json").read_text())
+    (data / "metadata.json").write_text(json.dumps(metadata | {"total_episodes": 0}))
+
+
+def shorten_episode(data: Path) -> None:
+    import h5py
+
+    with h5py.File(data / "shards" / "00001.hdf5", "a") as file:
+        del file["episode_2/observations"]
+        file["episode_2/observations"] = EPISODES[2].frames[:9]
+
+
+def truncate(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [damage_index, damage_shard, remove_shard, remove_index, damage_metadata, empty_metadata, shorten_episode],
+)
+def test_a_damaged_dataset_is_refused_when_it_is_opened(folder, damage):
+    damage(folder / "data")
+
+    with pytest.raises(DatasetError, match="train"):
+        EpisodeStore.open(folder)
