@@ -21,12 +21,12 @@ REWARD_TOLERANCE = 0.05
 """Where the twin's reward never changes, the mean error of a tick's reward must stay below this."""
 MIN_ENDS = 5
 """With fewer ends than this in the twin, the number of ends is not judged."""
-_NUM_BINS = 10
+_QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Calibration:
-    """A calibration curve: bins of equally many steps, in the order of the predicted probability."""
+    """A calibration curve: bins of steps, in the order of the predicted probability."""
 
     predicted: Float64[np.ndarray, " K"]
     """Mean predicted probability of each bin."""
@@ -42,17 +42,19 @@ def step_hazard(hazards: Float[np.ndarray, "*batch F"]) -> Float64[np.ndarray, "
 
 
 def calibration(
-    predicted: Float64[np.ndarray, " n"], happened: Bool[np.ndarray, " n"], num_bins: int = _NUM_BINS
+    predicted: Float64[np.ndarray, " n"],
+    happened: Bool[np.ndarray, " n"],
+    quantiles: Sequence[float] = _QUANTILES,
 ) -> Calibration:
-    """Calibration curve of probabilities of a rare event.
+    """Calibration curve of probabilities of a rare event: the bins are finest where they are high.
 
     Args:
         predicted: probability of each trial.
         happened: its outcome.
-        num_bins: at most this many bins; equal predictions are never parted.
+        quantiles: of the predictions, where bins meet; equal predictions are never parted.
     """
-    edges = np.unique(np.quantile(predicted, np.linspace(0, 1, num_bins + 1)[1:-1]))
-    place = np.searchsorted(edges, predicted, side="right")
+    edges = np.unique(np.quantile(predicted, quantiles))
+    place = np.searchsorted(edges, predicted, side="left")
     counts = np.bincount(place, minlength=len(edges) + 1).astype(np.float64)
     used = counts > 0
     total = np.bincount(place, predicted, len(edges) + 1)[used]
@@ -136,7 +138,7 @@ def heads(rollouts: Mapping[str, Rollout], recordings: Sequence[Recording], per_
         pictures=[
             Picture(
                 name="calibration.png",
-                caption="Calibration of the hazard: bins of equally many steps",
+                caption="Calibration of the hazard, with 95 % intervals of each bin",
                 write=partial(plots.calibration, curves=curves),
             )
         ],

@@ -2,7 +2,9 @@
 
 Two references stand beside the world: the last real frame repeated, and the tokenizer's own
 reconstruction of the twin's frames, which is the ceiling. PSNR favours blur and a standing picture, hence
-the ratios of high-frequency energy and of motion energy to the twin's, which should be near 1.
+the ratios of high-frequency energy and of motion energy to the twin's, which should be near 1. PSNR over
+moving pixels looks where the last frame is wrong, so that any change does better there: it belongs beside
+PSNR over all pixels.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -58,8 +58,8 @@ def psnr(
     else:
         count = mask.sum(axis=(-2, -1)).astype(np.float64)
         total = (squared.mean(axis=-1) * mask).sum(axis=(-2, -1), dtype=np.float64)
-        error = np.divide(total, count, out=np.full_like(total, np.nan), where=count >= MIN_MOVING_PIXELS)
-    return -10 * np.log10(np.maximum(error, 10 ** (-MAX_PSNR / 10)))
+        error = np.where(count >= MIN_MOVING_PIXELS, total / np.maximum(count, 1), np.nan)
+    return np.asarray(-10 * np.log10(np.maximum(error, 10 ** (-MAX_PSNR / 10))))
 
 
 def moving_pixels(
@@ -89,12 +89,12 @@ def sharpness(frames: UInt8[np.ndarray, "*batch H W 3"]) -> Float64[np.ndarray, 
     y = luma(frames)
     centre = y[..., 1:-1, 1:-1]
     around = y[..., :-2, 1:-1] + y[..., 2:, 1:-1] + y[..., 1:-1, :-2] + y[..., 1:-1, 2:]
-    return ((centre - around / 4) ** 2).mean(axis=(-2, -1), dtype=np.float64)
+    return np.asarray(((centre - around / 4) ** 2).mean(axis=(-2, -1), dtype=np.float64))
 
 
 def motion(frames: UInt8[np.ndarray, "*batch T H W 3"]) -> Float64[np.ndarray, "*batch"]:
     """Motion energy: mean square of the brightness differences of consecutive frames."""
-    return (np.diff(luma(frames), axis=-3) ** 2).mean(axis=(-3, -2, -1), dtype=np.float64)
+    return np.asarray((np.diff(luma(frames), axis=-3) ** 2).mean(axis=(-3, -2, -1), dtype=np.float64))
 
 
 def colour(frames: UInt8[np.ndarray, "*batch H W 3"]) -> Float64[np.ndarray, "*batch 3"]:
@@ -105,7 +105,7 @@ def colour(frames: UInt8[np.ndarray, "*batch H W 3"]) -> Float64[np.ndarray, "*b
 def saturation(frames: UInt8[np.ndarray, "*batch H W 3"]) -> Float64[np.ndarray, "*batch"]:
     """Mean difference between the largest and the smallest channel, in [0, 1]."""
     spread = frames.max(axis=-1).astype(np.float32) - frames.min(axis=-1)
-    return spread.mean(axis=(-2, -1), dtype=np.float64) / 255
+    return np.asarray(spread.mean(axis=(-2, -1), dtype=np.float64) / 255)
 
 
 def blurred(frames: UInt8[np.ndarray, "*batch H W 3"], sigma: float = 1.5) -> UInt8[np.ndarray, "*batch H W 3"]:

@@ -40,6 +40,7 @@ def fidelity(
             if key.endswith("ratio"):
                 ax.axhline(1, color="#bbbbbb", linewidth=0.8)
                 ax.set_yscale("symlog", linthresh=0.1)
+                ax.set_ylim(bottom=0)
             ax.set(title=title, xscale="log", xlabel="seconds after the start")
             ax.set_xticks(list(seconds), [f"{time:g}" for time in seconds])
             ax.minorticks_off()
@@ -129,6 +130,7 @@ def recall(path: Path, routes: Mapping[str, Mapping[str, Mapping[str, Interval]]
                 ax.errorbar(places, means, np.abs(spread), fmt="none", color="black", linewidth=1)
             ax.set(title=title)
             ax.set_xticks(range(len(routes)), list(routes), fontsize=8)
+        axes[0].set_ylim(0, 1.02)
         axes[0].legend(fontsize=8)
 
 

@@ -98,7 +98,7 @@ def _cell(cell: Cell) -> str:
     return _number(cell)
 
 
-def _number(value: float) -> str:
+def _number(value: float | int) -> str:
     if isinstance(value, int) or abs(value) >= 100:
         return f"{value:.0f}"
     if value == 0:

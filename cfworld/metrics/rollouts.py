@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ __all__ = [
 ]
 
 
+@runtime_checkable
 class WorldLike(Protocol):
     """What the metrics use of `cfworld.World`; the degenerate controls have it too."""
 

@@ -1,0 +1,143 @@
+"""Twins and worlds for the tests of the metrics."""
+
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from cfworld.data.policies import BLIND
+from cfworld.envs.twins import PanoramaTwin, Twin
+from cfworld.memory import MemoryConfig
+from cfworld.metrics.recordings import policy_actions
+from cfworld.world import StepOutput
+
+PANORAMA = "cfworld/PanoramaReal-v0"
+LONG = 10**9
+
+
+class MortalTwin(Twin):
+    """A bright column that the actions move over a pattern drawn from the seed; it dies at a tick drawn too."""
+
+    fps = 10
+    num_actions = 3
+    resolution = (16, 16)
+
+    def _begin(self, game_seed: int, god: bool) -> np.ndarray:
+        rng = np.random.default_rng(game_seed)
+        self._pattern = rng.integers(0, 128, (16, 16, 3)).astype(np.uint8)
+        self._death = LONG if god else int(rng.integers(20, 80))
+        self._ticks = self._column = 0
+        return self._frame()
+
+    def _tick(self, action: int) -> tuple[np.ndarray | None, float, bool]:
+        self._ticks += 1
+        self._column = (self._column + (0, 1, -1)[action]) % 16
+        over = self._ticks >= self._death
+        return (None if over else self._frame()), float(self._column < 8), over
+
+    def _variables(self) -> dict[str, float]:
+        return {"TICKS": float(self._ticks)}
+
+    def _frame(self) -> np.ndarray:
+        frame = self._pattern.copy()
+        frame[:, self._column] = 255
+        frame[0, 0] = self._ticks % 256  # no two moments look the same
+        return frame
+
+
+@dataclass(frozen=True)
+class Rows:
+    """State of `PerfectWorld`: a running twin for each row."""
+
+    twins: list[Twin]
+
+    def select(self, rows: Any) -> "Rows":
+        return Rows([self.twins[row] for row in rows])
+
+
+class SameFrames:
+    """A tokenizer without loss: its latents are the frames."""
+
+    def encode(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames
+
+    def decode(self, latents: torch.Tensor) -> torch.Tensor:
+        return latents
+
+
+class PerfectWorld:
+    """Replays the twin: finds the episode and the tick that a start was cut from, and goes on from there."""
+
+    def __init__(self, twin: type[Twin] = PanoramaTwin, source: str = PANORAMA, god: bool = False) -> None:
+        self.twin, self.god = twin, god
+        self.tokenizer = SameFrames()
+        self.config = SimpleNamespace(
+            fps=twin.fps,
+            frames_per_step=4,
+            frames_per_latent=4,
+            latents_per_chunk=1,
+            source=source,
+            actions=SimpleNamespace(num_actions=3),
+            memory=MemoryConfig(),
+        )
+
+    def initial(self, seeds: Any, starts: Any = None) -> tuple[Rows, None]:
+        return Rows([self._resume(int(seed), start) for seed, start in zip(seeds, starts, strict=True)]), None
+
+    def step(self, state: Rows, actions: Any, *, decode: bool = True) -> tuple[Rows, StepOutput]:
+        stepped = [self._step_row(twin, row) for twin, row in zip(state.twins, np.asarray(actions), strict=True)]
+        frames, rewards, ends = zip(*stepped, strict=True)
+        end_frame = torch.tensor(ends)
+        reward = torch.from_numpy(np.stack(rewards))
+        return state, StepOutput(
+            frames=torch.from_numpy(np.stack(frames)) if decode else None,
+            latents=torch.zeros(len(frames), 0),
+            reward=reward.sum(dim=1),
+            reward_frames=reward,
+            hazard=(torch.arange(4) == end_frame[:, None]).float(),
+            terminated=end_frame < 4,
+            end_frame=end_frame,
+        )
+
+    def _resume(self, seed: int, start: Any) -> Twin:
+        for policy in BLIND:
+            twin = self.twin(max_ticks=LONG)
+            actions = policy_actions(twin, policy, 200, seed)
+            twin.reset(seed=seed, options={"god": True})
+            seen = np.concatenate([twin.step_ticks(actions[i : i + 4]).frames for i in range(0, 200, 4)])
+            for tick in range(len(start.frames), 200):
+                before = slice(tick - len(start.frames), tick)
+                same_actions = np.array_equal(actions[before], start.actions)
+                if same_actions and np.array_equal(seen[before], start.frames):
+                    twin.reset(seed=seed, options={"god": self.god})
+                    for first in range(0, tick, 4):
+                        twin.step_ticks(actions[first : min(first + 4, tick)])
+                    return twin
+        raise AssertionError("the start is from no episode")
+
+    def _step_row(self, twin: Twin, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
+        if not twin._running:
+            return twin.frames()[-1:].repeat(4, axis=0), np.zeros(4, np.float32), 4
+        ticks = twin.step_ticks(actions)
+        rewards = np.zeros(4, np.float32)
+        rewards[: len(ticks.rewards)] = ticks.rewards
+        return twin.frames(), rewards, len(ticks.frames) - 1 if ticks.terminated else 4
+
+
+class Discoloured(PerfectWorld):
+    """Turns red with time, as drifting worlds do."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.steps = 0
+
+    def step(self, state: Rows, actions: Any, *, decode: bool = True) -> tuple[Rows, StepOutput]:
+        state, output = super().step(state, actions, decode=decode)
+        self.steps += 1
+        if output.frames is None:
+            return state, output
+        frames = output.frames.float()
+        frames[..., 0] += 10 * self.steps
+        return state, replace(output, frames=frames.clamp(0, 255).byte())

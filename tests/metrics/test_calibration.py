@@ -1,0 +1,80 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cfworld.metrics.calibration import calibration, expected_calibration_error, heads, step_hazard
+from cfworld.metrics.controls import make_control
+from cfworld.metrics.recordings import Recording, held_out
+from cfworld.metrics.rollouts import Rollout, rollout
+from tests.metrics.fakes import LONG, MortalTwin, PerfectWorld
+
+
+@pytest.fixture(scope="module")
+def recordings() -> list[Recording]:
+    return list(held_out(MortalTwin(max_ticks=LONG), 12, 80, prefix_ticks=8, latest_start=16))
+
+
+def world() -> PerfectWorld:
+    return PerfectWorld(MortalTwin)
+
+
+def test_a_perfect_head_passes_and_a_dead_one_fails(recordings: list[Recording]):
+    worlds = {"perfect": world(), "immortal": make_control("immortal", world())}
+    made = {name: rollout(each, recordings, decode=set()) for name, each in worlds.items()}
+    judged = heads(made, recordings, per_step=4)
+    assert set(judged.bars["perfect"].values()) == {True}
+    assert set(judged.bars["immortal"].values()) == {False}
+    figures = judged.figures["worlds"]
+    assert figures["perfect"]["reward_error"].mean == 0
+    assert figures["perfect"]["expected_calibration_error"] == 0
+    assert figures["perfect"]["ends_expected"] == judged.figures["ends"] == 12
+    assert figures["perfect"]["log_loss"] < figures["perfect"]["constant_log_loss"] < figures["immortal"]["log_loss"]
+
+
+def test_what_happens_after_the_twins_end_does_not_count(recordings: list[Recording]):
+    made = rollout(world(), recordings, decode=set())
+    after = np.arange(80) > np.array([r.end for r in recordings])[:, None]
+    whole_steps = after.reshape(12, 20, 4).all(axis=2).repeat(4, axis=1)
+    wild = replace(
+        made, rewards=np.where(after, np.float32(99), made.rewards), hazards=np.where(whole_steps, 1, made.hazards)
+    )
+    judged = heads({"made": made, "wild": wild}, recordings, 4)
+    assert judged.figures["worlds"]["made"]["reward_error"] == judged.figures["worlds"]["wild"]["reward_error"]
+    assert judged.figures["worlds"]["made"]["log_loss"] == judged.figures["worlds"]["wild"]["log_loss"]
+
+
+def test_few_ends_are_not_judged(recordings: list[Recording]):
+    unscathed = [replace(recording, end=80) for recording in recordings]
+    nothing = np.zeros((12, 80), np.float32)
+    made = Rollout(frames={}, rewards=nothing, hazards=nothing, ends=np.full(12, 80))
+    assert heads({"world": made}, unscathed, 4).bars["world"]["as many ends as in the twin"] is None
+
+
+def test_the_hazard_of_a_step_is_that_of_any_of_its_ticks():
+    assert step_hazard(np.array([[0.5, 0.5], [0.0, 0.0], [0.1, 1.0]])).tolist() == [0.75, 0.0, 1.0]
+
+
+def test_the_calibration_error_is_the_weighted_distance_of_the_bins():
+    predicted = np.repeat([0.1, 0.6], [60, 20])
+    happened = np.concatenate([np.arange(60) < 12, np.arange(20) < 8])  # 0.2 and 0.4
+    curve = calibration(predicted, happened, quantiles=(0.25, 0.5, 0.75))
+    assert curve.counts.tolist() == [60, 20]
+    assert curve.predicted == pytest.approx([0.1, 0.6])
+    assert curve.observed == pytest.approx([0.2, 0.4])
+    assert expected_calibration_error(curve) == pytest.approx((60 * 0.1 + 20 * 0.2) / 80)
+
+
+def test_events_drawn_from_their_probabilities_are_calibrated():
+    rng = np.random.default_rng(0)
+    predicted = rng.random(50_000) * 0.1
+    curve = calibration(predicted, rng.random(50_000) < predicted)
+    assert len(curve.counts) == 12
+    assert expected_calibration_error(curve) < 0.004
+    assert expected_calibration_error(calibration(predicted * 3, rng.random(50_000) < predicted)) > 0.05
+
+
+def test_equal_predictions_make_one_bin():
+    curve = calibration(np.zeros(10), np.arange(10) < 1)
+    assert curve.counts.tolist() == [10]
+    assert curve.observed.tolist() == [0.1]

@@ -1,0 +1,102 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfworld.cli.evaluate import evaluate
+from cfworld.errors import ConfigError
+from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.drift import DriftConfig
+from cfworld.metrics.evaluation import METRICS, EvaluateConfig, judge
+from cfworld.metrics.fidelity import FidelityConfig
+from cfworld.metrics.judgement import Judgement, Table
+from cfworld.metrics.report import markdown
+from cfworld.metrics.rollouts import endless
+from cfworld.metrics.routes import RecallConfig
+from cfworld.metrics.survival import SurvivalConfig
+from cfworld.world import Ends
+from tests.toy import toy_world
+
+
+def small(**changes: object) -> EvaluateConfig:
+    settings = {
+        "world": "toy",
+        "starts": 2,
+        "prefix_latents": 2,
+        "fidelity": FidelityConfig(seconds=[0.4]),
+        "drift": DriftConfig(seconds=[1.6], every=0.8, starts=2),
+        "survival": SurvivalConfig(policies=["sticky"], starts=2, max_ticks=32),
+        "recall": RecallConfig(away=[1.6], full_turn=False, starts=2),
+    }
+    return EvaluateConfig(**(settings | changes))  # pyright: ignore[reportArgumentType]
+
+
+def test_the_command_writes_report_plots_and_film_strips(tmp_path: Path):
+    toy_world().save_pretrained(tmp_path / "world")
+    out = tmp_path / "out"
+    evaluate(small(world=str(tmp_path / "world"), out=str(out), controls=["freeze"], baseline=str(tmp_path / "world")))
+    report = json.loads((out / "report.json").read_text())
+    assert set(report["metrics"]) == {"fidelity", "control", "heads", "drift_1.6s", "survival", "recall"}
+    assert set(report["bars"]["fidelity"]) == {"world", "baseline", "freeze"}
+    assert len(report["about"]["checksums"]) == 2
+    page = (out / "report.md").read_text()
+    pictures = {path.name for path in out.glob("*.png")}
+    assert {"fidelity.png", "fidelity_0.png", "control.png", "drift_0.png", "survival.png", "recall.png"} <= pictures
+    assert all(f"({name})" in page for name in pictures)
+    assert (out / "config.yaml").is_file()
+
+
+def test_a_world_is_its_own_equal_baseline():
+    world = toy_world()
+    judged = list(judge({"world": world, "baseline": world}, small(metrics=["fidelity", "heads"])))
+    assert [judgement.metric for judgement in judged] == ["fidelity", "heads"]
+    predictors = judged[0].figures["predictors"]
+    assert predictors["world"] == predictors["baseline"]
+
+
+def test_metrics_that_the_twin_does_not_allow_are_refused():
+    world = toy_world(source="cfworld/DoomTakeCoverReal-v0")
+    with pytest.raises(ConfigError, match="recall"):
+        list(judge({"world": world}, small(metrics=["recall"])))
+
+
+def test_a_world_without_a_twin_is_refused():
+    with pytest.raises(ConfigError, match="expected the id of a twin"):
+        list(judge({"world": toy_world(source="my_videos")}, small()))
+
+
+def test_endless_worlds_never_end_and_leave_the_world_alone():
+    world = toy_world()
+    lasting = endless(world)
+    assert lasting.config.ends is Ends.NEVER
+    assert world.config.ends is Ends.SAMPLED
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"metrics": ["beauty"]}, "metrics=\\['beauty'\\]; expected some of fidelity"),
+        ({"metrics": []}, "got no metrics"),
+        ({"controls": ["melt"]}, "controls=\\['melt'\\]"),
+        ({"starts": 0}, "starts=0"),
+        ({"seed": 5}, "smaller ones are for training"),
+    ],
+)
+def test_wrong_settings_are_explained(changes: dict, message: str):
+    with pytest.raises(ConfigError, match=message):
+        small(**changes)
+
+
+def test_the_metrics_are_those_that_the_design_names():
+    assert METRICS == ("fidelity", "control", "heads", "drift", "survival", "recall")
+
+
+def test_cells_show_intervals_numbers_and_what_is_missing():
+    row = ["world", Interval(mean=1.234, low=1.0, high=1.5, count=3), 0.012345, 512, None, np.nan]
+    table = Table(title="T", columns=["", "a", "b", "c", "d", "e"], rows=[row])
+    judgement = Judgement(metric="m", figures={}, bars={"world": {"high enough": True, "low": None}}, tables=[table])
+    page = markdown({"world": "toy"}, [judgement])
+    assert "| world | 1.23 [1.00, 1.50] | 0.012 | 512 | - | - |" in page
+    assert "| high enough | passed |" in page
+    assert "| low | not measurable |" in page
