@@ -12,6 +12,7 @@ from cfworld.metrics.controls import CONTROLS
 from cfworld.metrics.drift import DriftConfig, run_drift
 from cfworld.metrics.fidelity import FidelityConfig, fidelity, fidelity_steps
 from cfworld.metrics.judgement import Judgement
+from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import FIRST_SEED, held_out, make_twin
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
@@ -20,7 +21,7 @@ from cfworld.metrics.survival import SurvivalConfig, run_survival
 
 __all__ = ["METRICS", "EvaluateConfig", "judge"]
 
-METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall")
+METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
 _SEED_STRIDE = 100_000
 """Metrics that record their own episodes begin this far from one another."""
 _ENDLESS_TICKS = 10**9
@@ -35,7 +36,8 @@ class EvaluateConfig:
         variant: student or teacher; null for the best there is.
         baseline: Another world to judge beside it, such as one trained without long memory; recall then asks
             to exceed the midpoint of this baseline and the ceiling.
-        metrics: Some of fidelity, control, heads, drift, survival, recall; null for all that the twin allows.
+        metrics: Some of fidelity, control, heads, drift, survival, recall, probe; null for all that the twin
+            allows.
         controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal.
         starts: Held-out starts for fidelity, control and heads.
         seed: The first evaluation seed, 1000000 or more.
@@ -63,6 +65,7 @@ class EvaluateConfig:
     drift: DriftConfig = field(default_factory=DriftConfig)
     survival: SurvivalConfig = field(default_factory=SurvivalConfig)
     recall: RecallConfig = field(default_factory=RecallConfig)
+    probe: ProbeConfig = field(default_factory=ProbeConfig)
 
     def __post_init__(self) -> None:
         """Refuse unknown names, seeds that were trained on, and empty evaluations."""
@@ -150,7 +153,7 @@ def _from_own_starts(
     wanted: list[str],
     bar: Bar,
 ) -> Iterator[Judgement]:
-    """Drift, survival and recall record their own episodes; only survival lets the world's end."""
+    """These metrics record their own episodes; only survival lets the world's end."""
     settings = next(iter(worlds.values())).config
     prefix_ticks = config.prefix_latents * settings.frames_per_latent
     seeds = {metric: config.seed + _SEED_STRIDE * i for i, metric in enumerate(METRICS)}
@@ -162,6 +165,8 @@ def _from_own_starts(
         filled = max(prefix_ticks, _filling_ticks(settings))
         seed, source = seeds["recall"], settings.source
         yield run_recall(lasting, twin, source, config.recall, filled, seed, config.batch, bar)
+    if "probe" in wanted:
+        yield run_probe(lasting, twin, config.probe, prefix_ticks, seeds["probe"], bar)
 
 
 def _filling_ticks(settings: Any) -> int:

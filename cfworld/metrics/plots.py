@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
 
-__all__ = ["calibration", "confusion", "drift", "fidelity", "recall", "survival"]
+__all__ = ["calibration", "confusion", "drift", "fidelity", "probe", "recall", "survival"]
 
 _COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
 _REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
@@ -132,6 +132,20 @@ def recall(path: Path, routes: Mapping[str, Mapping[str, Mapping[str, Interval]]
             ax.set_xticks(range(len(routes)), list(routes), fontsize=8)
         axes[0].set_ylim(0, 1.02)
         axes[0].legend(fontsize=8)
+
+
+def probe(path: Path, effects: Mapping[str, Any]) -> None:
+    """Effect of each slot by its age, one panel for each world and one colour for each part of the memory."""
+    with _figure(path, len(effects)) as axes:
+        for ax, (name, found) in zip(axes, effects.items(), strict=False):
+            kinds = np.array(found.kinds)
+            for kind, colour in _coloured(dict.fromkeys(found.kinds)):
+                chosen = kinds == kind
+                ages, sizes = found.ages[chosen].ravel(), found.sizes[chosen].ravel()
+                ax.scatter(ages, sizes, color=colour, s=12, label=kind)
+            ax.set(title=name, xlabel="age of the latent (s)", ylabel="change of the next latents")
+            ax.set_ylim(bottom=0)
+            ax.legend(fontsize=8)
 
 
 @contextmanager

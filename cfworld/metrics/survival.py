@@ -32,16 +32,17 @@ class SurvivalConfig:
     Attributes:
         policies: Blind policies that act in the twin and in the world.
         starts: Episodes of each policy.
-        max_ticks: Ticks after which an episode is cut off.
+        max_ticks: Ticks after which an episode is cut off; null for the world's own horizon.
     """
 
     policies: list[str] = field(default_factory=lambda: ["random", "sticky", "sweep"])
     starts: int = 32
-    max_ticks: int = 2100
+    max_ticks: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if not self.policies or self.starts < 1 or self.max_ticks < 1:
+        least = self.starts if self.max_ticks is None else min(self.starts, self.max_ticks)
+        if not self.policies or least < 1:
             raise ConfigError(
                 f"survival has policies={self.policies}, starts={self.starts}, max_ticks={self.max_ticks}; "
                 "expected at least one policy, start and tick"
@@ -170,14 +171,22 @@ def run_survival(
         prefix_ticks: frames before a start, which lies that many ticks after the reset.
         first_seed: the first evaluation seed.
         bar: shows how far it is.
+
+    Raises:
+        ConfigError: if episodes are cut off before the world could take a step.
     """
-    per_step = next(iter(worlds.values())).config.frames_per_step
+    settings = next(iter(worlds.values())).config
+    per_step, max_ticks = settings.frames_per_step, config.max_ticks or settings.horizon_frames
+    if max_ticks < prefix_ticks + per_step:
+        raise ConfigError(
+            f"survival is cut off at tick {max_ticks}; expected at least a step after the prefix of {prefix_ticks}"
+        )
     lives: dict[str, dict[str, Lifetimes]] = {}
     for policy in config.policies:
         episodes = held_out(
             twin,
             config.starts,
-            (config.max_ticks - prefix_ticks) // per_step * per_step,
+            (max_ticks - prefix_ticks) // per_step * per_step,
             prefix_ticks,
             first_seed=first_seed,
             policy=policy,
@@ -190,7 +199,7 @@ def run_survival(
         for name, world in worlds.items():
             with bar(f"survival: {name}, {policy} (at most)", longest, "row-step") as progress:
                 lives[policy][name] = lifetimes(world, recordings, progress)
-    return survival(lives, config.max_ticks)
+    return survival(lives, max_ticks)
 
 
 def curve_distance(first: Lifetimes, second: Lifetimes) -> float:

@@ -11,6 +11,7 @@ from cfworld.metrics.drift import DriftConfig
 from cfworld.metrics.evaluation import METRICS, EvaluateConfig, judge
 from cfworld.metrics.fidelity import FidelityConfig
 from cfworld.metrics.judgement import Judgement, Table
+from cfworld.metrics.probe import ProbeConfig
 from cfworld.metrics.report import markdown
 from cfworld.metrics.rollouts import endless
 from cfworld.metrics.routes import RecallConfig
@@ -28,6 +29,7 @@ def small(**changes: object) -> EvaluateConfig:
         "drift": DriftConfig(seconds=[1.6], every=0.8, starts=2),
         "survival": SurvivalConfig(policies=["sticky"], starts=2, max_ticks=32),
         "recall": RecallConfig(away=[1.6], full_turn=False, starts=2),
+        "probe": ProbeConfig(seconds=2.0, starts=2),
     }
     return EvaluateConfig(**(settings | changes))  # pyright: ignore[reportArgumentType]
 
@@ -37,7 +39,7 @@ def test_the_command_writes_report_plots_and_film_strips(tmp_path: Path):
     out = tmp_path / "out"
     evaluate(small(world=str(tmp_path / "world"), out=str(out), controls=["freeze"], baseline=str(tmp_path / "world")))
     report = json.loads((out / "report.json").read_text())
-    assert set(report["metrics"]) == {"fidelity", "control", "heads", "drift_1.6s", "survival", "recall"}
+    assert set(report["metrics"]) == {"fidelity", "control", "heads", "drift_1.6s", "survival", "recall", "probe"}
     assert set(report["bars"]["fidelity"]) == {"world", "baseline", "freeze"}
     assert len(report["about"]["checksums"]) == 2
     page = (out / "report.md").read_text()
@@ -89,7 +91,7 @@ def test_wrong_settings_are_explained(changes: dict, message: str):
 
 
 def test_the_metrics_are_those_that_the_design_names():
-    assert METRICS == ("fidelity", "control", "heads", "drift", "survival", "recall")
+    assert METRICS == ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
 
 
 def test_cells_show_intervals_numbers_and_what_is_missing():
