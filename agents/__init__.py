@@ -1,1 +1,1 @@
-
+"""Agents that learn in generated worlds and are tested in the simulators."""
