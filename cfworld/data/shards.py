@@ -93,9 +93,11 @@ class StoreWriter:
 
     def write_shard(self, shard: int, first_episode: int, episodes: Iterable[Episode]) -> ShardSummary:
         """Writes consecutive episodes, from `first_episode` on, as one finished shard; one at a time."""
-        with write_aside(self.shard_path(shard)) as aside, h5py.File(aside, "w") as file:
+        with write_aside(self.shard_path(shard)) as aside:
             for offset, episode in enumerate(episodes):
-                _write_episode(file, first_episode + offset, episode)
+                # Open for no longer than it takes: a simulator started meanwhile would inherit the file's lock.
+                with h5py.File(aside, "a" if offset else "w") as file:
+                    _write_episode(file, first_episode + offset, episode)
         return self.summary(shard)
 
     def finished(self) -> list[int]:

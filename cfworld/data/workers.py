@@ -113,7 +113,7 @@ def _dismiss(workers: dict[Connection, SpawnProcess]) -> None:
     for connection, process in workers.items():
         _drain(connection)
         process.join(PATIENCE)
-        if process.is_alive():
+        if process.exitcode != 0:
             _clear_away(process)
             process.join()
         connection.close()
@@ -133,12 +133,20 @@ def _drain(connection: Connection) -> None:
             connection.recv()
 
 
+def _keep_files_from_children() -> None:
+    """Keeps the pipes from simulators: while one of them held an end, nobody would learn of a death."""
+    for file in range(3, 256):
+        with suppress(OSError):
+            os.set_inheritable(file, False)
+
+
 def _work(job: Job, connection: Connection) -> None:
     """The life of a worker. It ends with its parent, whose end of the pipe then closes.
 
     A worker leads a session of its own: Ctrl-C reaches the parent alone, which then stops the workers in order.
     """
     os.setsid()
+    _keep_files_from_children()
 
     def advance(amount: int) -> None:
         if connection.poll():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from typing import Any
 
 import gymnasium as gym
@@ -47,14 +48,33 @@ class BlindCountingEnv(CountingEnv):
         return self._frame
 
 
-gym.register(id="fake/Counting-v0", entry_point=CountingEnv)
-gym.register(id="fake/BlindCounting-v0", entry_point=BlindCountingEnv)
+gym.register(id="fake/Counting-v0", entry_point="tests.data.fakes:CountingEnv")
+gym.register(id="fake/BlindCounting-v0", entry_point="tests.data.fakes:BlindCountingEnv")
+
+
+def start_simulator() -> None:
+    """Starts a process that inherits whatever it can, as the processes of ViZDoom do."""
+    SIMULATORS.append(subprocess.Popen(["sleep", "60"], close_fds=False))
+
+
+SIMULATORS: list[subprocess.Popen] = []
+
+
+def simulating(argument: str, rng: np.random.Generator, action_space: gym.Space) -> Policy:
+    """Starts a simulator once it is asked to act."""
+
+    def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
+        start_simulator()
+        return np.zeros(num_ticks, np.int64)
+
+    return policy
 
 
 def deadly(argument: str, rng: np.random.Generator, action_space: gym.Space) -> Policy:
-    """Kills its process, as lack of memory would, once it is asked to act."""
+    """Starts a simulator and kills its process, as lack of memory would, once it is asked to act."""
 
     def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
+        start_simulator()
         os.kill(os.getpid(), signal.SIGKILL)
         return np.zeros(num_ticks, np.int64)
 

@@ -117,11 +117,11 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("sign", [signal.SIGKILL, signal.SIGINT])
-def test_a_collection_that_was_killed_is_resumed_to_the_same_data(tmp_path, sign):
+@pytest.mark.parametrize(("sign", "workers"), [(signal.SIGKILL, 2), (signal.SIGINT, 1)])
+def test_a_collection_that_was_killed_is_resumed_to_the_same_data(tmp_path, sign, workers):
     script, out = tmp_path / "script.py", tmp_path / "out"
     script.write_text(SCRIPT)
-    settings = SETTINGS | {"out": str(out), "episodes": 400, "workers": 2}
+    settings = SETTINGS | {"out": str(out), "episodes": 400, "workers": workers}
     process = subprocess.Popen(
         [sys.executable, str(script), repr(settings)],
         stderr=subprocess.DEVNULL,
@@ -172,6 +172,18 @@ def test_a_worker_that_dies_is_reported(tmp_path):
 
     with pytest.raises(CollectionError, match="died with exit code -9"):
         collect(settings, factories={"deadly": fakes.deadly}, progress=False)
+
+
+def test_simulators_do_not_keep_finished_shards_locked(tmp_path):
+    settings = config(tmp_path, policies={"simulating": 1.0}, episodes=1, god_share=0.0, max_ticks=4)
+
+    collect(settings, factories={"simulating": fakes.simulating}, progress=False)
+
+    while fakes.SIMULATORS:
+        simulator = fakes.SIMULATORS.pop()
+        simulator.kill()
+        simulator.wait()
+    assert len(EpisodeStore.open(tmp_path)) == 1
 
 
 def test_a_worker_that_fails_is_reported_with_its_traceback(tmp_path):
