@@ -1,1 +1,1 @@
-"""How a world is judged."""
+"""How a world is judged: against its twin, on seeds that were never trained on, beside degenerate controls."""

@@ -164,7 +164,7 @@ def tokenizer_rollout(world: WorldLike, recordings: Sequence[Recording], steps: 
 
 
 def reconstructed(
-    world: WorldLike, frames: UInt8[np.ndarray, "B T H W 3"], batch: int = 64
+    world: WorldLike, frames: UInt8[np.ndarray, "B T H W 3"], batch: int = 16
 ) -> UInt8[np.ndarray, "B T H W 3"]:
     """Frames through the world's tokenizer and back: the best that the world could show.
 

@@ -102,20 +102,21 @@ class PerfectWorld:
         )
 
     def _resume(self, seed: int, start: Any) -> Twin:
+        twin, length = self.twin(max_ticks=LONG), len(start.frames)
         for policy in BLIND:
-            twin = self.twin(max_ticks=LONG)
-            actions = policy_actions(twin, policy, 200, seed)
-            twin.reset(seed=seed, options={"god": True})
-            seen = np.concatenate([twin.step_ticks(actions[i : i + 4]).frames for i in range(0, 200, 4)])
-            for tick in range(len(start.frames), 200):
-                before = slice(tick - len(start.frames), tick)
-                same_actions = np.array_equal(actions[before], start.actions)
-                if same_actions and np.array_equal(seen[before], start.frames):
-                    twin.reset(seed=seed, options={"god": self.god})
-                    for first in range(0, tick, 4):
-                        twin.step_ticks(actions[first : min(first + 4, tick)])
+            actions = policy_actions(twin, policy, 160, seed)
+            ends = [t for t in range(length, 160) if np.array_equal(actions[t - length : t], start.actions)]
+            seen = self._play(twin, seed, actions[: max(ends, default=0)], god=True)
+            for tick in ends:
+                if np.array_equal(seen[tick - length : tick], start.frames):
+                    self._play(twin, seed, actions[:tick], god=self.god)
                     return twin
         raise AssertionError("the start is from no episode")
+
+    def _play(self, twin: Twin, seed: int, actions: np.ndarray, god: bool) -> np.ndarray:
+        twin.reset(seed=seed, options={"god": god})
+        chunks = [actions[i : i + 4] for i in range(0, len(actions), 4)]
+        return np.concatenate([twin.frames()[:0], *(twin.step_ticks(chunk).frames for chunk in chunks)])
 
     def _step_row(self, twin: Twin, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray, int]:
         if not twin._running:

@@ -14,7 +14,7 @@ from tests.metrics.fakes import LONG, PerfectWorld
 @pytest.fixture(scope="module")
 def judged() -> Judgement:
     twin, world = PanoramaTwin(max_ticks=LONG), PerfectWorld()
-    recordings = list(held_out(twin, 12, 4, prefix_ticks=8))
+    recordings = list(held_out(twin, 8, 4, prefix_ticks=8))
     names = ("freeze", "loop", "blur", "shuffled")
     worlds = {"perfect": world, **{name: make_control(name, world) for name in names}}
     return run_control(worlds, twin, recordings, ControlConfig(seconds=0.8))
