@@ -10,10 +10,11 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 from tqdm import tqdm
 
-from cfworld.data import Clip, EpisodeStore, to_blocks
+from cfworld.data import Clip, to_blocks
 from cfworld.errors import DatasetError
 from cfworld.files import write_aside
 from cfworld.tokenizer import Tokenizer
+from cfworld.train.frame_bank import EpisodeSource
 
 __all__ = ["ClipBatch", "LatentBank", "encode_store"]
 
@@ -98,7 +99,7 @@ class LatentBank:
 
 
 def encode_store(
-    store: EpisodeStore, tokenizer: Tokenizer, cache: Path | None, device: torch.device, batch_size: int = 64
+    store: EpisodeSource, tokenizer: Tokenizer, cache: Path | None, device: torch.device, batch_size: int = 64
 ) -> LatentBank:
     """Encode every episode of a store.
 
@@ -117,7 +118,7 @@ def encode_store(
     parts: list[Mapping[str, Tensor]] = []
     first, seeds = [0], []
     tokenizer = tokenizer.to(device).eval()
-    for index in tqdm(range(len(store)), desc="encoding episodes", dynamic_ncols=True, mininterval=1.0):
+    for index in tqdm(range(len(store.lengths)), desc="encoding episodes", dynamic_ncols=True, mininterval=1.0):
         episode = store.episode(index)
         blocks = to_blocks(episode, tokenizer.frames_per_latent)
         if not len(blocks):

@@ -1,0 +1,50 @@
+"""Error recycling: what is banked comes back, in the context alone, and can be switched off."""
+
+import torch
+
+from cfworld.train.erft import ErftConfig, ErrorBank
+
+CPU = torch.device("cpu")
+
+
+def bank_with(value: float, sigma: float, **settings) -> ErrorBank:
+    bank = ErrorBank(ErftConfig(start_step=5, noise=0.0, **settings), (1, 2, 2), CPU)
+    bank.add(torch.full((8, 1, 2, 2), value), torch.full((8,), sigma), torch.Generator().manual_seed(0))
+    return bank
+
+
+def inject(bank: ErrorBank, step: int = 10) -> torch.Tensor:
+    return bank.inject(torch.zeros(40, 30, 1, 2, 2), step, torch.Generator().manual_seed(1))
+
+
+def test_nothing_is_injected_before_the_start_or_from_an_empty_bank():
+    assert inject(bank_with(1.0, 0.5), step=4).abs().max() == 0
+    assert inject(ErrorBank(ErftConfig(), (1, 2, 2), CPU), step=1000).abs().max() == 0
+
+
+def test_the_share_of_injected_latents_is_what_was_asked_for():
+    changed = inject(bank_with(1.0, 0.5, probability=0.5, clean_share=0.25))[..., 0, 0, 0] != 0
+    clean_rows = ~changed.any(dim=1)
+    assert abs(clean_rows.float().mean().item() - 0.25) < 0.15
+    assert abs(changed[~clean_rows].float().mean().item() - 0.5) < 0.06
+
+
+def test_banked_residuals_come_back_as_they_were():
+    values = inject(bank_with(3.0, 0.5)).unique().tolist()
+    assert values == [0.0, 3.0]
+
+
+def test_residuals_of_predictions_that_are_all_noise_are_left_out():
+    assert inject(bank_with(3.0, 0.95, max_sigma=0.8)).abs().max() == 0
+
+
+def test_the_oldest_residual_makes_room():
+    bank = bank_with(1.0, 0.5, capacity=4)
+    bank.add(torch.full((4, 1, 2, 2), 2.0), torch.full((4,), 0.5), torch.Generator())
+    assert inject(bank).unique().tolist() == [0.0, 2.0]
+
+
+def test_a_bank_survives_saving():
+    bank, other = bank_with(3.0, 0.5), ErrorBank(ErftConfig(start_step=5, noise=0.0), (1, 2, 2), CPU)
+    other.load_state_dict(bank.state_dict())
+    assert torch.equal(inject(bank), inject(other))

@@ -1,0 +1,101 @@
+"""The teacher's stage: learns, resumes to the same losses, ships a world that runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfworld import World
+from cfworld.errors import ConfigError, DatasetError
+from cfworld.tokenizer import BlockVAE
+from cfworld.train.erft import ErftConfig
+from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.teacher import TeacherStage, TeacherStageConfig
+from tests.toy import toy_config
+from tests.train.toy_bank import toy_bank
+
+
+def stage(steps: int = 6, god: tuple[int, ...] = (1,), **changes) -> TeacherStage:
+    config = toy_config()
+    settings = {
+        "loop": LoopConfig(steps=steps, batch_size=2, warmup=0, save_every=3, sample_every=0, lr=3e-3, log_every=1),
+        "clip_latents": 10,
+        "min_latents": 4,
+        "erft": ErftConfig(start_step=2, per_step=4),
+        "sheet_rows": 2,
+        "sheet_latents": 8,
+    }
+    bank = toy_bank(14, 7, 12, god=god)
+    return TeacherStage(
+        TeacherStageConfig(**(settings | changes)), config, BlockVAE(config.tokenizer), bank, toy_bank(20, 16, seed=1)
+    )
+
+
+def losses(made: TeacherStage, steps: int) -> list[dict[str, float]]:
+    out = []
+    for step in range(steps):
+        loss, metrics = made.loss(made.batch(step), step_generator(0, step))
+        out.append({"loss": loss.item(), **{name: value.item() for name, value in metrics.items()}})
+    return out
+
+
+def test_an_untrained_teacher_has_the_loss_of_predicting_nothing():
+    """Its velocity is zero, so flow matching costs E |eps - x0|^2 = 2, and an end costs softplus(5)."""
+    first = losses(stage(), 1)[0]
+    assert first["flow"] == pytest.approx(2.0, abs=0.1)
+    assert first["hazard"] < 0.5
+
+
+def test_god_episodes_say_nothing_about_ends():
+    everyone, nobody = (losses(stage(clip_latents=14, god=god), 1)[0]["hazard"] for god in ((0, 1, 2), ()))
+    assert everyone == 0
+    assert nobody > 0
+
+
+def test_training_lowers_the_loss_on_one_clip_with_one_noise():
+    made = stage()
+    batch = made.batch(0)
+    optimizer = torch.optim.Adam(made.module.parameters(), lr=1e-2)
+    flow = []
+    for _ in range(40):
+        loss, metrics = made.loss(batch, step_generator(5, 0))
+        flow.append(metrics["flow"].item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert flow[-1] < 0.85 * flow[0]
+
+
+def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
+    whole = stage(steps=6)
+    figures = run(whole, whole.config.loop, tmp_path / "whole")
+    half = stage(steps=6)
+    half.config.loop.max_minutes = 1e-9
+    for _ in range(6):
+        resumed = run(stage_with(half.config.loop), half.config.loop, tmp_path / "parts")
+    assert resumed["steps"] == figures["steps"] == 6
+    assert resumed["last"] == figures["last"]
+
+
+def stage_with(loop: LoopConfig) -> TeacherStage:
+    return stage(loop=loop)
+
+
+def test_the_exported_world_runs_from_its_starts(tmp_path: Path):
+    made = stage(steps=3)
+    run(made, made.config.loop, tmp_path)
+    world = World.from_pretrained(tmp_path / "export")
+    assert world.num_starts == 2, "the episode in god mode is no start"
+    assert world.starts.seeds.tolist() == [100, 102]
+    state, _ = world.initial(seeds=[0, 1])
+    _, out = world.step(state, [0, 1])
+    assert torch.isfinite(out.latents).all()
+    assert list((tmp_path / "samples").glob("*.png"))
+
+
+def test_clips_longer_than_every_episode_still_train_and_too_long_minima_are_refused():
+    losses(stage(clip_latents=30), 1)
+    with pytest.raises(DatasetError):
+        stage(clip_latents=30, min_latents=20)
+    with pytest.raises(ConfigError):
+        TeacherStageConfig(clip_latents=4, min_latents=8)
