@@ -6,9 +6,7 @@ from torch import Tensor
 __all__ = ["guided"]
 
 
-def guided(
-    v_cond: Float[Tensor, "*shape"], v_uncond: Float[Tensor, "*shape"], scale: float
-) -> Float[Tensor, "*shape"]:
+def guided(v_cond: Float[Tensor, "*shape"], v_uncond: Float[Tensor, "*shape"], scale: float) -> Float[Tensor, "*shape"]:
     """Guided velocity u + scale (c - u) (Ho & Salimans, arXiv 2207.12598, Eq. 6, with scale = w + 1).
 
     Velocities may be mixed in place of scores or predictions of x0, which are affine in them at any sigma.

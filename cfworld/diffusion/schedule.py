@@ -22,9 +22,7 @@ def shift(sigma: Float[Tensor, "*shape"], s: float) -> Float[Tensor, "*shape"]:
     return _shifted(sigma, s)
 
 
-def sigmas(
-    num_steps: int, shift: float, device: torch.device | str | None = None
-) -> Float32[Tensor, " steps_and_end"]:
+def sigmas(num_steps: int, shift: float, device: torch.device | str | None = None) -> Float32[Tensor, " steps_and_end"]:
     """Grid of the sampler: `num_steps` equal steps from 1 to 0, shifted.
 
     Four steps with shift 5 are the paper's [1000, 937.5, 833.3, 625] / 1000, then 0.

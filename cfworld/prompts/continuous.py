@@ -33,14 +33,11 @@ class ContinuousPromptConfig:
         for i, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
             if not (math.isfinite(low) and math.isfinite(high) and low < high):
                 raise ConfigError(
-                    f"ContinuousPromptConfig bounds component {i} by [{low}, {high}]; "
-                    "expected finite low < high"
+                    f"ContinuousPromptConfig bounds component {i} by [{low}, {high}]; expected finite low < high"
                 )
         for name in ("dim", "frames"):
             if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"ContinuousPromptConfig.{name} is {getattr(self, name)}; expected at least 1"
-                )
+                raise ConfigError(f"ContinuousPromptConfig.{name} is {getattr(self, name)}; expected at least 1")
 
 
 class ContinuousPrompts(PromptEncoder):

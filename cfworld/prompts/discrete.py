@@ -27,9 +27,7 @@ class DiscretePromptConfig:
         """Refuse sizes below 1."""
         for name in ("num_actions", "dim", "frames"):
             if getattr(self, name) < 1:
-                raise ConfigError(
-                    f"DiscretePromptConfig.{name} is {getattr(self, name)}; expected at least 1"
-                )
+                raise ConfigError(f"DiscretePromptConfig.{name} is {getattr(self, name)}; expected at least 1")
 
 
 class DiscretePrompts(PromptEncoder):
@@ -57,7 +55,5 @@ class DiscretePrompts(PromptEncoder):
             low, high = (int(v) for v in tensor.aminmax())
             if low < 0 or high >= self.config.num_actions:
                 wrong = low if low < 0 else high
-                raise ActionError(
-                    f"got action {wrong}; expected integers from 0 to {self.config.num_actions - 1}"
-                )
+                raise ActionError(f"got action {wrong}; expected integers from 0 to {self.config.num_actions - 1}")
         return tensor

@@ -108,13 +108,7 @@ def test_a_longer_shape_extends_a_shorter_one():
 
 
 def test_uniforms_are_flat_and_open():
-    u = (
-        counter_uniform(torch.arange(1000), torch.zeros(1000).long(), 0, (10,))
-        .double()
-        .flatten()
-        .sort()
-        .values
-    )
+    u = counter_uniform(torch.arange(1000), torch.zeros(1000).long(), 0, (10,)).double().flatten().sort().values
     assert ((u > 0) & (u < 1)).all()
     assert (u - (torch.arange(10_000) + 0.5) / 10_000).abs().max() < 1.63 / 100
 

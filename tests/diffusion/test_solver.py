@@ -25,9 +25,7 @@ def test_heun_is_exact_on_a_velocity_linear_in_sigma():
 def test_heun_converges_one_order_faster_than_euler():
     eps = noise().double()  # dx / dsigma = x, hence x(0) = eps / e
     errors = {
-        solver: [
-            (solver(lambda x, sigma: x, eps, sigmas(n, 1.0)) - eps / torch.e).abs().max() for n in (16, 32)
-        ]
+        solver: [(solver(lambda x, sigma: x, eps, sigmas(n, 1.0)) - eps / torch.e).abs().max() for n in (16, 32)]
         for solver in (euler, heun)
     }
     assert 1.8 < errors[euler][0] / errors[euler][1] < 2.2

@@ -166,9 +166,7 @@ def test_a_limit_inside_a_step_cuts_it_and_repeats_the_last_frame():
     assert np.all(frames[2:] == frames[1])
 
 
-@pytest.mark.parametrize(
-    "action", [3, -1, 1.0, np.float32(0), float("nan"), None, "left", [0], np.zeros(2, int)]
-)
+@pytest.mark.parametrize("action", [3, -1, 1.0, np.float32(0), float("nan"), None, "left", [0], np.zeros(2, int)])
 def test_a_wrong_action_is_refused_and_changes_nothing(panorama, action):
     panorama.reset(seed=0)
     with pytest.raises(ActionError, match="expected"):
