@@ -83,8 +83,7 @@ class Transformer(nn.Module):
         ph, pw = config.patch_size
         rows, columns = config.grid
         tokens = self.patch_embedding(rearrange(x, "B N C (r ph) (c pw) -> B N (r c) (ph pw C)", ph=ph, pw=pw))
-        time = self.embed_time(sigma)
-        time_6 = self.time_projection(time).unflatten(-1, (6, config.dim)).float()
+        time, time_6 = self.embed_time(sigma)
         prompt_tokens = self.prompt_embedding(prompts)
         rope = rope_table(positions, config.grid, config.head_dim, config.rope_theta)
         keys, values = [], []
@@ -94,13 +93,15 @@ class Transformer(nn.Module):
             )
             keys.append(k)
             values.append(v)
-        patches = self.head(tokens, time.float())
+        patches = self.head(tokens, time)
         velocity = rearrange(patches, "B N (r c) (ph pw C) -> B N C (r ph) (c pw)", r=rows, c=columns, ph=ph, pw=pw)
         return TransformerOutput(velocity=velocity.float(), keys=keys, values=values, features=tokens)
 
-    def embed_time(self, sigma: Float[Tensor, "B N"]) -> Float[Tensor, "B N D"]:
-        """Embed noise levels, always as a product of at least two rows: one-row products round differently."""
+    def embed_time(self, sigma: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N 6 D"]]:
+        """Embed noise levels, always as products of at least two rows: one-row products round differently."""
         embedding = timestep_embedding(sigma, self.config.freq_dim).flatten(0, 1)
-        padded = torch.cat([embedding, embedding[:1]]) if embedding.shape[0] == 1 else embedding
-        padded = padded.to(self.patch_embedding.weight.dtype)
-        return self.time_embedding(padded)[: embedding.shape[0]].unflatten(0, sigma.shape)
+        rows = embedding.shape[0]
+        padded = torch.cat([embedding, embedding]) if rows == 1 else embedding
+        time = self.time_embedding(padded.to(self.patch_embedding.weight.dtype))
+        time_6 = self.time_projection(time).unflatten(-1, (6, self.config.dim))
+        return time[:rows].float().unflatten(0, sigma.shape), time_6[:rows].float().unflatten(0, sigma.shape)

@@ -41,7 +41,7 @@ def teacher_stage(world: WorldSettings, config: TeacherStageConfig, device: str)
     tokenizer = BlockVAE.load(run_folder(world.name, "tokenizer") / "export")
     train, held_out = (_latents(world, path, tokenizer, device) for path in (world.train_data, world.eval_data))
     stage = TeacherStage(config, world.world_config(), tokenizer, train, held_out, device)
-    return stage, config_to_dict(world)
+    return stage, _without_inference_settings(config_to_dict(world))
 
 
 STAGES: dict[str, tuple[type[Any], Builder]] = {
@@ -49,6 +49,16 @@ STAGES: dict[str, tuple[type[Any], Builder]] = {
     "teacher": (TeacherStageConfig, teacher_stage),
 }
 """Schema and builder of each stage, by its name; `configs/stage/<name>.yaml` holds its settings."""
+
+
+INFERENCE_MEMORY = ("consolidate_every", "rule", "threshold", "centred", "target_rate", "adaptation")
+
+
+def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
+    """What training does not depend on may change before a finished run is exported again."""
+    kept = {name: value for name, value in world.items() if name not in ("sampler", "ends", "horizon_frames")}
+    memory = {name: value for name, value in world["memory"].items() if name not in INFERENCE_MEMORY}
+    return {**kept, "memory": memory}
 
 
 def _latents(world: WorldSettings, data: str, tokenizer: BlockVAE, device: str) -> LatentBank:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfworld.errors import CheckpointError, UnknownWorldError
+from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAE
@@ -43,7 +43,9 @@ def find_world(name_or_path: str | Path) -> Path:
     )
 
 
-def load_world(name_or_path: str | Path, variant: str | None, device: str | torch.device) -> World:
+def load_world(
+    name_or_path: str | Path, variant: str | None, device: str | torch.device, precision: str | None
+) -> World:
     """Read a world; see `World.from_pretrained`."""
     folder = find_world(name_or_path)
     manifest = read_manifest(folder)
@@ -57,6 +59,9 @@ def load_world(name_or_path: str | Path, variant: str | None, device: str | torc
     _load(tokenizer, read_tensors(folder, manifest["tokenizer"]), folder)
     generator = Generator(config.actions, config.transformer)
     _load(generator, read_tensors(folder, variants[chosen]["files"]), folder)
+    if _chosen_precision(precision, torch.device(device)) == "bf16":
+        for module in (tokenizer, generator.transformer, generator.heads):
+            _to_bf16(module)
     starts = read_tensors(folder, manifest["starts"])
     return World(config, tokenizer, generator, EncodedStarts(**starts), variant=chosen, device=device)
 
@@ -86,6 +91,19 @@ def save_world(world: World, folder: Path) -> None:
             "starts": write_tensors(folder, "starts", starts),
         },
     )
+
+
+def _chosen_precision(precision: str | None, device: torch.device) -> str:
+    if precision not in (None, "bf16", "fp32"):
+        raise ConfigError(f"got precision {precision!r}; expected 'bf16', 'fp32', or nothing for the faster one.")
+    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
+    return precision or ("bf16" if fast else "fp32")
+
+
+def _to_bf16(module: nn.Module) -> None:
+    """Narrow the weights; buffers, such as a tokenizer's statistics, stay as they are."""
+    for parameter in module.parameters():
+        parameter.data = parameter.data.bfloat16()
 
 
 def _narrow(module: nn.Module) -> dict[str, Tensor]:

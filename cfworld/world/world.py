@@ -82,6 +82,7 @@ class World:
         device: str | torch.device = "cpu",
         num_steps: int | None = None,
         memory: MemoryConfig | None = None,
+        precision: str | None = None,
     ) -> "World":
         """Load a world.
 
@@ -91,14 +92,18 @@ class World:
             device: Where it runs.
             num_steps: Steps of the sampler, if not the checkpoint's own.
             memory: Another memory than the checkpoint's own (a baseline's, say).
+            precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. In bf16 a
+                row comes out bit for bit the same alone and in any batch; in fp32 the CPU's matrix products may
+                round differently at another batch size.
 
         Raises:
             UnknownWorldError: If there is no such world.
             CheckpointError: If it is damaged, or has no such variant.
+            ConfigError: If the precision is unknown.
         """
         from cfworld.world.pretrained import load_world
 
-        world = load_world(name_or_path, variant, device)
+        world = load_world(name_or_path, variant, device, precision)
         sampler = world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
         world.config = replace(world.config, sampler=sampler, memory=memory or world.config.memory)
         return world

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 import cfworld
-from cfworld.errors import CheckpointError, UnknownWorldError
+from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.world import WorldConfig, config_from_dict, config_to_dict
 from tests.toy import toy_config, toy_world
 
@@ -32,9 +32,29 @@ def test_a_saved_world_steps_like_itself(folder: Path):
 
 
 def test_weights_are_stored_in_bfloat16_within_their_rounding(folder: Path):
-    saved = cfworld.World.from_pretrained(folder).generator.state_dict()
+    saved = cfworld.World.from_pretrained(folder, precision="fp32").generator.state_dict()
     for name, value in toy_world().generator.state_dict().items():
         torch.testing.assert_close(saved[name], value, rtol=2**-7, atol=1e-6)
+
+
+def test_in_bfloat16_a_row_is_bit_for_bit_the_same_alone_and_in_any_batch(folder: Path):
+    world = cfworld.World.from_pretrained(folder, precision="bf16")
+    alone, _ = world.initial(seeds=[1], starts=[0])
+    for others in ([0], [0, 2], [5, 6, 7, 8, 9, 10]):
+        state, together = alone, world.initial(seeds=[1, *others], starts=[0] * (1 + len(others)))[0]
+        for action in (0, 1, 2, 1):
+            state, one = world.step(state, [action])
+            together, all_rows = world.step(together, [action] * (1 + len(others)))
+            assert torch.equal(one.latents[0], all_rows.latents[0])
+            assert torch.equal(one.hazard[0], all_rows.hazard[0])
+            assert one.frames is not None
+            assert all_rows.frames is not None
+            assert torch.equal(one.frames[0], all_rows.frames[0])
+
+
+def test_an_unknown_precision_is_refused(folder: Path):
+    with pytest.raises(ConfigError, match="'bf16', 'fp32'"):
+        cfworld.World.from_pretrained(folder, precision="fp8")
 
 
 def test_variants_share_a_folder_and_the_student_is_the_default(folder: Path):
