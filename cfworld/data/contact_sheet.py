@@ -9,6 +9,7 @@ from cfworld.data.store import EpisodeStore
 from cfworld.files import write_aside
 
 LABEL_HEIGHT = 12
+GAP = 2
 
 
 def contact_sheet(store: EpisodeStore, path: Path, rows: int = 12, columns: int = 10) -> None:
@@ -22,14 +23,14 @@ def contact_sheet(store: EpisodeStore, path: Path, rows: int = 12, columns: int 
     """
     indices = np.unique(np.linspace(0, len(store) - 1, rows).round().astype(int))
     height, width = store.frames(0, 0, 1).shape[1:3]
-    sheet = Image.new("RGB", (columns * width, len(indices) * (height + LABEL_HEIGHT)))
+    sheet = Image.new("RGB", (columns * (width + GAP), len(indices) * (height + LABEL_HEIGHT)))
     draw = ImageDraw.Draw(sheet)
     for row, index in enumerate(indices.tolist()):
         top = row * (height + LABEL_HEIGHT)
         draw.text((2, top), _label(store, index), fill="white")
         for column, tick in enumerate(np.linspace(0, store.lengths[index], columns).astype(int).tolist()):
             frame = store.frames(index, tick, tick + 1)[0]
-            sheet.paste(Image.fromarray(frame), (column * width, top + LABEL_HEIGHT))
+            sheet.paste(Image.fromarray(frame), (column * (width + GAP), top + LABEL_HEIGHT))
     with write_aside(path) as aside:
         sheet.save(aside, format="PNG")
 
