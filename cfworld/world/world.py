@@ -1,7 +1,9 @@
 """The world: a pure step function with weights."""
 
+import math
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,33 +19,14 @@ from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise, prime
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
+from cfworld.world.output import StepOutput, hold_after
 from cfworld.world.start import EncodedStarts, Start, encode_start
 from cfworld.world.state import WorldState
 
-__all__ = ["StepOutput", "World"]
+__all__ = ["World"]
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class StepOutput:
-    """What one step gives.
-
-    Attributes:
-        frames: uint8 [B, F, H, W, 3], the last frame before an end repeated; None with decode=False.
-        latents: [B, N, C, h, w] float32.
-        reward: Sum of the frames' rewards up to the end, [B] float32.
-        reward_frames: Reward of every frame, 0 after the end, [B, F] float32.
-        hazard: Probability of ending at each frame, given that the episode has not ended before it, [B, F] float32.
-        terminated: [B] bool.
-        end_frame: Index of the frame at which the episode ends, or F, [B] int64.
-    """
-
-    frames: Tensor | None
-    latents: Tensor
-    reward: Tensor
-    reward_frames: Tensor
-    hazard: Tensor
-    terminated: Tensor
-    end_frame: Tensor
+FOREIGN_PSNR = 15.0
+"""Starts that the tokenizer reconstructs worse than this are foreign: a blank picture reaches about as much."""
 
 
 class World:
@@ -64,6 +47,7 @@ class World:
     ) -> None:
         self.config = config
         self.variant = variant
+        self._has_warned = False
         self.device = torch.device(device)
         self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
@@ -177,12 +161,15 @@ class World:
             The next state and what happened.
 
         Raises:
-            ActionError: If an action has the wrong shape, dtype or range.
+            ActionError: If an action has the wrong shape, dtype or range. The values of actions that come on another
+                device than the CPU are taken on trust, since looking at them would wait for the device.
             DonatedStateError: If the state had been donated.
         """
         state.check_usable()
         config = self.config
-        checked = self.generator.prompts.check(actions, state.num_rows, config.frames_per_step).to(self.device)
+        on_host = not isinstance(actions, Tensor) or actions.device.type == "cpu"
+        checked = self.generator.prompts.check(actions, state.num_rows, config.frames_per_step, values=on_host)
+        checked = checked.to(self.device)
         per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
         shape = state.latents.shape[1:]
 
@@ -210,7 +197,7 @@ class World:
             ended=state.ended | terminated,
         )
         return following, StepOutput(
-            frames=_hold_after(self.decode(latents), end_frame) if decode else None,
+            frames=hold_after(self.decode(latents), end_frame) if decode else None,
             latents=latents,
             reward=reward_frames.sum(dim=1),
             reward_frames=reward_frames,
@@ -237,10 +224,27 @@ class World:
 
     def _prefix(self, start: Any) -> tuple[Tensor, Tensor]:
         if isinstance(start, Start):
-            return encode_start(start, self.config, self.tokenizer, self.generator, self.device)
+            latents, actions = encode_start(start, self.config, self.tokenizer, self.generator, self.device)
+            self._warn_of_foreign(start, latents)
+            return latents, actions
         if isinstance(start, bool) or not isinstance(start, int | np.integer):
             raise StartError(f"a start is an index or a cfworld.Start; got {type(start).__name__}.")
         return self.starts.pick(int(start))
+
+    def _warn_of_foreign(self, start: Start, latents: Tensor) -> None:
+        """Say once when a start looks like nothing that the tokenizer has learnt to show."""
+        if self._has_warned:
+            return
+        shown = self.decode(latents[None])[0].float()
+        squared = (shown - torch.from_numpy(start.frames).to(self.device).float()).square().mean().item()
+        psnr = 10 * math.log10(255**2 / max(squared, 1e-6))
+        if psnr < FOREIGN_PSNR:
+            self._has_warned = True
+            warnings.warn(
+                f"a start comes back from the tokenizer at {psnr:.1f} dB (below {FOREIGN_PSNR:.0f}): its frames are "
+                f"far from what {self.config.name!r} was trained on, and what follows will be too.",
+                stacklevel=4,
+            )
 
     def _begin(self, prefixes: Sequence[tuple[Tensor, Tensor]], seeds: Sequence[int]) -> list[WorldState]:
         latents = torch.stack([prefix for prefix, _ in prefixes])
@@ -265,12 +269,6 @@ class World:
             ends = counter_uniform(state.seeds, state.step, 0, hazard.shape[1:]) < hazard
         sentinel = torch.ones_like(ends[:, :1])
         return torch.cat([ends, sentinel], dim=1).int().argmax(dim=1)
-
-
-def _hold_after(frames: Tensor, end_frame: Tensor) -> Tensor:
-    """Repeat the ending frame to the end of the step."""
-    index = torch.arange(frames.shape[1], device=frames.device).minimum(end_frame[:, None])
-    return frames[torch.arange(len(frames), device=frames.device)[:, None], index]
 
 
 def _as_int64(seed: int) -> int:
