@@ -30,11 +30,11 @@ def write_aside(path: str | Path) -> Iterator[Path]:
     handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
     os.close(handle)
     aside = Path(name)
-    aside.chmod(0o644)
     try:
         yield aside
         with aside.open("rb+") as file:
             os.fsync(file.fileno())
+        aside.chmod(0o644)
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
