@@ -89,8 +89,8 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
     recording = record(live, config.frames)
     figures = _figures(config, live, recording.seconds)
     _write_strip(recording, world.config.fps, folder / "rollout.png")
-    _write_video(recording, world.config.fps, config.scale, folder / "rollout.mp4")
     path = common.write_figures(folder, "rollout", figures)
+    _write_video(recording, world.config.fps, config.scale, folder / "rollout.mp4")
     print(
         f"{folder / 'rollout.mp4'}: {config.frames} frames of {config.worlds} world(s), generated at "
         f"{figures['fps']:.1f} frames/s; figures in {path}"

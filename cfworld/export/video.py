@@ -67,7 +67,7 @@ class VideoWriter:
             pix_fmt_out="yuv420p",
             quality=_QUALITY,
             macro_block_size=2,
-            output_params=["-movflags", "+faststart"],
+            output_params=["-preset", "veryfast", "-movflags", "+faststart"],
         )
         self._encoder.send(None)
 
