@@ -1,6 +1,7 @@
 """What every command shares: its Hydra app, its help, its output folder and its way to fail."""
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -39,7 +40,7 @@ def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], s
     `configs/<name>.yaml` holds what differs from the schema's defaults. If it chooses from groups, in a
     defaults list that begins with `<name>_schema`, Hydra composes it. Otherwise no folder of `configs` is a
     group to the command, so that `world=` may name a world here and choose `configs/world/...` there.
-    `--help` prints every key; other flags (`--cfg job`, `--multirun`, ...) are Hydra's.
+    `--help` prints every key; other flags (`--config-dir`, `--cfg job`, ...) are Hydra's, and may stand anywhere.
 
     Args:
         name: the command as it is typed. Its configuration is `configs/<name with _>.yaml`.
@@ -154,10 +155,16 @@ def _hydra_raises() -> Iterator[None]:
             os.environ["HYDRA_FULL_ERROR"] = before
 
 
+def _overrides_last(arguments: list[str]) -> list[str]:
+    """Put flags before overrides: Hydra's parser takes overrides from one place only, with no flag between them."""
+    overrides = [word for word in arguments if re.match(r"[^-=][^=]*=|~[\w.]+$", word)]
+    return [*(word for word in arguments if word not in overrides), *_QUIET, *overrides]
+
+
 @contextmanager
 def _quiet_arguments() -> Iterator[None]:
     before = sys.argv
-    sys.argv = [before[0], *_QUIET, *before[1:]]
+    sys.argv = [before[0], *_overrides_last(before[1:])]
     try:
         yield
     finally:

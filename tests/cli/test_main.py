@@ -80,6 +80,12 @@ def test_a_value_may_bear_the_name_of_a_group(monkeypatch: pytest.MonkeyPatch) -
     assert run(monkeypatch, "world=runs/panorama").world == "runs/panorama"
 
 
+def test_flags_of_hydra_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    flag = ["--config-dir", str(tmp_path)]
+    for arguments in ([*flag, "world=a", "out=b"], ["world=a", *flag, "out=b"], ["world=a", "out=b", *flag]):
+        assert run(monkeypatch, *arguments) == Outer(world="a", out="b")
+
+
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
