@@ -15,10 +15,12 @@ class WorldSettings(WorldConfig):
     Attributes:
         train_data: Dataset to learn from.
         eval_data: Dataset of held-out seeds.
+        image_key: Which entry of a Dict observation holds the frames; needed when several could.
     """
 
     train_data: str = ""
     eval_data: str = ""
+    image_key: str | None = None
 
     def world_config(self) -> WorldConfig:
         """The world alone, as its checkpoint knows it."""

@@ -74,7 +74,9 @@ def make_twin(source: str, max_ticks: int) -> Twin:
     try:
         twin = gym.make(source, max_ticks=max_ticks).unwrapped
     except (gym.error.Error, TypeError) as error:
-        raise ConfigError(f"the world's source is {source!r}; expected the id of a twin ({error})") from error
+        raise ConfigError(
+            f"the world's source is {source!r}; expected the id of a twin: without one there is no truth to judge by"
+        ) from error
     if not isinstance(twin, Twin):
         raise ConfigError(f"the world's source {source!r} is a {type(twin).__name__}; expected a twin")
     return twin
