@@ -147,7 +147,7 @@ def run(
             compared when the run is resumed.
 
     Returns:
-        The figures: steps, minutes, last losses, examples a second, and what the export returned.
+        The figures: steps, minutes, last losses, examples a second, and what the last sample and the export returned.
 
     Raises:
         ConfigError: If the folder holds a run of another configuration.
@@ -231,7 +231,8 @@ def run(
 
     seconds = time.monotonic() - began
     bar.close()
-    _log_sample(writer, step, stage.sample(ema.module, step, _made(folder / "samples")))
+    sampled = stage.sample(ema.module, step, _made(folder / "samples"))
+    _log_sample(writer, step, sampled)
     writer.close()
     exported = stage.export(ema.module, _made(folder / "export"))
     figures = {
@@ -239,6 +240,7 @@ def run(
         "minutes": round(minutes_before + seconds / 60, 3),
         "examples_per_second": round((step - start) * config.batch_size / seconds, 2) if step > start else None,
         "last": logged,
+        **(sampled or {}),
         **(exported or {}),
     }
     run_state.write_figures(folder, figures)

@@ -85,6 +85,7 @@ def test_figures_and_configuration_are_written(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "figures.json").read_text()) == figures
     assert figures["steps"] == 6
     assert figures["exported"]
+    assert figures["step"] == 6  # of the last sample
     assert figures["last"]["loss"] == pytest.approx(stage.losses[-1])
     assert "name: toy" in (tmp_path / "config.yaml").read_text()
     assert stage.sampled == [2, 4, 6]
