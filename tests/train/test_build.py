@@ -41,7 +41,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     writer = StoreWriter(
         Path("data"),
         observation_space=spaces.Box(0, 255, (64, 64, 3), np.uint8),
-        action_space=spaces.Box(np.float32([-1, 0]), np.float32([1, 2])),
+        action_space=spaces.Box(np.array([-1, 0], np.float32), np.array([1, 2], np.float32)),
         source="toy",
     )
     writer.publish([writer.write_shard(0, 0, [episode])])
