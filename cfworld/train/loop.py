@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -11,84 +11,16 @@ import numpy as np
 import torch
 from omegaconf import OmegaConf
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from cfworld import files
-from cfworld.errors import ConfigError, TrainingError
+from cfworld.errors import TrainingError
 from cfworld.train import run_state
 from cfworld.train.ema import EMA
+from cfworld.train.log import RunLog
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import build_optimizers, learning_rate
 
 __all__ = ["LoopConfig", "Stage", "run", "step_generator"]
-
-
-@dataclass(kw_only=True, slots=True)
-class LoopConfig:
-    """How long and how to train.
-
-    Attributes:
-        steps: Optimiser steps of the entire run.
-        batch_size: Examples a step.
-        lr: Peak learning rate.
-        warmup: Steps of linear warm-up.
-        schedule: "cosine" or "constant" after the warm-up.
-        final_lr_ratio: Where the cosine ends, as a share of lr.
-        weight_decay: Decoupled weight decay of matrices and kernels.
-        betas: AdamW's decay rates.
-        clip: Largest norm of the gradient; 0 turns clipping off.
-        ema_decay: Decay of the moving average of the weights.
-        seed: Seeds batches, noise and the first weights.
-        log_every: Steps between two entries in the log.
-        save_every: Steps between two checkpoints.
-        sample_every: Steps between two contact sheets; 0 for one at the end alone.
-        optimizer: "adamw", or "muon" for hidden matrices with AdamW for the rest.
-        precision: "fp32", or "bf16" for autocast.
-        compile: Compile the module with torch.compile.
-        num_threads: Threads of PyTorch on the CPU; 0 leaves its default.
-        max_minutes: Stop in good order after so many minutes; 0 sets no limit.
-    """
-
-    steps: int = 1000
-    batch_size: int = 16
-    lr: float = 1e-3
-    warmup: int = 50
-    schedule: str = "cosine"
-    final_lr_ratio: float = 0.02
-    weight_decay: float = 0.01
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
-    clip: float = 1.0
-    ema_decay: float = 0.999
-    seed: int = 0
-    log_every: int = 20
-    save_every: int = 250
-    sample_every: int = 500
-    optimizer: str = "adamw"
-    precision: str = "fp32"
-    compile: bool = False
-    num_threads: int = 0
-    max_minutes: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
-        for name in ("warmup", "sample_every", "num_threads", "max_minutes", "weight_decay", "clip", "seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
-        for name in ("ema_decay", "final_lr_ratio"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 to 1.")
-        if len(self.betas) != 2 or not self.lr > 0.0:
-            raise ConfigError(f"Got lr={self.lr}, betas={self.betas}; expected a positive rate and two betas.")
-        choices = {
-            "schedule": ("cosine", "constant"),
-            "optimizer": ("adamw", "muon"),
-            "precision": ("fp32", "bf16"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"Got {name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
 
 
 @runtime_checkable
@@ -151,49 +83,157 @@ def run(
 
     Raises:
         ConfigError: If the folder holds a run of another configuration.
-        TrainingError: If a logged loss is not finite.
+        TrainingError: If a loss or the norm of a gradient is not finite.
         CheckpointError: If its newest checkpoint is damaged.
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    device = torch.device(device)
-    module = stage.module.to(device).train()
-    ema = EMA(module, config.ema_decay)
-    optimizers = build_optimizers(
-        module,
-        name=config.optimizer,
-        lr=config.lr,
-        betas=(config.betas[0], config.betas[1]),
-        weight_decay=config.weight_decay,
-    )
-    resolved = {"loop": asdict(config), **(details or {})}
-    start = 0
-    minutes_before = 0.0
-    checkpoint = run_state.latest_checkpoint(folder)
-    if checkpoint is not None:
-        progress = run_state.read_progress(checkpoint)
-        run_state.check_config(progress.config, resolved, folder, progress.step)
-        stage.load_state_dict(run_state.load_checkpoint(checkpoint, module, ema.module, optimizers))
-        start, minutes_before = progress.step, progress.minutes
-    files.write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(resolved)))
-    if config.compile:
-        module.compile()
+    training = TrainingRun(stage, config, folder, torch.device(device), details or {})
+    training.resume()
+    while training.step < config.steps:
+        training.take_step()
+        last, late = training.step == config.steps, training.is_late()
+        if last or training.step % config.log_every == 0:
+            training.log_step()
+        if last or late or training.step % config.save_every == 0:
+            training.save()
+        if late:
+            break
+        if config.sample_every and training.step % config.sample_every == 0 and not last:
+            training.sample()
+    return training.finish()
 
-    parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    autocast = torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16")
-    writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
-    bar = tqdm(total=config.steps, initial=start, desc=folder.name, dynamic_ncols=True, mininterval=1.0)
-    began = time.monotonic()
-    logged: dict[str, float] = {}
-    step = start
 
-    def save() -> None:
-        minutes = minutes_before + (time.monotonic() - began) / 60
-        state = run_state.Progress(step=step, minutes=minutes, config=resolved)
-        run_state.save_checkpoint(folder, state, module, ema.module, optimizers, stage.state_dict())
+class TrainingRun:
+    """One run of a stage: what is trained, how far it has come, and where it is written.
 
-    while step < config.steps:
-        rate = learning_rate(
+    Args:
+        stage: What to train.
+        config: How long and how.
+        folder: The run folder.
+        device: Where to train.
+        details: What else identifies the run.
+    """
+
+    def __init__(
+        self, stage: Stage, config: LoopConfig, folder: Path, device: torch.device, details: Mapping[str, Any]
+    ) -> None:
+        self.stage, self.config, self.folder, self.device = stage, config, folder, device
+        self.resolved = {"loop": asdict(config), **details}
+        self.module = stage.module.to(device).train()
+        self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
+        self.ema = EMA(self.module, config.ema_decay)
+        self.optimizers = build_optimizers(
+            self.module,
+            name=config.optimizer,
+            lr=config.lr,
+            betas=(config.betas[0], config.betas[1]),
+            weight_decay=config.weight_decay,
+        )
+        self.step = 0
+        self.scalars: dict[str, Tensor] = {}
+        self.logged: dict[str, float] = {}
+        self._broken_at = torch.zeros((), dtype=torch.int64, device=device)
+        """The first step that was not finite, 0 for none; kept on the device, to be looked at only now and then."""
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one, and start the clock and the log."""
+        minutes = 0.0
+        checkpoint = run_state.latest_checkpoint(self.folder)
+        if checkpoint is not None:
+            progress = run_state.read_progress(checkpoint)
+            run_state.check_config(progress.config, self.resolved, self.folder, progress.step)
+            extra = run_state.load_checkpoint(checkpoint, self.module, self.ema.module, self.optimizers)
+            self.stage.load_state_dict(extra)
+            self.step, minutes = progress.step, progress.minutes
+        files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.resolved)))
+        if self.config.compile:
+            self.module.compile()
+        self.start, self.minutes_before = self.step, minutes
+        self.log = RunLog(self.folder, self.step, self.config.steps)
+        self.began = time.monotonic()
+
+    def take_step(self) -> None:
+        """Take one optimiser step, without waiting for the device."""
+        step, config = self.step, self.config
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = self._learning_rate(step)
+            optimizer.zero_grad(set_to_none=True)
+        batch = self.stage.batch(step)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            loss, metrics = self.stage.loss(batch, step_generator(config.seed, step, self.device))
+        loss.backward()
+        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip or math.inf)
+        for optimizer in self.optimizers:
+            optimizer.step()
+        self.ema.update(self.module, step)
+        self.step += 1
+        scalars = {"loss": loss, "grad_norm": norm, **metrics}
+        self.scalars = {name: value.detach() for name, value in scalars.items()}
+        finite = self.scalars["loss"].isfinite() & self.scalars["grad_norm"].isfinite()
+        self._broken_at = torch.where(finite | (self._broken_at > 0), self._broken_at, self.step)
+        self.log.advance()
+
+    def log_step(self) -> None:
+        """Log the scalars of the last step.
+
+        Raises:
+            TrainingError: If a step was not finite.
+        """
+        self._check_finite()
+        self.logged = {name: value.item() for name, value in self.scalars.items()}
+        self.log.train(self.step, {**self.logged, "lr": self._learning_rate(self.step - 1)})
+
+    def save(self) -> None:
+        """Write a checkpoint.
+
+        Raises:
+            TrainingError: If a step was not finite; then nothing is written.
+        """
+        self._check_finite()
+        state = run_state.Progress(step=self.step, minutes=self.minutes(), config=self.resolved)
+        run_state.save_checkpoint(
+            self.folder, state, self.module, self.ema.module, self.optimizers, self.stage.state_dict()
+        )
+
+    def sample(self) -> Mapping[str, float]:
+        """Write a contact sheet, and return its figures."""
+        figures = self.stage.sample(self.ema.module, self.step, _made(self.folder / "samples"))
+        self.log.sample(self.step, figures)
+        return figures or {}
+
+    def finish(self) -> dict[str, Any]:
+        """Write the last sample, the artefact and the figures."""
+        seconds, minutes = time.monotonic() - self.began, self.minutes()
+        taken = self.step - self.start
+        self.log.close_bar()
+        sampled = self.sample()
+        self.log.close()
+        exported = self.stage.export(self.ema.module, _made(self.folder / "export"))
+        figures = {
+            "steps": self.step,
+            "minutes": round(minutes, 3),
+            "examples_per_second": round(taken * self.config.batch_size / seconds, 2) if taken else None,
+            "last": self.logged,
+            **sampled,
+            **(exported or {}),
+        }
+        files.write_json(self.folder / "figures.json", figures)
+        return figures
+
+    def minutes(self) -> float:
+        """Time spent in training, over all resumed parts."""
+        return self.minutes_before + (time.monotonic() - self.began) / 60
+
+    def is_late(self) -> bool:
+        """Whether this part of the run has used up its time."""
+        limit = self.config.max_minutes
+        return bool(limit) and (time.monotonic() - self.began) / 60 >= limit
+
+    def _learning_rate(self, step: int) -> float:
+        config = self.config
+        return learning_rate(
             step,
             steps=config.steps,
             peak=config.lr,
@@ -201,74 +241,14 @@ def run(
             schedule=config.schedule,
             final_ratio=config.final_lr_ratio,
         )
-        for optimizer in optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            optimizer.zero_grad(set_to_none=True)
-        batch = stage.batch(step)
-        with autocast:
-            loss, metrics = stage.loss(batch, step_generator(config.seed, step, device))
-        loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(parameters, config.clip or math.inf)
-        for optimizer in optimizers:
-            optimizer.step()
-        ema.update(module, step)
-        step += 1
-        bar.update()
 
-        if step % config.log_every == 0 or step == config.steps:
-            scalars = {"loss": loss, "grad_norm": norm, **metrics}
-            logged = {name: value.detach().item() for name, value in scalars.items()}
-            _check_finite(logged["loss"], step)
-            _log(writer, bar, step, {**logged, "lr": rate})
-        if step % config.save_every == 0 or step == config.steps:
-            save()
-        if config.sample_every and step % config.sample_every == 0 and step < config.steps:
-            _log_sample(writer, step, stage.sample(ema.module, step, _made(folder / "samples")))
-        if config.max_minutes and (time.monotonic() - began) / 60 >= config.max_minutes:
-            save()
-            break
-
-    seconds = time.monotonic() - began
-    bar.close()
-    sampled = stage.sample(ema.module, step, _made(folder / "samples"))
-    _log_sample(writer, step, sampled)
-    writer.close()
-    exported = stage.export(ema.module, _made(folder / "export"))
-    figures = {
-        "steps": step,
-        "minutes": round(minutes_before + seconds / 60, 3),
-        "examples_per_second": round((step - start) * config.batch_size / seconds, 2) if step > start else None,
-        "last": logged,
-        **(sampled or {}),
-        **(exported or {}),
-    }
-    run_state.write_figures(folder, figures)
-    return figures
-
-
-def _check_finite(loss: float, step: int) -> None:
-    if not math.isfinite(loss):
-        raise TrainingError(
-            f"Got a loss of {loss} at step {step}; expected a finite number. Resume from the last checkpoint "
-            "with a lower learning rate in another folder, or look at the data."
-        )
-
-
-def _log(writer: SummaryWriter, bar: "tqdm[Any]", step: int, scalars: Mapping[str, float]) -> None:
-    for name, value in scalars.items():
-        writer.add_scalar(f"train/{name}", value, step)
-    rate = bar.format_dict["rate"]
-    if rate:
-        writer.add_scalar("train/steps_per_second", rate, step)
-    bar.set_postfix(loss=f"{scalars['loss']:.4f}", refresh=False)
-
-
-def _log_sample(writer: SummaryWriter, step: int, scalars: Mapping[str, float] | None) -> None:
-    for name, value in (scalars or {}).items():
-        writer.add_scalar(f"sample/{name}", value, step)
-    if scalars:
-        tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
+    def _check_finite(self) -> None:
+        if broken_at := int(self._broken_at):
+            raise TrainingError(
+                f"Got a loss or a gradient that is not finite at step {broken_at}; expected finite numbers. Nothing "
+                f"since was saved in {self.folder}. Train in another folder with a lower learning rate, or look at "
+                "the data of that step."
+            )
 
 
 def _made(folder: Path) -> Path:

@@ -18,7 +18,6 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from cfworld import files
 from cfworld.errors import CheckpointError, ConfigError
 
 __all__ = [
@@ -59,6 +58,8 @@ def save_checkpoint(
 ) -> Path:
     """Write a checkpoint beside the others, and remove all but the newest two.
 
+    A step that was saved already is left as it is: what a run holds after a step is a function of the step.
+
     Args:
         folder: The run folder.
         progress: Step, time and configuration.
@@ -68,11 +69,13 @@ def save_checkpoint(
         extra: The stage's own state: tensors, numbers, strings, lists and dicts.
 
     Returns:
-        The folder of the new checkpoint.
+        The folder of the step's checkpoint.
     """
     parent = folder / "checkpoints"
     parent.mkdir(parents=True, exist_ok=True)
     target = parent / f"step_{progress.step:08d}"
+    if target.is_dir():
+        return target
     aside = parent / f".{target.name}.part"
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir()
@@ -84,7 +87,6 @@ def save_checkpoint(
     (aside / "state.json").write_text(json.dumps(state, indent=2))
     for path in [*aside.iterdir(), aside]:
         _flush(path)
-    shutil.rmtree(target, ignore_errors=True)
     aside.rename(target)
     _flush(parent)
     for old in _checkpoints(folder)[:-NUM_KEPT]:
@@ -163,11 +165,6 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
             f"Got steps={now['loop.steps']}, but the run in {folder} has taken {step} already; expected at "
             "least as many."
         )
-
-
-def write_figures(folder: Path, figures: Mapping[str, Any]) -> None:
-    """Write `figures.json` into a run folder."""
-    files.write_json(folder / "figures.json", figures)
 
 
 def _checkpoints(folder: Path) -> list[Path]:

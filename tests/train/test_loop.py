@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
 from cfworld.train import run_state
@@ -137,6 +138,60 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="step 1"):
         run(stage, toy_config(), tmp_path)
     assert run_state.latest_checkpoint(tmp_path) is None
+
+
+class BreakingStage(ToyStage):
+    """A `ToyStage` with one step that is not finite: its loss, or its gradient alone."""
+
+    def __init__(self, at: int, where: str) -> None:
+        super().__init__()
+        self.at, self.where = at, where
+
+    def loss(self, batch: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        loss, metrics = super().loss(batch, generator)
+        if len(self.losses) != self.at:
+            return loss, metrics
+        if self.where == "gradient":
+            zero = torch.zeros((), requires_grad=True) * sum(p.sum() for p in self.module.parameters()) * 0
+            return loss + zero.sqrt(), metrics
+        return loss * float("nan"), metrics
+
+
+@pytest.mark.parametrize("where", ["loss", "gradient"])
+def test_no_checkpoint_holds_weights_made_by_a_step_that_was_not_finite(tmp_path: Path, where: str) -> None:
+    """Step 4 lies between two logged steps; the save at step 5 must not happen."""
+    with pytest.raises(TrainingError, match="at step 4;"):
+        run(BreakingStage(4, where), toy_config(steps=24, save_every=5, log_every=12), tmp_path)
+    assert run_state.latest_checkpoint(tmp_path) is None
+
+
+def test_the_checkpoint_before_a_step_that_was_not_finite_stays(tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match="at step 4;"):
+        run(BreakingStage(4, "loss"), toy_config(save_every=3, log_every=12), tmp_path)
+    checkpoint = run_state.latest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    assert run_state.read_progress(checkpoint).step == 3
+    assert all(value.isfinite().all() for value in load_file(checkpoint / "model.safetensors").values())
+
+
+def test_a_save_due_at_the_time_limit_is_written_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, saved = run_state.save_checkpoint, []
+
+    def counted(folder: Path, progress: run_state.Progress, *rest: Any) -> Path:
+        saved.append(progress.step)
+        return plain(folder, progress, *rest)
+
+    monkeypatch.setattr(run_state, "save_checkpoint", counted)
+    trained(tmp_path, steps=1000, save_every=1, max_minutes=1e-9)
+    assert saved == [1]
+
+
+def test_saving_a_step_again_removes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = trained(tmp_path)
+    progress = run_state.Progress(step=6, minutes=0.0, config={})
+    monkeypatch.setattr(run_state.shutil, "rmtree", lambda path, **_: pytest.fail(f"{path} was removed"))
+    again = run_state.save_checkpoint(tmp_path, progress, stage.module, stage.module, [], {})
+    assert run_state.read_progress(again).config["loop"]["steps"] == 6
 
 
 def test_generators_depend_on_seed_and_step_alone() -> None:

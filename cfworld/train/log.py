@@ -1,0 +1,52 @@
+"""What a training run tells while it runs: a progress bar and TensorBoard."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+from tqdm import tqdm
+
+__all__ = ["RunLog"]
+
+
+class RunLog:
+    """The progress bar and the TensorBoard log of a run.
+
+    Args:
+        folder: The run folder; the log goes into its `tensorboard/`.
+        start: Steps that were taken before. Entries of later ones, from a part that was cut off, are purged.
+        steps: Steps of the entire run.
+    """
+
+    def __init__(self, folder: Path, start: int, steps: int) -> None:
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._bar = tqdm(total=steps, initial=start, desc=folder.name, dynamic_ncols=True, mininterval=1.0)
+
+    def advance(self) -> None:
+        """Move the bar by one step."""
+        self._bar.update()
+
+    def train(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Log the scalars of a step, `loss` among them."""
+        for name, value in scalars.items():
+            self._writer.add_scalar(f"train/{name}", value, step)
+        rate = self._bar.format_dict["rate"]
+        if rate:
+            self._writer.add_scalar("train/steps_per_second", rate, step)
+        self._bar.set_postfix(loss=f"{scalars['loss']:.4f}", refresh=False)
+
+    def sample(self, step: int, scalars: Mapping[str, float] | None) -> None:
+        """Log and print the figures of a sample."""
+        for name, value in (scalars or {}).items():
+            self._writer.add_scalar(f"sample/{name}", value, step)
+        if scalars:
+            tqdm.write(f"step {step}: " + ", ".join(f"{name} {value:.4g}" for name, value in scalars.items()))
+
+    def close_bar(self) -> None:
+        """End the bar: the last step was taken."""
+        self._bar.close()
+
+    def close(self) -> None:
+        """End the log."""
+        self._bar.close()
+        self._writer.close()

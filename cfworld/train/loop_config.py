@@ -1,0 +1,75 @@
+"""How long and how the loop trains."""
+
+from dataclasses import dataclass, field
+
+from cfworld.errors import ConfigError
+
+__all__ = ["LoopConfig"]
+
+
+@dataclass(kw_only=True, slots=True)
+class LoopConfig:
+    """How long and how to train.
+
+    Attributes:
+        steps: Optimiser steps of the entire run.
+        batch_size: Examples a step.
+        lr: Peak learning rate.
+        warmup: Steps of linear warm-up.
+        schedule: "cosine" or "constant" after the warm-up.
+        final_lr_ratio: Where the cosine ends, as a share of lr.
+        weight_decay: Decoupled weight decay of matrices and kernels.
+        betas: AdamW's decay rates.
+        clip: Largest norm of the gradient; 0 turns clipping off.
+        ema_decay: Decay of the moving average of the weights.
+        seed: Seeds batches, noise and the first weights.
+        log_every: Steps between two entries in the log.
+        save_every: Steps between two checkpoints.
+        sample_every: Steps between two contact sheets; 0 for one at the end alone.
+        optimizer: "adamw", or "muon" for hidden matrices with AdamW for the rest.
+        precision: "fp32", or "bf16" for autocast.
+        compile: Compile the module with torch.compile.
+        num_threads: Threads of PyTorch on the CPU; 0 leaves its default.
+        max_minutes: Stop in good order after so many minutes; 0 sets no limit.
+    """
+
+    steps: int = 1000
+    batch_size: int = 16
+    lr: float = 1e-3
+    warmup: int = 50
+    schedule: str = "cosine"
+    final_lr_ratio: float = 0.02
+    weight_decay: float = 0.01
+    betas: list[float] = field(default_factory=lambda: [0.9, 0.99])
+    clip: float = 1.0
+    ema_decay: float = 0.999
+    seed: int = 0
+    log_every: int = 20
+    save_every: int = 250
+    sample_every: int = 500
+    optimizer: str = "adamw"
+    precision: str = "fp32"
+    compile: bool = False
+    num_threads: int = 0
+    max_minutes: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
+        for name in ("warmup", "sample_every", "num_threads", "max_minutes", "weight_decay", "clip", "seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
+        for name in ("ema_decay", "final_lr_ratio"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 to 1.")
+        if len(self.betas) != 2 or not self.lr > 0.0:
+            raise ConfigError(f"Got lr={self.lr}, betas={self.betas}; expected a positive rate and two betas.")
+        choices = {
+            "schedule": ("cosine", "constant"),
+            "optimizer": ("adamw", "muon"),
+            "precision": ("fp32", "bf16"),
+        }
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"Got {name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
