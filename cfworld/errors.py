@@ -15,6 +15,7 @@ __all__ = [
     "ResetNeededError",
     "ShapeError",
     "StartError",
+    "StateError",
     "TrainingError",
     "UnknownWorldError",
 ]
@@ -66,6 +67,10 @@ class ShapeError(CfworldError, ValueError):
 
 class StartError(CfworldError, ValueError):
     """A start has the wrong shape or dtype, or its index does not exist."""
+
+
+class StateError(CfworldError, ValueError):
+    """A state or snapshot is none, belongs to another world, or lacks the rows that were asked for."""
 
 
 class TrainingError(CfworldError, RuntimeError):

@@ -131,10 +131,10 @@ def denoise(
         null = generator.prompts(actions, torch.ones_like(context.positions, dtype=torch.bool))
 
     def velocity(x: Tensor, sigma: Tensor) -> Tensor:
-        v = _read(generator, x, sigma, prompts, context).velocity
+        v = read(generator, x, sigma, prompts, context).velocity
         if null is None:
             return v
-        return guided(v, _read(generator, x, sigma, null, context).velocity, sampler.guidance)
+        return guided(v, read(generator, x, sigma, null, context).velocity, sampler.guidance)
 
     grid = sigmas(sampler.num_steps, sampler.shift, context.positions.device)
     start = noise(0)
@@ -153,7 +153,7 @@ def clean_pass(
 ) -> CleanPass:
     """Read a clean chunk (sigma = 0): write its keys and values, and read reward and hazard off its features."""
     sigma = torch.zeros(latents.shape[:2], device=latents.device)
-    output = _read(generator, latents, sigma, generator.prompts(actions), context)
+    output = read(generator, latents, sigma, generator.prompts(actions), context)
     new = NewLatents(keys=torch.stack(output.keys), values=torch.stack(output.values), latents=latents, actions=actions)
     reward, hazard_logit = generator.heads(output.features)
     return CleanPass(memory=commit(memory, config, new), reward=reward.flatten(1), hazard_logit=hazard_logit.flatten(1))
@@ -173,7 +173,7 @@ def prime(
     length, chunk = latents.shape[1], config.latents_per_chunk
     if length < chunk or length % chunk:
         raise ConfigError(f"a prefix must be whole chunks of {chunk} latents; got {length} latents.")
-    memory = empty_memory(config, _shape_of_chunk(generator, latents[:, :chunk], actions[:, :chunk]))
+    memory = blank_memory(generator, config, latents[:, :chunk], actions[:, :chunk])
     for first in range(0, length, chunk):
         context = context_from_memory(generator, config, memory)
         piece = slice(first, first + chunk)
@@ -181,13 +181,32 @@ def prime(
     return memory
 
 
-def _read(generator: Generator, x: Tensor, sigma: Tensor, prompts: Tensor, context: Context) -> TransformerOutput:
-    dtype = generator.transformer.patch_embedding.weight.dtype
-    return generator.transformer(x.to(dtype), sigma, prompts.to(dtype), context.positions, context.layer, context.mask)
+def mean_keys(
+    generator: Generator,
+    config: MemoryConfig,
+    latents: Float[Tensor, "B L C h w"],
+    actions: Num[Tensor, "B L f *action"],
+) -> Float[Tensor, "layers width"]:
+    """Mean un-rotated key of every layer over what a memory holds after these prefixes: `Generator.key_centre`."""
+    memory = prime(generator, config, latents, actions)
+    return memory.keys[:, memory.valid].float().mean(dim=(1, 2)).flatten(1)
 
 
-def _shape_of_chunk(generator: Generator, latents: Tensor, actions: Tensor) -> NewLatents:
+def blank_memory(
+    generator: Generator,
+    config: MemoryConfig,
+    latents: Float[Tensor, "B N C h w"],
+    actions: Num[Tensor, "B N f *action"],
+) -> MemoryState:
+    """An empty memory for this network and for chunks like the given one."""
     model = generator.transformer.config
     shape = (model.depth, *latents.shape[:2], model.tokens_per_latent, model.num_heads, model.head_dim)
     keys = generator.transformer.patch_embedding.weight.new_empty(shape)
-    return NewLatents(keys=keys, values=keys, latents=latents, actions=actions)
+    like = NewLatents(keys=keys, values=keys, latents=latents, actions=actions)
+    return empty_memory(config, like, generator.key_centre)
+
+
+def read(generator: Generator, x: Tensor, sigma: Tensor, prompts: Tensor, context: Context) -> TransformerOutput:
+    """One pass of the network over a chunk: x [B, N, C, h, w], sigma [B, N], prompts [B, N, P, E]."""
+    dtype = generator.transformer.patch_embedding.weight.dtype
+    return generator.transformer(x.to(dtype), sigma, prompts.to(dtype), context.positions, context.layer, context.mask)

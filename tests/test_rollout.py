@@ -6,8 +6,17 @@ import pytest
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.memory import MemoryConfig, PromotionRule, empty_memory
-from cfworld.rollout import Solver, _read, _shape_of_chunk, clean_pass, context_from_memory, denoise, prime
+from cfworld.memory import MemoryConfig, PromotionRule
+from cfworld.rollout import (
+    Solver,
+    blank_memory,
+    clean_pass,
+    context_from_memory,
+    denoise,
+    mean_keys,
+    prime,
+    read,
+)
 from cfworld.train.gathered import gathered_forward, slot_schedule
 from tests.toy import toy_config, toy_generator
 
@@ -35,15 +44,15 @@ def test_cached_generation_equals_a_full_forward_pass_without_a_cache(chunk: int
     flags = ((torch.arange(20 // chunk) + 1) % 2 == 0).expand(3, -1)
     with torch.no_grad():
         full = gathered_forward(generator, slot_schedule(config.memory, flags), clean, noisy, sigma, actions)
-        memory = empty_memory(config.memory, _shape_of_chunk(generator, clean[:, :chunk], actions[:, :chunk]))
+        memory = blank_memory(generator, config.memory, clean[:, :chunk], actions[:, :chunk])
         for first in range(0, 20, chunk):
             now = slice(first, first + chunk)
             context = context_from_memory(generator, config.memory, memory)
-            cached = _read(generator, noisy[:, now], sigma[:, now], generator.prompts(actions[:, now]), context)
+            cached = read(generator, noisy[:, now], sigma[:, now], generator.prompts(actions[:, now]), context)
             torch.testing.assert_close(cached.velocity, full.velocity[:, now], rtol=1e-4, atol=1e-5)
-            read = clean_pass(generator, config.memory, memory, context, clean[:, now], actions[:, now])
-            torch.testing.assert_close(read.reward, full.reward[:, now].flatten(1), rtol=1e-4, atol=1e-5)
-            memory = read.memory
+            done = clean_pass(generator, config.memory, memory, context, clean[:, now], actions[:, now])
+            torch.testing.assert_close(done.reward, full.reward[:, now].flatten(1), rtol=1e-4, atol=1e-5)
+            memory = done.memory
     assert memory.promotions.min() >= 5, "the memory must have been at work"
 
 
@@ -83,3 +92,17 @@ def test_guidance_of_one_costs_nothing_and_guidance_of_two_moves_the_sample():
         )
     torch.testing.assert_close(plain, again, rtol=0, atol=0)
     assert (plain - strong).abs().max() > 1e-5
+
+
+def test_the_centre_of_the_keys_is_their_mean_over_what_a_memory_holds():
+    config = toy_config(memory=memory_config(1))
+    generator = toy_generator(config).eval()
+    latents, actions = torch.randn(2, 2, 4, 8, 8), torch.zeros(2, 2, 4, dtype=torch.long)
+    with torch.no_grad():
+        memory = prime(generator, config.memory, latents, actions)
+        centre = mean_keys(generator, config.memory, latents, actions)
+        generator.key_centre.copy_(centre)
+        again = prime(generator, config.memory, latents, actions)
+    held = memory.keys[:, :, [0, 3]]
+    torch.testing.assert_close(centre, held.mean(dim=(1, 2, 3)).flatten(1))
+    torch.testing.assert_close(again.centre[:, 0], centre)

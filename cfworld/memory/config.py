@@ -38,7 +38,8 @@ class MemoryConfig:
         consolidate_every: Chunks from one promotion check to the next.
         rule: How a check decides.
         threshold: Similarity tau below which a chunk is flagged.
-        centred: Subtract the running mean key before comparing, since raw token means saturate near one.
+        centred: Subtract the network's mean key over typical data before comparing, since raw token means have a
+            large common part and their cosine saturates near one.
         target_rate: Share of checks that should promote; tau then follows it. 0 keeps tau fixed, as in the paper.
         adaptation: Step by which an adaptive tau moves after each check.
         positions: Bounded by rank (the method) or absolute (an ablation).

@@ -42,7 +42,7 @@ class MemoryState:
         flagged: Which fast slots will enter slow memory when they leave, [B, S] bool.
         count: Latents committed so far, [B] int64.
         reference: Token-mean keys at the previous check, [L, B, H d] float32.
-        mean_key: Running mean of the token-mean keys at the checks, [L, B, H d] float32.
+        centre: What centred similarity subtracts from mean keys, a constant of the network, [L, B, H d] float32.
         threshold: The row's tau, [B] float32.
         similarity: Similarity found by the last check, [B] float32.
         checks: Checks made, [B] int64.
@@ -58,7 +58,7 @@ class MemoryState:
     flagged: Tensor
     count: Tensor
     reference: Tensor
-    mean_key: Tensor
+    centre: Tensor
     threshold: Tensor
     similarity: Tensor
     checks: Tensor
@@ -97,7 +97,7 @@ class MemoryState:
 
 
 _FIELD_NAMES = tuple(field.name for field in fields(MemoryState))
-_LAYERS_FIRST = frozenset({"keys", "values", "reference", "mean_key"})
+_LAYERS_FIRST = frozenset({"keys", "values", "reference", "centre"})
 
 
 def row_axis(name: str) -> int:
@@ -105,8 +105,14 @@ def row_axis(name: str) -> int:
     return 1 if name in _LAYERS_FIRST else 0
 
 
-def empty_memory(config: MemoryConfig, like: NewLatents) -> MemoryState:
-    """A memory without anything in it, shaped, typed and placed like the chunk that it will receive."""
+def empty_memory(config: MemoryConfig, like: NewLatents, centre: Tensor | None = None) -> MemoryState:
+    """A memory without anything in it.
+
+    Args:
+        config: Its sizes.
+        like: It is shaped, typed and placed like the chunk that it will receive.
+        centre: Mean key of every layer over typical data, [L, H d]; zero if there is none.
+    """
     layers, rows, _, tokens, heads, width = like.keys.shape
     slots = config.num_slots
     device = like.keys.device
@@ -123,7 +129,7 @@ def empty_memory(config: MemoryConfig, like: NewLatents) -> MemoryState:
         flagged=bits.clone(),
         count=counter,
         reference=key_mean,
-        mean_key=key_mean.clone(),
+        centre=key_mean.clone() if centre is None else centre.float()[:, None].expand_as(key_mean).clone(),
         threshold=torch.full((rows,), config.threshold, device=device),
         similarity=torch.ones(rows, device=device),
         checks=counter.clone(),

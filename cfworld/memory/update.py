@@ -84,9 +84,7 @@ def consolidate(state: MemoryState, config: MemoryConfig, new: NewLatents) -> tu
     """
     check = is_check(state.count, config)
     mean = token_mean(new.keys)
-    weight = (1 / (state.checks + 1).float())[None, :, None]
-    centre = state.mean_key + weight * (mean - state.mean_key)
-    similarity = key_similarity(mean, state.reference, centre if config.centred else None)
+    similarity = key_similarity(mean, state.reference, state.centre if config.centred else None)
     similarity = torch.where(state.checks == 0, -torch.ones_like(similarity), similarity)
     flag = check & (config.rule is PromotionRule.UNIFORM or similarity < state.threshold)
     threshold = state.threshold
@@ -96,7 +94,6 @@ def consolidate(state: MemoryState, config: MemoryConfig, new: NewLatents) -> tu
     updated = replace(
         state,
         reference=torch.where(check[None, :, None], mean, state.reference),
-        mean_key=torch.where(check[None, :, None], centre, state.mean_key),
         threshold=threshold,
         similarity=torch.where(check, similarity, state.similarity),
         checks=state.checks + check.long(),

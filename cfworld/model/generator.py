@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from cfworld.errors import ConfigError
 from cfworld.model.config import TransformerConfig
@@ -43,10 +44,17 @@ class ActionConfig:
 
 
 class Generator(nn.Module):
-    """Prompt encoder, transformer and heads."""
+    """Prompt encoder, transformer and heads.
+
+    `key_centre`, [L, H d], is the mean un-rotated key of every layer over typical data: centred similarity compares
+    keys after subtracting it. It is measured when training ends (`cfworld.rollout.mean_keys`).
+    """
+
+    key_centre: Tensor
 
     def __init__(self, actions: ActionConfig, transformer: TransformerConfig) -> None:
         super().__init__()
         self.prompts = actions.prompts(transformer.prompt_dim, transformer.frames_per_latent)
         self.transformer = Transformer(transformer)
         self.heads = Heads(transformer)
+        self.register_buffer("key_centre", torch.zeros(transformer.depth, transformer.dim))

@@ -15,6 +15,7 @@ from cfworld.data import ClipSampler
 from cfworld.diffusion import denoised, interpolate, sample_sigma, velocity
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
+from cfworld.rollout import mean_keys
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import gathered_forward, slot_schedule
@@ -24,6 +25,9 @@ from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.world import EncodedStarts, World, WorldConfig
 
 __all__ = ["TeacherBatch", "TeacherStage", "TeacherStageConfig"]
+
+CENTRE_CLIPS = 32
+"""Clips over which the mean key is measured."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -177,14 +181,24 @@ class TeacherStage:
 
     def _world(self, module: nn.Module) -> World:
         assert isinstance(module, Generator)
-        return World(self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self._starts())
+        world = World(
+            self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self._starts(), device=self.device
+        )
+        clips = self.train.clips(self.sampler.batch(0, CENTRE_CLIPS), self.config.clip_latents, self.device)
+        with torch.inference_mode():
+            centre = mean_keys(world.generator, self.world.memory, clips.latents, clips.actions)
+        world.generator.key_centre = centre.clone()
+        return world
 
     def _starts(self) -> EncodedStarts:
-        """Beginnings of episodes in which the agent was mortal, from the training data."""
+        """Beginnings of episodes in which the agent was mortal and which go on after them, from the training data."""
         length = self.world.prefix_latents
-        episodes = self.train.mortal_episodes(length)[: self.config.num_starts]
+        episodes = self.train.mortal_episodes(length + 1)[: self.config.num_starts]
         if not episodes:
-            raise DatasetError(f"no episode without god mode holds {length} latents, so there are no starts.")
+            raise DatasetError(
+                f"Got no episode without god mode of more than prefix_latents={length} latents; expected at least one, "
+                "to start from. Collect longer episodes, or some without god mode."
+            )
         index = self.train.first[episodes][:, None] + torch.arange(length)
         return EncodedStarts(
             latents=self.train.latents[index],

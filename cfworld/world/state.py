@@ -3,13 +3,14 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
-from cfworld.errors import CheckpointError, DonatedStateError
+from cfworld.errors import CheckpointError, DonatedStateError, StateError
 from cfworld.files import write_aside
 from cfworld.memory import MemoryState
 
@@ -26,8 +27,10 @@ class WorldState:
         step: Steps taken by each row since its start, [B] int64.
         latents: The last chunk, [B, N, C, h, w] float32.
         ended: Rows whose episode has ended, [B] bool. Stepping them on is allowed and means nothing.
+        world: Fingerprint of the world that the state belongs to.
     """
 
+    world: str
     memory: MemoryState
     seeds: Tensor
     step: Tensor
@@ -45,35 +48,56 @@ class WorldState:
         self.check_usable()
         return self._map(self.memory.clone(), torch.Tensor.clone)
 
-    def select(self, rows: Sequence[int] | Tensor) -> "WorldState":
-        """The given rows, in the given order; a row may occur several times."""
+    def select(self, rows: Any) -> "WorldState":
+        """The given rows, in the given order; a row may occur several times.
+
+        Args:
+            rows: Indices, or a mask with one bool per row.
+
+        Raises:
+            StateError: If there are no such rows.
+        """
         self.check_usable()
         index = self._rows(rows)
         return self._map(self.memory.select(index), lambda value: value.index_select(0, index))
 
-    def replace(self, rows: Sequence[int] | Tensor, other: "WorldState") -> "WorldState":
+    def replace(self, rows: Any, other: "WorldState") -> "WorldState":
         """A copy in which `rows` are taken from `other`, whose row i becomes rows[i].
 
+        Args:
+            rows: Indices, each once, or a mask with one bool per row.
+            other: A state of the same world with as many rows as are named.
+
         Raises:
-            ValueError: If `other` does not have as many rows as are named.
+            StateError: If there are no such rows, or `other` does not fit.
         """
         self.check_usable()
         other.check_usable()
         index = self._rows(rows)
-        if len(index) != other.num_rows:
-            raise ValueError(f"{len(index)} rows are to be replaced, but the other state has {other.num_rows}.")
+        if len(index) != other.num_rows or len(index.unique()) != len(index):
+            raise StateError(
+                f"rows {index.tolist()} are to be replaced from a state of {other.num_rows} rows; name as many "
+                "different rows as the other state has."
+            )
+        if other.world != self.world:
+            raise StateError(f"a state of {self.world} cannot take rows of {other.world}; give one of the same world.")
         rows_of = {name: getattr(self, name).index_copy(0, index, getattr(other, name)) for name in _ROW_TENSORS}
-        return _state(self.memory.replace(index, other.memory), rows_of)
+        return _state(self.world, self.memory.replace(index, other.memory), rows_of)
 
     @staticmethod
     def cat(states: Sequence["WorldState"]) -> "WorldState":
-        """All rows of all states, in order."""
-        if not states:
-            raise ValueError("there are no states to join; give at least one.")
+        """All rows of all states, in order.
+
+        Raises:
+            StateError: If there are none, or they belong to different worlds.
+        """
+        worlds = sorted({state.world for state in states})
+        if len(worlds) != 1:
+            raise StateError(f"states of one world can be joined; got those of {worlds or 'none'}.")
         for state in states:
             state.check_usable()
         rows_of = {name: torch.cat([getattr(state, name) for state in states]) for name in _ROW_TENSORS}
-        return _state(MemoryState.cat([state.memory for state in states]), rows_of)
+        return _state(worlds[0], MemoryState.cat([state.memory for state in states]), rows_of)
 
     def save(self, path: str | Path) -> None:
         """Write the state to one safetensors file, whole or not at all."""
@@ -81,7 +105,8 @@ class WorldState:
         tensors = {f"memory.{name}": value for name, value in self.memory.tensors().items()}
         tensors |= {name: getattr(self, name) for name in _ROW_TENSORS}
         with write_aside(path) as aside:
-            save_file({name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}, aside)
+            plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
+            save_file(plain, aside, metadata={"world": self.world})
 
     @staticmethod
     def load(path: str | Path, device: str | torch.device = "cpu") -> "WorldState":
@@ -91,9 +116,11 @@ class WorldState:
             CheckpointError: If the file is missing, damaged, or holds something else.
         """
         try:
-            tensors = load_file(path, device=str(device))
+            with safe_open(path, framework="pt", device=str(device)) as file:
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
+                world = (file.metadata() or {})["world"]
             memory = {name.removeprefix("memory."): v for name, v in tensors.items() if name.startswith("memory.")}
-            return _state(MemoryState(**memory), tensors)
+            return _state(world, MemoryState(**memory), tensors)
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} does not hold a world state written by WorldState.save: {error}") from error
 
@@ -109,17 +136,31 @@ class WorldState:
                 "or clone() the state first."
             )
 
-    def _rows(self, rows: Sequence[int] | Tensor) -> Tensor:
-        return torch.as_tensor(rows, dtype=torch.int64, device=self.seeds.device)
+    def _rows(self, rows: Any) -> Tensor:
+        given = torch.as_tensor(rows, device=self.seeds.device)
+        if given.dtype == torch.bool and given.shape == self.seeds.shape:
+            return given.nonzero()[:, 0]
+        if given.ndim != 1 or given.dtype == torch.bool or given.is_floating_point():
+            raise StateError(
+                f"rows are indices, or a mask of {self.num_rows} bools; got {given.dtype} {list(given.shape)}."
+            )
+        if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < self.num_rows:
+            raise StateError(f"this state has rows 0 to {self.num_rows - 1}; got {given.tolist()}.")
+        return given.long()
 
     def _map(self, memory: MemoryState, function: Callable[[Tensor], Tensor]) -> "WorldState":
-        return _state(memory, {name: function(getattr(self, name)) for name in _ROW_TENSORS})
+        return _state(self.world, memory, {name: function(getattr(self, name)) for name in _ROW_TENSORS})
 
 
 _ROW_TENSORS = ("seeds", "step", "latents", "ended")
 
 
-def _state(memory: MemoryState, rows: Mapping[str, Tensor]) -> WorldState:
+def _state(world: str, memory: MemoryState, rows: Mapping[str, Tensor]) -> WorldState:
     return WorldState(
-        memory=memory, seeds=rows["seeds"], step=rows["step"], latents=rows["latents"], ended=rows["ended"]
+        world=world,
+        memory=memory,
+        seeds=rows["seeds"],
+        step=rows["step"],
+        latents=rows["latents"],
+        ended=rows["ended"],
     )

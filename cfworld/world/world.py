@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cfworld.diffusion import counter_noise, counter_uniform
-from cfworld.errors import StartError
+from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise, prime
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
+from cfworld.world.fingerprint import fingerprint
 from cfworld.world.output import StepOutput, hold_after
 from cfworld.world.start import EncodedStarts, Start, encode_start
 from cfworld.world.state import WorldState
@@ -48,6 +49,7 @@ class World:
         self.config = config
         self.variant = variant
         self._has_warned = False
+        self._fingerprint: tuple[WorldConfig, str] | None = None
         self.device = torch.device(device)
         self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
@@ -99,6 +101,13 @@ class World:
         save_world(self, Path(path))
 
     @property
+    def fingerprint(self) -> str:
+        """Name of this world, its variant and its weights: the states of another world have another."""
+        if self._fingerprint is None or self._fingerprint[0] is not self.config:
+            self._fingerprint = (self.config, fingerprint(self.config, self.variant, self.generator))
+        return self._fingerprint[1]
+
+    @property
     def num_starts(self) -> int:
         """Starts that the world ships."""
         return len(self.starts)
@@ -109,13 +118,11 @@ class World:
         return self.config.sampler
 
     @torch.inference_mode()
-    def initial(
-        self, seeds: Sequence[int] | Int[Tensor, " B"], starts: Sequence[Any] | None = None
-    ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"]]:
+    def initial(self, seeds: Any, starts: Any = None) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"]]:
         """Begin one episode per row.
 
         Args:
-            seeds: Seed of each row: its noise, and its start if none is given.
+            seeds: Seed of each row, a sequence or int tensor [B]: its noise, and its start if none is given.
             starts: A shipped start's index, or a `Start`, for each row.
 
         Returns:
@@ -124,9 +131,9 @@ class World:
         Raises:
             StartError: If the starts do not fit.
         """
-        rows = [int(seed) for seed in seeds]
-        if not rows:
-            raise StartError("a world begins with at least one row; got no seeds.")
+        rows = _checked_seeds(seeds)
+        if starts is not None and (isinstance(starts, str | Start) or not isinstance(starts, Sequence)):
+            raise StartError(f"starts are a sequence, one index or cfworld.Start per row; got {starts!r}.")
         chosen = [self.start_of(seed) for seed in rows] if starts is None else list(starts)
         if len(chosen) != len(rows):
             raise StartError(f"got {len(chosen)} starts for {len(rows)} seeds; give one per row.")
@@ -164,8 +171,11 @@ class World:
             ActionError: If an action has the wrong shape, dtype or range. The values of actions that come on another
                 device than the CPU are taken on trust, since looking at them would wait for the device.
             DonatedStateError: If the state had been donated.
+            StateError: If the state belongs to another world.
         """
         state.check_usable()
+        if state.world != self.fingerprint:
+            raise StateError(f"got a state of {state.world}; this world is {self.fingerprint}. Begin with `initial`.")
         config = self.config
         on_host = not isinstance(actions, Tensor) or actions.device.type == "cpu"
         checked = self.generator.prompts.check(actions, state.num_rows, config.frames_per_step, values=on_host)
@@ -190,6 +200,7 @@ class World:
         if donate:
             state.give_away()
         following = WorldState(
+            world=state.world,
             memory=clean.memory,
             seeds=state.seeds,
             step=state.step + 1,
@@ -243,7 +254,7 @@ class World:
             warnings.warn(
                 f"a start comes back from the tokenizer at {psnr:.1f} dB (below {FOREIGN_PSNR:.0f}): its frames are "
                 f"far from what {self.config.name!r} was trained on, and what follows will be too.",
-                stacklevel=4,
+                stacklevel=6,
             )
 
     def _begin(self, prefixes: Sequence[tuple[Tensor, Tensor]], seeds: Sequence[int]) -> list[WorldState]:
@@ -252,6 +263,7 @@ class World:
         memory = prime(self.generator, self.config.memory, latents, actions)
         rows = torch.tensor([_as_int64(seed) for seed in seeds], dtype=torch.int64, device=self.device)
         state = WorldState(
+            world=self.fingerprint,
             memory=memory,
             seeds=rows,
             step=torch.zeros_like(rows),
@@ -269,6 +281,15 @@ class World:
             ends = counter_uniform(state.seeds, state.step, 0, hazard.shape[1:]) < hazard
         sentinel = torch.ones_like(ends[:, :1])
         return torch.cat([ends, sentinel], dim=1).int().argmax(dim=1)
+
+
+def _checked_seeds(seeds: Any) -> list[int]:
+    rows = seeds.tolist() if isinstance(seeds, Tensor | np.ndarray) else seeds
+    if isinstance(rows, str) or not isinstance(rows, Sequence) or not rows:
+        raise StartError(f"seeds are a sequence of integers, one per row; got {seeds!r}.")
+    if not all(isinstance(seed, int | np.integer) and not isinstance(seed, bool) for seed in rows):
+        raise StartError(f"seeds are integers; got {list(rows)}.")
+    return [int(seed) for seed in rows]
 
 
 def _as_int64(seed: int) -> int:

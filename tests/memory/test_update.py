@@ -1,10 +1,12 @@
 """Where latents go: sink, slow, fast, and out."""
 
+import dataclasses
+
 import pytest
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.memory import MemoryConfig, MemoryState, PromotionRule, commit, is_check
+from cfworld.memory import MemoryConfig, MemoryState, PromotionRule, commit, empty_memory, is_check
 from tests.memory_tools import filled, numbered_chunk
 
 UNIFORM = MemoryConfig(num_sink=2, num_slow=3, num_fast=4, consolidate_every=2, rule=PromotionRule.UNIFORM)
@@ -70,6 +72,25 @@ def test_a_chunk_like_the_last_checked_one_is_not_promoted():
 def test_similarity_is_the_cosine_of_the_mean_keys():
     config = MemoryConfig(num_sink=0, num_slow=3, num_fast=3, consolidate_every=1, threshold=0.5)
     torch.testing.assert_close(filled(config, 2).similarity, torch.tensor([1.0]).cos())
+
+
+def test_a_common_part_of_all_keys_hides_news_unless_it_is_subtracted():
+    """Keys 10 + e1 and 10 + e2 look alike; around the centre 10 they are orthogonal, and equal keys stay equal."""
+    settings = {"num_sink": 0, "num_slow": 2, "num_fast": 3, "consolidate_every": 1, "threshold": 0.5}
+    first, second = torch.tensor([11.0, 10.0]), torch.tensor([10.0, 11.0])
+
+    def similarities(centred: bool) -> list[float]:
+        config = MemoryConfig(centred=centred, **settings)
+        memory = empty_memory(config, numbered_chunk(0, config), centre=torch.full((1, 2), 10.0))
+        found = []
+        for key in (first, second, second):
+            keys = key.expand(1, 1, 1, 1, 1, 2)
+            memory = commit(memory, config, dataclasses.replace(numbered_chunk(0, config), keys=keys, values=keys))
+            found.append(memory.similarity.item())
+        return found
+
+    assert similarities(centred=False)[1:] == pytest.approx([220 / 221, 1.0])
+    assert similarities(centred=True)[1:] == pytest.approx([0.0, 1.0], abs=1e-6)
 
 
 def test_checks_come_at_the_cadence():

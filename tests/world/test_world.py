@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import cfworld
-from cfworld.errors import ActionError, DonatedStateError, StartError
+from cfworld.errors import ActionError, DonatedStateError, StartError, StateError
 from cfworld.memory import bounded_positions
 from cfworld.model import ActionConfig
 from cfworld.world import Ends
@@ -87,6 +87,46 @@ def test_select_replace_and_cat_move_whole_rows(world: cfworld.World):
     _, a = world.step(swapped, [0, 0, 0])
     _, b = world.step(rejoined, [0, 0, 0])
     assert torch.equal(a.latents, b.latents)
+
+
+def test_rows_may_be_named_by_a_mask(world: cfworld.World):
+    state, _ = world.initial(seeds=[0, 1, 2])
+    assert state.select([True, False, True]).seeds.tolist() == [0, 2]
+    other, _ = world.initial(seeds=[9])
+    assert state.replace(torch.tensor([False, True, False]), other).seeds.tolist() == [0, 9, 2]
+
+
+@pytest.mark.parametrize("rows", [[3], [-1], [0.5], [True, False], [[0]]])
+def test_rows_that_do_not_exist_are_refused(world: cfworld.World, rows):
+    state, _ = world.initial(seeds=[0, 1, 2])
+    with pytest.raises(StateError):
+        state.select(rows)
+
+
+def test_a_row_is_replaced_once_and_from_as_many_rows(world: cfworld.World):
+    state, _ = world.initial(seeds=[0, 1, 2])
+    two, _ = world.initial(seeds=[8, 9])
+    for rows in ([0], [0, 0], [0, 1, 2]):
+        with pytest.raises(StateError, match="as many different rows"):
+            state.replace(rows, two)
+
+
+def test_a_state_of_another_world_is_refused(world: cfworld.World):
+    mine, _ = world.initial(seeds=[0])
+    foreign, _ = toy_world(seed=7).initial(seeds=[0])
+    for use in (
+        lambda: world.step(foreign, [0]),
+        lambda: cfworld.WorldState.cat([mine, foreign]),
+        lambda: mine.replace([0], foreign),
+    ):
+        with pytest.raises(StateError, match="toy/teacher"):
+            use()
+
+
+@pytest.mark.parametrize("seeds", [[], 0, "ab", [1.5], [True], None])
+def test_seeds_that_are_no_integers_are_refused(world: cfworld.World, seeds):
+    with pytest.raises(StartError, match="seeds are"):
+        world.initial(seeds=seeds)
 
 
 def test_actions_may_be_given_per_frame(world: cfworld.World):
