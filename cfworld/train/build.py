@@ -1,19 +1,14 @@
 """From settings and datasets to stages: which stages there are, and what each one reads."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from gymnasium import spaces
-
 from cfworld.configs.schema import WorldSettings
-from cfworld.data import EpisodeStore
-from cfworld.errors import ConfigError, DatasetError
+from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE
+from cfworld.train.dataset import open_dataset, read_latents
 from cfworld.train.frame_bank import FrameBank
-from cfworld.train.latent_bank import LatentBank, encode_store
 from cfworld.train.loop import Stage
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
@@ -28,37 +23,6 @@ Builder = Callable[[WorldSettings, Any, str], tuple[Stage, dict[str, Any]]]
 def run_folder(world: str, stage: str) -> Path:
     """Where the runs of a stage lie."""
     return Path("runs") / world / stage
-
-
-def open_dataset(world: WorldSettings, data: str) -> EpisodeStore:
-    """Open a dataset of a world, before anything is trained on it.
-
-    Args:
-        world: What the dataset must fit.
-        data: Folder or Minari id.
-
-    Raises:
-        DatasetError: If there is no such dataset, or its frames or actions are not the world's.
-    """
-    store = EpisodeStore.open(data, image_key=world.image_key)
-    size = list((store.observation_space.shape or ())[:2])
-    if size != world.tokenizer.resolution:
-        raise DatasetError(
-            f"The frames of {data!r} are {size[0]}x{size[1]}; expected tokenizer.resolution "
-            f"{world.tokenizer.resolution}. Set it, and transformer.latent_size, to what the dataset holds, or scale "
-            "the dataset."
-        )
-    space, actions = store.action_space, world.actions
-    if isinstance(space, spaces.Discrete):
-        fits = space.n == actions.num_actions
-    else:
-        fits = not actions.num_actions and space.shape == (len(actions.low),)
-    if not fits:
-        raise DatasetError(
-            f"The actions of {data!r} are {space}, but the world's are num_actions={actions.num_actions}, "
-            f"low={actions.low}, high={actions.high}; make them agree (num_actions: 0 for continuous ones)."
-        )
-    return store
 
 
 def tokenizer_stage(world: WorldSettings, config: TokenizerStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
@@ -83,7 +47,7 @@ def teacher_stage(world: WorldSettings, config: TeacherStageConfig, device: str)
         )
     stores = {data: open_dataset(world, data) for data in (world.train_data, world.eval_data)}
     train, held_out = (
-        _latents(world, data, stores[data], tokenizer, device) for data in (world.train_data, world.eval_data)
+        read_latents(world, data, stores[data], tokenizer, device) for data in (world.train_data, world.eval_data)
     )
     stage = TeacherStage(config, world.world_config(), tokenizer, train, held_out, device)
     return stage, _without_inference_settings(_given(world))
@@ -106,28 +70,6 @@ def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
     return {**kept, "memory": memory}
 
 
-def _latents(world: WorldSettings, data: str, store: EpisodeStore, tokenizer: BlockVAE, device: str) -> LatentBank:
-    digest = hashlib.sha256()
-    for tensor in tokenizer.state_dict().values():
-        digest.update(tensor.float().numpy().tobytes())
-    digest.update(f"{Path(data).resolve()} {store.lengths.tolist()}{world.image_key or ''}".encode())
-    cache = Path("runs") / world.name / "latents" / f"{Path(data).name}-{digest.hexdigest()[:12]}.safetensors"
-    bank = encode_store(store, tokenizer, cache, tokenizer.latent_mean.new_empty(0).to(device).device)
-    if not world.actions.num_actions:
-        _check_bounds(world, bank, data)
-    return bank
-
-
-def _check_bounds(world: WorldSettings, bank: LatentBank, data: str) -> None:
-    low, high = (torch.tensor(bound) for bound in (world.actions.low, world.actions.high))
-    lowest, highest = bank.actions.flatten(0, 1).aminmax(dim=0)
-    if bool((lowest < low).any() or (highest > high).any()):
-        raise ConfigError(
-            f"The actions of {data!r} reach from {lowest.tolist()} to {highest.tolist()}; expected them within "
-            f"actions.low={world.actions.low} and actions.high={world.actions.high}. Widen these bounds."
-        )
-
-
 def _given(world: WorldSettings) -> dict[str, Any]:
-    """The settings of a world; without `image_key` where it is not set, as in runs that began before there was one."""
+    """The settings of a world; an `image_key` that is not set is left out."""
     return {name: value for name, value in config_to_dict(world).items() if name != "image_key" or value}

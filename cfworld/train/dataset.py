@@ -1,0 +1,101 @@
+"""The datasets of a world: opened, checked against its settings, and encoded once."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import torch
+from gymnasium import spaces
+
+from cfworld.configs.schema import WorldSettings
+from cfworld.data import EpisodeStore
+from cfworld.errors import ConfigError, DatasetError
+from cfworld.tokenizer import Tokenizer
+from cfworld.train.latent_bank import LatentBank, encode_store
+
+__all__ = ["latent_cache", "open_dataset", "read_latents"]
+
+
+def open_dataset(world: WorldSettings, data: str) -> EpisodeStore:
+    """Open a dataset of a world, before anything is trained on it.
+
+    Args:
+        world: What the dataset must fit.
+        data: Folder or Minari id.
+
+    Raises:
+        DatasetError: If there is no such dataset, or its frames or actions are not the world's.
+    """
+    store = EpisodeStore.open(data, image_key=world.image_key)
+    size = list((store.observation_space.shape or ())[:2])
+    if size != world.tokenizer.resolution:
+        raise DatasetError(
+            f"The frames of {data!r} are {size[0]}x{size[1]}; expected tokenizer.resolution "
+            f"{world.tokenizer.resolution}. Set it, and transformer.latent_size, to what the dataset holds, or scale "
+            "the dataset."
+        )
+    space, actions = store.action_space, world.actions
+    if isinstance(space, spaces.Discrete):
+        fits = space.n == actions.num_actions
+    else:
+        fits = not actions.num_actions and space.shape == (len(actions.low),)
+    if not fits:
+        raise DatasetError(
+            f"The actions of {data!r} are {space}, but the world's are num_actions={actions.num_actions}, "
+            f"low={actions.low}, high={actions.high}; make them agree (num_actions: 0 for continuous ones)."
+        )
+    return store
+
+
+def read_latents(
+    world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer, device: torch.device | str
+) -> LatentBank:
+    """Encode a dataset, or read what an earlier run encoded.
+
+    Args:
+        world: Its actions must hold those of the dataset.
+        data: Folder or Minari id, as it was opened.
+        store: The dataset.
+        tokenizer: Encodes its frames.
+        device: Where to encode.
+
+    Raises:
+        ConfigError: If continuous actions lie beyond the world's bounds.
+    """
+    bank = encode_store(store, tokenizer, latent_cache(world, data, store, tokenizer), torch.device(device))
+    if not world.actions.num_actions:
+        _check_bounds(world, bank, data)
+    return bank
+
+
+def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer) -> Path:
+    """The file that keeps a dataset's latents; another dataset or tokenizer has another name.
+
+    The name follows from the tokenizer's weights and from what the dataset says of itself: its metadata, and each
+    episode's length, seed, policy and options. The frames themselves are not read.
+    """
+    digest = hashlib.sha256()
+    for tensor in tokenizer.state_dict().values():
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    described = {
+        "path": str(Path(data).resolve()),
+        "image_key": world.image_key,
+        "metadata": dict(store.metadata),
+        "lengths": store.lengths.tolist(),
+        "seeds": store.seeds.tolist(),
+        "policies": store.policies,
+        "options": store.options,
+    }
+    digest.update(json.dumps(described, sort_keys=True, default=str).encode())
+    name = f"{Path(data).name}-{digest.hexdigest()[:12]}.safetensors"
+    return Path("runs") / world.name / "latents" / name
+
+
+def _check_bounds(world: WorldSettings, bank: LatentBank, data: str) -> None:
+    low, high = (torch.tensor(bound) for bound in (world.actions.low, world.actions.high))
+    lowest, highest = bank.actions.flatten(0, 1).aminmax(dim=0)
+    if bool((lowest < low).any() or (highest > high).any()):
+        raise ConfigError(
+            f"The actions of {data!r} reach from {lowest.tolist()} to {highest.tolist()}; expected them within "
+            f"actions.low={world.actions.low} and actions.high={world.actions.high}. Widen these bounds."
+        )
