@@ -93,6 +93,16 @@ def test_the_exported_world_runs_from_its_starts(tmp_path: Path):
     assert list((tmp_path / "samples").glob("*.png"))
 
 
+def test_an_episode_that_ends_within_the_prefix_is_no_start(tmp_path: Path):
+    made = stage()
+    made.train = toy_bank(made.world.prefix_latents, made.world.prefix_latents + 1, 14)
+    made.export(made.module, tmp_path)
+    assert World.from_pretrained(tmp_path).starts.seeds.tolist() == [101, 102]
+    made.train = toy_bank(made.world.prefix_latents)
+    with pytest.raises(DatasetError, match="more than prefix_latents=2"):
+        made.export(made.module, tmp_path)
+
+
 def test_clips_longer_than_every_episode_still_train_and_too_long_minima_are_refused():
     losses(stage(clip_latents=30), 1)
     with pytest.raises(DatasetError):
