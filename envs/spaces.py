@@ -8,6 +8,7 @@ from jaxtyping import Int64, UInt8
 
 from cfworld.errors import ActionError, ConfigError
 from cfworld.model import ActionConfig
+from cfworld.prompts.base import as_tensor
 from cfworld.world import WorldConfig
 
 __all__ = [
@@ -107,9 +108,11 @@ def check_discrete(action: Any, num_actions: int) -> int:
     Raises:
         ActionError: if the action has another shape, another dtype, or lies outside the range.
     """
-    array = _integers(action, num_actions)
+    array = _integers(action)
     if array.ndim != 0:
-        raise ActionError(f"got an action of shape {array.shape}, expected a single integer; pass one action")
+        raise ActionError(
+            f"got an action of shape {array.shape}; expected (): pass one action, which holds for the whole step"
+        )
     return _in_range(array, num_actions).item()
 
 
@@ -127,28 +130,23 @@ def check_discrete_sequence(actions: Any, num_actions: int, max_length: int) -> 
     Raises:
         ActionError: if the actions have another shape, another dtype, or one lies outside the range.
     """
-    array = _integers(actions, num_actions)
+    array = _integers(actions)
     if array.ndim != 1 or not 1 <= len(array) <= max_length:
         raise ActionError(
-            f"got actions of shape {array.shape}, expected [n] with 1 <= n <= {max_length}; pass one per tick"
+            f"got actions of shape {array.shape}; expected [n] with 1 <= n <= {max_length}: pass one per tick"
         )
     return _in_range(array, num_actions)
 
 
-def _integers(action: Any, num_actions: int) -> np.ndarray:
-    try:
-        array = np.asarray(action)
-    except ValueError as error:
-        raise ActionError(f"got {action!r}, expected integers in [0, {num_actions}); {error}") from error
+def _integers(actions: Any) -> np.ndarray:
+    array = as_tensor(actions).cpu().numpy()
     if array.dtype.kind not in "iu":
-        raise ActionError(f"got {action!r} of dtype {array.dtype}, expected integers in [0, {num_actions})")
+        raise ActionError(f"got actions of dtype {array.dtype}; expected integers: the actions are discrete")
     return array
 
 
 def _in_range(array: np.ndarray, num_actions: int) -> np.ndarray:
-    if not np.all((array >= 0) & (array < num_actions)):
-        raise ActionError(
-            f"got action {array.tolist()}, expected integers from 0 to {num_actions - 1}; "
-            "see action_space for what each does"
-        )
+    wrong = array[(array < 0) | (array >= num_actions)]
+    if wrong.size:
+        raise ActionError(f"got action {wrong[0]}; expected integers from 0 to {num_actions - 1}")
     return array.astype(np.int64)

@@ -2,54 +2,32 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 import torch
-from gymnasium import spaces
 from jaxtyping import UInt8
 
+from cfworld.envs.arguments import check_horizon, check_options, check_starts, one_of
+from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.spaces import (
     LATENT_BOUND,
-    check_discrete,
     stack_channels,
     world_action_space,
     world_observation_space,
 )
 from cfworld.errors import ActionError, ConfigError, EnvironmentClosedError, ResetNeededError, ShapeError
-from cfworld.world import Ends, Start, StepOutput, World, WorldState
+from cfworld.prompts.base import as_tensor
+from cfworld.world import Ends, Start, StepOutput, World
 
 __all__ = ["EnvState", "StepFunction", "WorldEnv"]
 
 StepFunction = Callable[[StepOutput], Any]
 """From the output of a step to one value per row, [B]: a tensor, an array or a sequence."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class EnvState:
-    """All that an environment is at one moment; `WorldEnv.set_state` goes back to it, any number of times."""
-
-    world: WorldState
-    """The world's state, one row."""
-    steps: int
-    """Steps since the reset; the environment truncates at its horizon."""
-    seed: int
-    """The seed of the last `reset(seed=...)`; it names this episode together with `episode`."""
-    episode: int
-    """Episodes since that reset."""
-    start: int | Start
-    """Where the episode began: an index into the world's starts, or the start itself."""
-    end_frame: int
-    """The frame of the last step at which the episode ended, or frames_per_step."""
-    ended: bool
-    """True after `terminated` or `truncated`."""
-    frames: UInt8[np.ndarray, "F H W 3"] | None
-    """The frames of the last step, if anybody has looked at them; read-only."""
 
 
 class WorldEnv(gym.Env[np.ndarray, Any]):
@@ -86,8 +64,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         device: where the world computes; None means "cpu".
         obs: "frame", "frames" or "latent".
         horizon: steps until truncated; None takes the world's own.
-        reward_fn: gives the reward [B] of a step in place of the reward head. It sees frames if they are
-            decoded: with obs="latent", ask for `info_frames`.
+        reward_fn: gives the reward [B] of a step in place of the reward head. It always sees frames: with it or
+            `termination_fn` every step is decoded, even under obs="latent". If it raises, the step has not happened.
         termination_fn: says, [B] bool, whether an episode ends with the step, in place of the hazard head.
         starts: the starts to draw from, indices or `Start`s; None means all of the world's.
         render_mode: None, "rgb_array" (last frame), "rgb_array_list" (all frames of the step) or "human".
@@ -95,6 +73,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
 
     Raises:
         ConfigError: if an argument is none of these.
+        StartError: if one of `starts` does not exist, or does not fit the world.
         UnknownWorldError: if there is no such world.
     """
 
@@ -109,27 +88,24 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         horizon: int | None = None,
         reward_fn: StepFunction | None = None,
         termination_fn: StepFunction | None = None,
-        starts: Sequence[int | Start] | None = None,
+        starts: Sequence[int | Start] | np.ndarray | None = None,
         render_mode: str | None = None,
         info_frames: bool = False,
     ):
         self.world = _world(world, variant, device, has_ends=termination_fn is None)
         config = self.world.config
-        self.horizon = _horizon(horizon, config.horizon_frames, config.frames_per_step)
+        self.horizon = check_horizon(horizon, config.horizon_frames, config.frames_per_step)
         self.reward_fn = reward_fn
         self.termination_fn = termination_fn
-        if starts is not None and len(starts) == 0:
-            raise ConfigError("got starts=[]; expected at least one, or None for all of the world's own")
-        self.starts = starts
+        self.starts = check_starts(starts, self.world)
         self.obs = obs
-        self.render_mode = _one_of("render_mode", render_mode, [None, *self.metadata["render_modes"]])
+        self.render_mode = one_of("render_mode", render_mode, [None, *self.metadata["render_modes"]])
         self.info_frames = info_frames
         per_render = config.frames_per_step if render_mode == "rgb_array" else 1
         self.metadata = {**self.metadata, "render_fps": config.fps / per_render}
         self.observation_space = world_observation_space(obs, config)
         self.action_space = world_action_space(config.actions)
         self._state: EnvState | None = None
-        self._shared = False  # whether a snapshot holds the state too, so that its buffers must stay as they are
         self._closed = False
         self._window: Window | None = None
 
@@ -151,7 +127,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             The first observation, and the info with "start" and "end_frame".
 
         Raises:
-            ConfigError: if an option is unknown.
+            ConfigError: if `options` is no mapping, or an option is unknown.
             StartError: if there is no such start, or it does not fit the world.
             EnvironmentClosedError: after `close`.
         """
@@ -174,7 +150,6 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             ended=False,
             frames=frames[0].cpu().numpy(),
         )
-        self._shared = False
         self._show()
         return self._observation(), self._info({})
 
@@ -194,9 +169,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             EnvironmentClosedError: after `close`.
         """
         before = self._running()
-        world, out = self.world.step(before.world, self._batched(action), decode=self._decodes, donate=not self._shared)
-        self._shared = False
-        reward = float(out.reward[0] if self.reward_fn is None else _value(self.reward_fn(out), "reward_fn"))
+        world, out = self.world.step(before.world, self._batched(action), decode=self._decodes)
+        reward = float(out.reward[0]) if self.reward_fn is None else _value(self.reward_fn(out), "reward_fn")
         terminated, end_frame = bool(out.terminated[0]), int(out.end_frame[0])
         if self.termination_fn is not None:
             terminated = bool(_value(self.termination_fn(out), "termination_fn"))
@@ -221,7 +195,6 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             ResetNeededError: before the first reset.
             EnvironmentClosedError: after `close`.
         """
-        self._shared = True
         return self._begun()
 
     def set_state(self, snapshot: EnvState) -> None:
@@ -230,11 +203,12 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         What follows is exactly what followed there under the same actions.
 
         Raises:
+            StateError: if it is no snapshot, or one of another world, other weights or another memory.
+            DonatedStateError: if its world state has been donated to `World.step`.
             EnvironmentClosedError: after `close`.
         """
         self._check_open()
-        self._state = snapshot
-        self._shared = True
+        self._state = check_snapshot(snapshot, self.world)
 
     def frames(self) -> UInt8[np.ndarray, "F H W 3"]:
         """All frames of the last step, decoded on demand; the last valid one is repeated after an end.
@@ -266,7 +240,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     @property
     def _decodes(self) -> bool:
         """Whether the frames of every step are looked at."""
-        return self.obs != "latent" or self.info_frames or self.render_mode == "human"
+        has_functions = self.reward_fn is not None or self.termination_fn is not None
+        return self.obs != "latent" or has_functions or self.info_frames or self.render_mode == "human"
 
     def _observation(self) -> np.ndarray:
         if self.obs == "latent":
@@ -300,22 +275,22 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             self._window.show(frame)
 
     def _chosen_start(self, row_seed: int, options: dict[str, Any] | None) -> int | Start:
-        unknown = set(options or {}) - {"start"}
-        if unknown:
-            raise ConfigError(f'got reset options {sorted(unknown)}; expected only "start"')
-        if options and options.get("start") is not None:
-            return options["start"]
+        named = check_options(options)
+        if named is not None:
+            return named
         if self.starts is None:
             return self.world.start_of(row_seed)
         return self.starts[int(np.random.default_rng(row_seed).integers(len(self.starts)))]
 
-    def _batched(self, action: Any) -> np.ndarray:
-        if isinstance(self.action_space, spaces.Discrete):
-            return np.array([check_discrete(action, int(self.action_space.n))])
-        array = np.asarray(action)
-        if array.shape != self.action_space.shape:
-            raise ActionError(f"got an action of shape {array.shape}; expected {self.action_space.shape}")
-        return array[None]
+    def _batched(self, action: Any) -> torch.Tensor:
+        """One row of actions; the world checks their values."""
+        tensor = as_tensor(action).cpu()
+        if tensor.shape != self.action_space.shape:
+            raise ActionError(
+                f"got an action of shape {tuple(tensor.shape)}; expected {self.action_space.shape}: pass one action, "
+                "which holds for the whole step"
+            )
+        return tensor[None]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -345,23 +320,9 @@ def _world(world: str | Path | World, variant: str | None, device: str | None, h
     return World(config, world.tokenizer, world.generator, world.starts, variant=world.variant, device=world.device)
 
 
-def _one_of(name: str, value: Any, choices: Sequence[Any]) -> Any:
-    if value not in choices:
-        raise ConfigError(f"got {name}={value!r}; expected one of {', '.join(map(repr, choices))}")
-    return value
-
-
-def _horizon(horizon: int | None, frames: int, frames_per_step: int) -> int:
-    if horizon is None:
-        return -(-frames // frames_per_step)
-    if horizon < 1:
-        raise ConfigError(f"got horizon={horizon}; expected at least 1 step, or None for the world's own")
-    return horizon
-
-
-def _value(values: Any, name: str) -> float | bool:
+def _value(values: Any, name: str) -> float:
     """The single row's value of what a user's function gave."""
     array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
     if array.shape != (1,):
         raise ShapeError(f"got an array of shape {array.shape} from {name}; expected one value per row, (1,)")
-    return array[0].item()
+    return float(array[0])

@@ -1,7 +1,10 @@
+import dataclasses
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium as gym
+import jaxtyping
 import numpy as np
 import pytest
 import torch
@@ -16,23 +19,21 @@ from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import (
     ActionError,
     ConfigError,
+    DonatedStateError,
     EnvironmentClosedError,
     MissingDependencyError,
     ResetNeededError,
     ShapeError,
     StartError,
+    StateError,
     UnknownWorldError,
 )
+from cfworld.memory import MemoryConfig
 from cfworld.model import ActionConfig
-from cfworld.world import zoo_names
 from tests.toy import toy_world
 
 ACTIONS = [0, 1, 2, 2, 1, 0, 1]
-SHIPPED = [
-    name
-    for name, spec in gym.registry.items()
-    if name.startswith("cfworld/") and spec.kwargs.get("world") in zoo_names()
-]
+SHIPPED = ["cfworld/DoomTakeCover-v0", "cfworld/Panorama-v0"]
 
 
 @pytest.fixture(autouse=True)
@@ -43,6 +44,14 @@ def no_window(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def world() -> World:
     return toy_world()
+
+
+@pytest.fixture
+def as_users_run_it() -> Iterator[None]:
+    """Annotations are not enforced outside the tests, so values of wrong types reach the checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 def deadly_world() -> World:
@@ -106,11 +115,11 @@ def test_a_continuous_world_has_a_box_of_actions() -> None:
             env.step(wrong)
 
 
-@pytest.mark.parametrize("action", [3, -1, 1.0, [1], "left", None])
+@pytest.mark.parametrize("action", [3, -1, 1.0, True, [1], [0, 0, 0, 0], [[1], [1, 2]], "left", None])
 def test_a_wrong_action_is_refused_and_changes_nothing(world: World, action: Any) -> None:
     env = WorldEnv(world)
     env.reset(seed=0)
-    with pytest.raises(ActionError):
+    with pytest.raises(ActionError, match="expected"):
         env.step(action)
     other = WorldEnv(world)
     other.reset(seed=0)
@@ -130,6 +139,59 @@ def test_a_fork_repeats_what_followed_any_number_of_times(world: World, obs: str
         env.set_state(snapshot)
         assert np.array_equal(env.frames(), shown)
         assert same(play(env, ACTIONS), first)
+
+
+@pytest.mark.parametrize(
+    ("action", "message"),
+    [
+        (3, "got action 3; expected integers from 0 to 2"),
+        (1.0, "float64"),
+        ([0, 0, 0, 0], r"shape \(4,\); expected \(\): pass one action"),
+    ],
+)
+def test_a_wrong_action_is_named_in_the_same_words_by_world_and_twin(world: World, action: Any, message: str) -> None:
+    for env in (WorldEnv(world), PanoramaTwin()):
+        env.reset(seed=0)
+        with pytest.raises(ActionError, match=message):
+            env.step(action)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("wrong", [None, 3, "snapshot", {}])
+def test_what_is_no_snapshot_is_refused(world: World, wrong: Any) -> None:
+    env = WorldEnv(world)
+    with pytest.raises(StateError, match=r"expected what get_state\(\) returned"):
+        env.set_state(wrong)
+
+
+@pytest.mark.parametrize(
+    ("other", "message"),
+    [
+        (lambda: toy_world(name="another"), "snapshot of another/.*; expected one of toy/"),
+        (lambda: toy_world(seed=1), "expected one of toy/"),
+        (lambda: toy_world(memory=MemoryConfig(num_sink=1, num_slow=1, num_fast=4, consolidate_every=2)), "and memory"),
+    ],
+)
+def test_a_snapshot_of_another_world_is_refused_and_changes_nothing(world: World, other: Any, message: str) -> None:
+    foreign = WorldEnv(other())
+    foreign.reset(seed=0)
+    env, twin = WorldEnv(world), WorldEnv(world)
+    env.reset(seed=0)
+    twin.reset(seed=0)
+    with pytest.raises(StateError, match=message):
+        env.set_state(foreign.get_state())
+    assert same(play(env, [1]), play(twin, [1]))
+
+
+def test_a_snapshot_of_two_rows_or_one_given_away_is_refused(world: World) -> None:
+    env = WorldEnv(world)
+    env.reset(seed=0)
+    snapshot = env.get_state()
+    with pytest.raises(StateError, match="one row"):
+        env.set_state(dataclasses.replace(snapshot, world=snapshot.world.select([0, 0])))
+    world.step(snapshot.world, [0], donate=True)
+    with pytest.raises(DonatedStateError):
+        env.set_state(snapshot)
 
 
 def test_a_fork_lives_in_another_environment_too_and_leads_to_the_same_next_episode(world: World) -> None:
@@ -221,7 +283,8 @@ def test_a_start_can_be_chosen_by_index_or_given(world: World) -> None:
     by_index, info = env.reset(seed=0, options={"start": 2})
     assert info["start"] == 2
     start = Start(frames=np.zeros((8, 64, 64, 3), np.uint8), actions=np.zeros(8, np.int64))
-    given, info = env.reset(seed=0, options={"start": start})
+    with pytest.warns(UserWarning, match="tokenizer"):
+        given, info = env.reset(seed=0, options={"start": start})
     assert info["start"] is start
     assert not np.array_equal(by_index, given)
     assert env.step(0)[4]["start"] is start
@@ -267,6 +330,36 @@ def test_a_users_reward_must_have_one_value_per_row(world: World) -> None:
     env.reset(seed=0)
     with pytest.raises(ShapeError, match="reward_fn"):
         env.step(0)
+
+
+@pytest.mark.parametrize("which", ["reward_fn", "termination_fn"])
+def test_a_users_function_that_raises_leaves_the_step_undone(world: World, which: str) -> None:
+    errors = [KeyError("once")]
+
+    def function(step: StepOutput) -> list[int]:
+        if errors:
+            raise errors.pop()
+        return [0]
+
+    raising: dict[str, Any] = {which: function}
+    calm: dict[str, Any] = {which: lambda step: [0]}
+    env, other = WorldEnv(world, **raising), WorldEnv(world, **calm)
+    env.reset(seed=0)
+    other.reset(seed=0)
+    with pytest.raises(KeyError, match="once"):
+        env.step(1)
+    assert same(play(env, ACTIONS), play(other, ACTIONS))
+
+
+@pytest.mark.parametrize("which", ["reward_fn", "termination_fn"])
+def test_a_users_function_sees_the_frames_whatever_the_observation_is(world: World, which: str) -> None:
+    seen: list[torch.Tensor | None] = []
+    watching: dict[str, Any] = {which: lambda step: seen.append(step.frames) or [0]}
+    env = WorldEnv(world, obs="latent", **watching)
+    env.reset(seed=0)
+    env.step(1)
+    assert seen[0] is not None
+    assert np.array_equal(seen[0][0].numpy(), env.frames())
 
 
 def test_calls_out_of_order_are_refused(world: World) -> None:
@@ -315,6 +408,36 @@ def test_human_rendering_without_pygame_says_what_to_install(world: World, monke
 def test_wrong_arguments_are_refused(world: World, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         WorldEnv(world, **wrong)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    "wrong", [{"horizon": 1.5}, {"horizon": "3"}, {"horizon": True}, {"starts": 3}, {"starts": "01"}, {"starts": {0}}]
+)
+def test_arguments_of_wrong_types_are_refused(world: World, wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}=.*expected"):
+        WorldEnv(world, **wrong)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    "start",
+    [10**6, -1, 0.0, True, None, Start(frames=np.zeros((8, 32, 32, 3), np.uint8), actions=np.zeros(8, np.int64))],
+)
+def test_every_start_is_checked_when_the_environment_is_made(world: World, start: Any) -> None:
+    with pytest.raises(StartError):
+        WorldEnv(world, starts=[0, start])
+
+
+def test_starts_may_be_an_array(world: World) -> None:
+    assert WorldEnv(world, starts=np.array([1, 3])).starts == [1, 3]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("options", [5, ["start"], {3: 0}, {"god": True, 3: 0}])
+def test_reset_options_that_are_none_are_refused(world: World, options: Any) -> None:
+    with pytest.raises(ConfigError, match=r"reset options|options="):
+        WorldEnv(world).reset(options=options)
 
 
 def test_an_unknown_world_is_named() -> None:
