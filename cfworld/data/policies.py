@@ -37,7 +37,7 @@ def make_policy(
         factories: More kinds, by name, besides the ones built in.
 
     Raises:
-        ConfigError: The kind is unknown, or it cannot act in this space.
+        ConfigError: The kind is unknown, it cannot act in this space, or a script holds what is no action.
     """
     if not isinstance(action_space, spaces.Discrete):
         _bounds(action_space)
@@ -45,7 +45,7 @@ def make_policy(
     if factories and kind in factories:
         return factories[kind](argument, rng, action_space)
     if kind == "scripted":
-        return _ticks(_scripted(Path(argument)), action_space)
+        return _ticks(_scripted(Path(argument), action_space), action_space)
     if kind not in BLIND:
         known = sorted({*BLIND, "scripted:<file>", *(f"{kind}:<argument>" for kind in factories or {})})
         raise ConfigError(f"policy {name!r} is unknown; choose among {', '.join(known)}")
@@ -111,23 +111,31 @@ BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] =
 }
 
 
-def _scripted(path: Path) -> Iterator[Any]:
+def _scripted(path: Path, space: gym.Space) -> Iterator[Any]:
     """The pairs (action, ticks) of a file, from the beginning again after the end."""
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             pairs = json.loads(text)
         else:
             lines = [line.split("#")[0].split() for line in text.splitlines()]
-            pairs = [(int(line[0]), int(line[1])) for line in lines if line]
-        pairs = [(action, int(ticks)) for action, ticks in pairs]
-    except (OSError, ValueError, TypeError, IndexError) as error:
+            pairs = [[int(word) for word in line] for line in lines if line]
+        pairs = [(action, ticks) for action, ticks in pairs]
+    except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
             f"script {str(path)!r} cannot be read ({error}); expected a JSON list of [action, ticks], or one "
             "'action ticks' a line"
         ) from error
-    if not any(ticks > 0 for _, ticks in pairs):
+    if not pairs:
         raise ConfigError(f"script {str(path)!r} holds no tick; expected at least one [action, ticks] pair")
+    for place, (action, ticks) in enumerate(pairs, start=1):
+        if not _is_action(action, space):
+            raise ConfigError(f"script {str(path)!r} has {action!r} in pair {place}; expected an action of {space}")
+        if type(ticks) is not int or ticks < 1:
+            raise ConfigError(
+                f"script {str(path)!r} keeps action {action!r} for {ticks!r} ticks in pair {place}; expected a "
+                "whole number from 1"
+            )
 
     def forever() -> Iterator[Any]:
         while True:
@@ -135,6 +143,17 @@ def _scripted(path: Path) -> Iterator[Any]:
                 yield from _hold(action, ticks)
 
     return forever()
+
+
+def _is_action(action: Any, space: gym.Space) -> bool:
+    """Whether what stands in a script is an action; nothing is rounded or cast."""
+    if isinstance(space, spaces.Discrete):
+        return type(action) is int and 0 <= action - int(space.start) < int(space.n)
+    low, high = _bounds(space)
+    if not isinstance(action, list) or any(type(part) not in (int, float) for part in action):
+        return False
+    values = np.array(action, np.float32)
+    return values.shape == low.shape and bool(((values >= low) & (values <= high)).all())
 
 
 def _ticks(actions: Iterator[Any], space: gym.Space) -> Policy:

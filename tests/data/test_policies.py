@@ -79,12 +79,37 @@ def test_a_script_is_followed_and_begins_again(tmp_path, name, text):
     assert actions(f"scripted:{tmp_path / name}", 8).tolist() == [1, 1, 1, 0, 0, 1, 1, 1]
 
 
-@pytest.mark.parametrize(("text", "message"), [("1", "expected a JSON"), ("", "no tick"), ("1 0", "no tick")])
-def test_a_script_without_sense_is_refused(tmp_path, text, message):
-    (tmp_path / "a.txt").write_text(text)
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.txt", "1", "expected a JSON"),
+        ("a.txt", "1 2 3", "expected a JSON"),
+        ("a.txt", "", "no tick"),
+        ("a.txt", "1 2\n1 0", "for 0 ticks in pair 2; expected a whole number from 1"),
+        ("a.txt", "3 1", r"has 3 in pair 1; expected an action of Discrete\(3\)"),
+        ("a.json", "[[1.7, 2]]", "has 1.7 in pair 1"),
+        ("a.json", "[[1, 2.9]]", "for 2.9 ticks"),
+        ("a.json", "[[2, -5]]", "for -5 ticks"),
+        ("a.json", "[[1, 2], [9, 1]]", "has 9 in pair 2"),
+        ("a.json", "[[true, 1]]", "has True"),
+        ("a.json", "7", "expected a JSON"),
+    ],
+)
+def test_a_script_without_sense_is_refused_when_the_policy_is_made(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
 
     with pytest.raises(ConfigError, match=message):
-        actions(f"scripted:{tmp_path / 'a.txt'}", 4)
+        make_policy(f"scripted:{tmp_path / name}", np.random.default_rng(0), DISCRETE)
+
+
+@pytest.mark.parametrize("action", ["0", "[0]", "[0, 4]", "[0, NaN]", "[0, true]"])
+def test_a_script_for_a_box_gives_points_of_the_box(tmp_path, action):
+    (tmp_path / "good.json").write_text("[[[-2, 0.5], 1], [[1, 3], 3]]")
+    assert actions(f"scripted:{tmp_path / 'good.json'}", 4, BOX).tolist() == [[-2, 0.5], [1, 3], [1, 3], [1, 3]]
+
+    (tmp_path / "bad.json").write_text(f"[[{action}, 1]]")
+    with pytest.raises(ConfigError, match="expected an action of Box"):
+        make_policy(f"scripted:{tmp_path / 'bad.json'}", np.random.default_rng(0), BOX)
 
 
 def test_unknown_policies_and_unbounded_spaces_are_refused():
