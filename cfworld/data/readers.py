@@ -32,9 +32,23 @@ class Reader(ABC):
     def frames(self, index: int, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
 
-    @abstractmethod
     def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
-        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations."""
+        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations.
+
+        Raises:
+            DatasetError: They are missing, or an action is none of the action space.
+        """
+        values = self._array(index, name, start, stop)
+        if name == "actions" and isinstance(self.action_space, spaces.Discrete) and len(values):
+            count = int(self.action_space.n)
+            if values.dtype.kind not in "biu" or values.min() < 0 or values.max() >= count:
+                found = np.unique(values)[[0, -1]].tolist()
+                raise self.damaged(index, f"actions from {found[0]} to {found[1]}; expected {self.action_space}")
+        return values
+
+    @abstractmethod
+    def _array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        """The stored entries, as they are."""
 
     @abstractmethod
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
@@ -64,6 +78,8 @@ class Hdf5Reader(Reader):
         found = []
         for index in range(count):
             attributes = dict(self._group(index).attrs)
+            if "total_steps" not in attributes:
+                raise self.damaged(index, "it has no attribute 'total_steps'")
             expected = int(attributes["total_steps"]) + 1
             stored = self._images(index).shape[0]
             if stored != expected:
@@ -75,9 +91,8 @@ class Hdf5Reader(Reader):
         """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
         return self._read(index, self._images(index), start, stop)
 
-    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
-        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations."""
-        return self._read(index, self._group(index)[name], start, stop)
+    def _array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        return self._read(index, self._entry(index, name), start, stop)
 
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""
@@ -100,8 +115,15 @@ class Hdf5Reader(Reader):
         return values
 
     def _images(self, index: int) -> Any:
-        observations = self._group(index)["observations"]
-        return observations if self.image_key is None else observations[self.image_key]
+        if self.image_key is None:
+            return self._entry(index, "observations")
+        return self._entry(index, f"observations/{self.image_key}")
+
+    def _entry(self, index: int, name: str) -> Any:
+        entry = self._group(index).get(name)
+        if not isinstance(entry, h5py.Dataset):
+            raise self.damaged(index, f"it has no {name!r}")
+        return entry
 
     def _group(self, index: int) -> Any:
         if self._file is None or self._process != os.getpid():
@@ -136,31 +158,40 @@ class MinariReader(Reader):
     def attributes(self, count: int) -> list[dict[str, Any]]:
         """The attributes of the first `count` episodes."""
         try:
-            return [dict(entry) for entry in self._storage.get_episode_metadata(range(count))]
+            found = [dict(entry) for entry in self._storage.get_episode_metadata(range(count))]
         except (OSError, KeyError) as error:
             raise DatasetError(
                 f"dataset {str(self.folder)!r} is damaged or incomplete ({error}); copy it again"
             ) from error
+        for index, attributes in enumerate(found):
+            if "total_steps" not in attributes:
+                raise self.damaged(index, "it has no attribute 'total_steps'")
+        return found
 
     def frames(self, index: int, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
-        observations = self._episode(index)["observations"]
+        observations = self._entry(index, "observations")
         return (observations if self.image_key is None else observations[self.image_key])[start:stop]
 
-    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
-        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations."""
-        return np.asarray(self._episode(index)[name][start:stop])
+    def _array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        return np.asarray(self._entry(index, name)[start:stop])
 
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""
         episode = self._episode(index)
-        count = len(episode["rewards"]) + 1
+        count = len(self._entry(index, "rewards")) + 1
         arrays = {name: np.asarray(values) for name, values in (episode.get("infos") or {}).items()}
         return {
             name: values[start:stop].astype(np.float32)
             for name, values in arrays.items()
             if values.shape == (count,) and values.dtype.kind in "biuf"
         }
+
+    def _entry(self, index: int, name: str) -> Any:
+        episode = self._episode(index)
+        if episode.get(name) is None:
+            raise self.damaged(index, f"it has no {name!r}")
+        return episode[name]
 
     def _episode(self, index: int) -> dict[str, Any]:
         if self._last is None or self._last[0] != index:

@@ -1,8 +1,10 @@
 import json
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import gymnasium as gym
+import h5py
 import minari
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from cfworld.data import Episode, EpisodeStore, StoreWriter, to_blocks
+from cfworld.data.shards import MAIN_FILE_NAME
 from cfworld.errors import DatasetError
 
 IMAGES = spaces.Box(0, 255, (32, 32, 3), np.uint8)
@@ -249,3 +252,35 @@ def test_a_damaged_dataset_is_refused_when_it_is_opened(folder, damage):
 
     with pytest.raises(DatasetError, match="train"):
         EpisodeStore.open(folder)
+
+
+def reopened(folder: Path, change: Callable[[h5py.Group], None]) -> EpisodeStore:
+    """The store once something was done to its episode 1."""
+    with h5py.File(folder / "data" / MAIN_FILE_NAME, "r+") as file:
+        link = file.get("episode_1", getlink=True)
+        if isinstance(link, h5py.ExternalLink):
+            with h5py.File(folder / "data" / link.filename, "r+") as shard:
+                change(shard[link.path])
+        else:
+            change(file["episode_1"])
+    return EpisodeStore.open(folder)
+
+
+@pytest.mark.parametrize("name", ["actions", "rewards", "terminations", "truncations", "observations"])
+def test_an_episode_that_lacks_an_array_is_damaged(folder, name):
+    with pytest.raises(DatasetError, match=f"episode 1 .* is damaged or incomplete .*no '{name}'"):
+        reopened(folder, lambda group: group.__delitem__(name)).episode(1)
+
+
+def test_an_episode_that_does_not_tell_its_length_is_damaged(folder):
+    with pytest.raises(DatasetError, match=r"episode 1 .* is damaged or incomplete .*no attribute 'total_steps'"):
+        reopened(folder, lambda group: group.attrs.__delitem__("total_steps"))
+
+
+@pytest.mark.parametrize("action", [-1, 3])
+def test_a_stored_action_that_is_none_is_refused(folder, action):
+    store = reopened(folder, lambda group: group["actions"].__setitem__(2, action))
+
+    with pytest.raises(DatasetError, match=r"expected Discrete\(3\)"):
+        store.episode(1)
+    store.episode(0)
