@@ -4,7 +4,16 @@ from gymnasium import spaces
 
 from cfworld.envs.twins import PanoramaTwin
 from cfworld.errors import ConfigError
-from cfworld.metrics.control import ControlConfig, control, distances, motion_descriptor, probe_actions, run_control
+from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.control import (
+    ControlConfig,
+    _passed,
+    control,
+    distances,
+    motion_descriptor,
+    probe_actions,
+    run_control,
+)
 from cfworld.metrics.controls import make_control
 from cfworld.metrics.judgement import Judgement
 from cfworld.metrics.recordings import held_out
@@ -81,3 +90,19 @@ def test_all_discrete_actions_are_held_and_both_ends_of_every_axis():
 def test_other_action_spaces_are_refused():
     with pytest.raises(ConfigError, match="expected Discrete or Box"):
         probe_actions(spaces.MultiBinary(2))
+
+
+@pytest.mark.parametrize(
+    ("share", "low", "ceiling", "passed"),
+    [(0.96, 0.9, 1.0, True), (0.94, 0.9, 1.0, False), (0.76, 0.7, 0.8, True), (0.75, 0.7, 0.8, False)],
+)
+def test_control_must_reach_95_percent_of_its_ceiling(share: float, low: float, ceiling: float, passed: bool):
+    best = Interval(mean=ceiling, low=ceiling, high=ceiling, count=8)
+    assert _passed(Interval(mean=share, low=low, high=1.0, count=8), best, 1 / 3) is passed
+
+
+def test_control_is_not_judged_where_the_ceiling_is_no_better_than_chance():
+    chance = Interval(mean=0.4, low=0.3, high=0.5, count=8)
+    assert _passed(chance, chance, 1 / 3) is None
+    best = Interval(mean=0.41, low=0.35, high=0.5, count=8)
+    assert _passed(chance, best, 1 / 3) is False
