@@ -2,13 +2,14 @@
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, save
 from torch import Tensor
 
 from cfworld.errors import CheckpointError
@@ -19,6 +20,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "read_manifest",
     "read_tensors",
+    "remove_unnamed",
     "write_manifest",
     "write_tensors",
 ]
@@ -26,17 +28,25 @@ __all__ = [
 CONFIG_FILE = "config.json"
 SCHEMA_VERSION = 1
 MAX_SHARD_BYTES = 16_000_000
+SHARD = re.compile(r"[^/\\]+-\d{5}-of-\d{5}(-[0-9a-f]{12})?\.safetensors")
+"""A shard's name; those of early worlds lack the digits of their content."""
 
 
 def write_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
-    """Write tensors as `name`-XXXXX-of-XXXXX.safetensors of at most 16 MB each; return the files' SHA-256."""
+    """Write tensors as shards of at most 16 MB each; return the files' SHA-256.
+
+    A shard is called `name`-XXXXX-of-XXXXX-<first digits of its SHA-256>.safetensors, so that no shard takes the
+    place of one with another content.
+    """
     shards = list(_shards(tensors))
     checksums = {}
     for index, shard in enumerate(shards):
-        file = folder / f"{name}-{index + 1:05d}-of-{len(shards):05d}.safetensors"
+        content = save(shard)
+        checksum = hashlib.sha256(content).hexdigest()
+        file = folder / f"{name}-{index + 1:05d}-of-{len(shards):05d}-{checksum[:12]}.safetensors"
         with write_aside(file) as aside:
-            save_file(shard, aside)
-        checksums[file.name] = _sha256(file)
+            aside.write_bytes(content)
+        checksums[file.name] = checksum
     return checksums
 
 
@@ -51,13 +61,14 @@ def read_tensors(folder: Path, checksums: Mapping[str, str]) -> dict[str, Tensor
         file = folder / name
         if not file.is_file():
             raise CheckpointError(f"{folder} lacks {name}, which its {CONFIG_FILE} names; copy the folder again.")
-        if (found := _sha256(file)) != checksum:
+        content = file.read_bytes()
+        if (found := hashlib.sha256(content).hexdigest()) != checksum:
             raise CheckpointError(
                 f"{file} has SHA-256 {found[:12]}..., expected {checksum[:12]}...: it is damaged or belongs to another "
                 "checkpoint; copy the folder again."
             )
         try:
-            tensors |= load_file(file)
+            tensors |= load(content)
         except SafetensorError as error:
             raise CheckpointError(f"{file} is no safetensors file: {error}") from error
     return tensors
@@ -68,11 +79,20 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
     write_json(folder / CONFIG_FILE, {"schema_version": SCHEMA_VERSION, **manifest})
 
 
+def remove_unnamed(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Remove the shards that a manifest, already written, does not name: an earlier save's, or a cut-off one's."""
+    parts = [manifest["tokenizer"], manifest["starts"], *(v["files"] for v in manifest["variants"].values())]
+    named = {name for part in parts for name in part}
+    for file in folder.glob("*.safetensors"):
+        if SHARD.fullmatch(file.name) and file.name not in named:
+            file.unlink()
+
+
 def read_manifest(folder: Path) -> dict[str, Any]:
     """Read config.json.
 
     Raises:
-        CheckpointError: If it is missing, unreadable or of another schema.
+        CheckpointError: If it is missing, unreadable, of another schema or without something that worlds have.
     """
     file = folder / CONFIG_FILE
     try:
@@ -91,7 +111,33 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         )
     if missing := {"world", "variants", "tokenizer", "starts"} - set(manifest):
         raise CheckpointError(f"{file} lacks {sorted(missing)}; copy the folder again.")
+    if wrong := list(_misfits(manifest)):
+        raise CheckpointError(f"{file}: {'; '.join(wrong)}. Copy the folder again, or save the world again.")
     return manifest
+
+
+def _misfits(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the parts of a manifest."""
+    for name in ("tokenizer", "starts"):
+        yield from _file_misfits(name, manifest[name])
+    if not isinstance(manifest["world"], dict):
+        yield f"got {manifest['world']!r} as world; expected a mapping of its settings"
+    variants = manifest["variants"]
+    if not (isinstance(variants, dict) and variants):
+        yield f"got {variants!r} as variants; expected a mapping of at least one"
+        return
+    for name, variant in variants.items():
+        if not isinstance(variant, dict) or {"sampler", "files"} - set(variant):
+            yield f"got {variant!r} as variant {name!r}; expected a mapping of sampler and files"
+        else:
+            yield from _file_misfits(f"files of variant {name!r}", variant["files"])
+
+
+def _file_misfits(what: str, names: Any) -> Iterator[str]:
+    if not isinstance(names, dict) or not all(isinstance(checksum, str) for checksum in names.values()):
+        yield f"got {names!r} as {what}; expected a mapping of files to SHA-256"
+    elif outside := [name for name in names if Path(name).name != name]:
+        yield f"got {outside} among {what}; expected names of files in this folder"
 
 
 def _shards(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
@@ -106,7 +152,3 @@ def _shards(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:
         shard[name] = tensor.clone()
         size += num_bytes
     yield shard
-
-
-def _sha256(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

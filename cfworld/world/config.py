@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from enum import Enum, StrEnum
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args, get_origin
 
 from cfworld.errors import CheckpointError, ConfigError
 from cfworld.memory import MemoryConfig
@@ -119,12 +119,31 @@ def config_from_dict(cls: type[T], values: dict[str, Any]) -> T:
             "newer cfworld?"
         )
     try:
-        return cls(**{name: _from_plain(known[name], value) for name, value in values.items()})
+        return cls(
+            **{name: _from_plain(f"{cls.__name__}.{name}", known[name], value) for name, value in values.items()}
+        )
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"the settings of {cls.__name__} do not fit: {error}") from error
 
 
-def _from_plain(kind: Any, value: Any) -> Any:
+def _from_plain(name: str, kind: Any, value: Any) -> Any:
     if is_dataclass(kind):
         return config_from_dict(kind, value)  # type: ignore[arg-type]
-    return kind(value) if isinstance(kind, type) and issubclass(kind, Enum) else value
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        if value not in (choices := [member.value for member in kind]):
+            raise CheckpointError(f"got {name}={value!r}; expected one of {choices}.")
+        return kind(value)
+    if not _is_plain(kind, value):
+        raise CheckpointError(f"got {name}={value!r}; expected {kind if get_args(kind) else kind.__name__}.")
+    return value
+
+
+def _is_plain(kind: Any, value: Any) -> bool:
+    """Whether a value out of JSON is of a setting's type; a whole number will do for a float."""
+    if arguments := get_args(kind):
+        if get_origin(kind) is list:
+            return isinstance(value, list | tuple) and all(_is_plain(arguments[0], item) for item in value)
+        return any(_is_plain(argument, value) for argument in arguments)
+    if kind in (int, float) and isinstance(value, bool):
+        return False
+    return isinstance(value, (int, float) if kind is float else kind)

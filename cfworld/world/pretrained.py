@@ -1,5 +1,6 @@
 """Loading and saving worlds by zoo name or folder."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,14 @@ from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAE
-from cfworld.world.checkpoint import CONFIG_FILE, read_manifest, read_tensors, write_manifest, write_tensors
+from cfworld.world.checkpoint import (
+    CONFIG_FILE,
+    read_manifest,
+    read_tensors,
+    remove_unnamed,
+    write_manifest,
+    write_tensors,
+)
 from cfworld.world.config import WorldConfig, config_from_dict, config_to_dict
 from cfworld.world.start import EncodedStarts
 from cfworld.world.world import World
@@ -69,28 +77,60 @@ def load_world(
 def save_world(world: World, folder: Path) -> None:
     """Write a world; see `World.save_pretrained`.
 
-    Weights are stored in bfloat16, the starts' latents in float16; the tokenizer's statistics stay float32.
+    Weights are stored in bfloat16, the starts' latents in float16; the tokenizer's statistics stay float32. What the
+    folder held can be loaded until the new manifest, written last, takes its place.
+
+    Raises:
+        CheckpointError: If the path is no folder, or its other variants are of another world.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    variants: dict[str, Any] = read_manifest(folder)["variants"] if (folder / CONFIG_FILE).is_file() else {}
-    variants[world.variant] = {
-        "sampler": config_to_dict(world.config.sampler),
-        "files": write_tensors(folder, world.variant, _narrow(world.generator)),
-    }
+    tokenizer = _narrow(world.tokenizer)
     starts = {
         "latents": world.starts.latents.half(),
         "actions": world.starts.actions,
         "seeds": world.starts.seeds,
     }
-    write_manifest(
-        folder,
-        {
-            "world": config_to_dict(world.config),
-            "variants": variants,
-            "tokenizer": write_tensors(folder, "tokenizer", _narrow(world.tokenizer)),
-            "starts": write_tensors(folder, "starts", starts),
-        },
+    _make_folder(folder)
+    before = read_manifest(folder) if (folder / CONFIG_FILE).is_file() else {"variants": {}}
+    others = {name: variant for name, variant in before["variants"].items() if name != world.variant}
+    if others:
+        _check_same_world(folder, before, {"world": world.config, "tokenizer": tokenizer, "starts": starts})
+    variant = {
+        "sampler": config_to_dict(world.config.sampler),
+        "files": write_tensors(folder, world.variant, _narrow(world.generator)),
+    }
+    manifest = {
+        "world": config_to_dict(world.config),
+        "variants": {**others, world.variant: variant},
+        "tokenizer": write_tensors(folder, "tokenizer", tokenizer),
+        "starts": write_tensors(folder, "starts", starts),
+    }
+    write_manifest(folder, manifest)
+    remove_unnamed(folder, manifest)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise CheckpointError(f"{folder} is, or lies in, a file; a world needs a folder. Save it elsewhere.") from error
+
+
+def _check_same_world(folder: Path, manifest: Mapping[str, Any], new: Mapping[str, Any]) -> None:
+    """Refuse to put a variant beside those of another world."""
+    before, now = (
+        {**config_to_dict(config), "sampler": None}
+        for config in (config_from_dict(WorldConfig, manifest["world"]), new["world"])
     )
+    differs = [f"world.{name}" for name in now if before[name] != now[name]]
+    for name in ("tokenizer", "starts"):
+        stored, tensors = read_tensors(folder, manifest[name]), new[name]
+        same = stored.keys() == tensors.keys() and all(torch.equal(stored[n], tensors[n].cpu()) for n in tensors)
+        differs += [] if same else [name]
+    if differs:
+        raise CheckpointError(
+            f"{folder} holds variants {sorted(manifest['variants'])} of a world that differs in {', '.join(differs)}; "
+            "expected the same world, apart from its sampler. Save to another folder."
+        )
 
 
 def _chosen_precision(precision: str | None, device: torch.device) -> str:

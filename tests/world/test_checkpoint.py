@@ -1,6 +1,8 @@
 """Worlds and states on disk: whole, checked, and clear about what is wrong."""
 
 import json
+import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,7 +10,8 @@ import torch
 
 import cfworld
 from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
-from cfworld.world import WorldConfig, config_from_dict, config_to_dict
+from cfworld.rollout import SamplerConfig, Solver
+from cfworld.world import WorldConfig, config_from_dict, config_to_dict, pretrained
 from tests.toy import toy_config, toy_world
 
 
@@ -16,6 +19,12 @@ from tests.toy import toy_config, toy_world
 def folder(tmp_path: Path) -> Path:
     toy_world().save_pretrained(tmp_path / "world")
     return tmp_path / "world"
+
+
+def named_files(folder: Path) -> set[str]:
+    """The shards that the manifest of a lone teacher names."""
+    manifest = json.loads((folder / "config.json").read_text())
+    return {*manifest["tokenizer"], *manifest["starts"], *manifest["variants"]["teacher"]["files"]}
 
 
 def test_a_configuration_survives_json():
@@ -58,11 +67,79 @@ def test_an_unknown_precision_is_refused(folder: Path):
 
 
 def test_variants_share_a_folder_and_the_student_is_the_default(folder: Path):
-    student = toy_world(seed=5)
-    student.variant = "student"
-    student.save_pretrained(folder)
+    student_of(toy_world()).save_pretrained(folder)
     assert cfworld.World.from_pretrained(folder).variant == "student"
     assert cfworld.World.from_pretrained(folder, variant="teacher").variant == "teacher"
+
+
+def student_of(teacher: cfworld.World) -> cfworld.World:
+    """A student of other weights and another sampler, but the same world."""
+    teacher.variant = "student"
+    teacher.config = replace(teacher.config, sampler=SamplerConfig(solver=Solver.FEW_STEP, num_steps=3))
+    for parameter in teacher.generator.parameters():
+        parameter.data.add_(0.5)
+    return teacher
+
+
+def other_starts(world: cfworld.World) -> None:
+    world.starts.latents.add_(1.0)
+
+
+def other_tokenizer(world: cfworld.World) -> None:
+    next(world.tokenizer.parameters()).data.add_(1.0)
+
+
+def other_memory(world: cfworld.World) -> None:
+    world.config.memory.num_slow = 0
+
+
+@pytest.mark.parametrize(
+    ("change", "named"), [(other_starts, "starts"), (other_tokenizer, "tokenizer"), (other_memory, "world.memory")]
+)
+def test_a_variant_of_another_world_is_refused_and_harms_nothing(folder: Path, change, named: str):
+    student = student_of(toy_world())
+    change(student)
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(CheckpointError, match=rf"\['teacher'\] of a world that differs in {re.escape(named)};"):
+        student.save_pretrained(folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before
+
+
+def test_the_only_variant_may_be_replaced_by_another_world(folder: Path):
+    other = toy_world(seed=5)
+    other_memory(other)
+    other.save_pretrained(folder)
+    assert cfworld.World.from_pretrained(folder).config == other.config
+    assert named_files(folder) == {file.name for file in folder.glob("*.safetensors")}
+
+
+def test_a_save_that_is_cut_off_before_the_manifest_leaves_the_world_that_was_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def cut_off(*_):
+        raise KeyboardInterrupt
+
+    before = cfworld.World.from_pretrained(folder, precision="fp32").generator.state_dict()
+    with monkeypatch.context() as patch:
+        patch.setattr(pretrained, "write_manifest", cut_off)
+        with pytest.raises(KeyboardInterrupt):
+            toy_world(seed=5).save_pretrained(folder)
+    after = cfworld.World.from_pretrained(folder, precision="fp32").generator.state_dict()
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_a_save_removes_the_shards_that_nothing_names_any_more_and_no_other_file(folder: Path):
+    (folder / "teacher-00001-of-00002.safetensors").write_bytes(b"of an earlier save")
+    (folder / "state.safetensors").write_bytes(b"the user's own")
+    toy_world(seed=5).save_pretrained(folder)
+    assert {file.name for file in folder.glob("*.safetensors")} - named_files(folder) == {"state.safetensors"}
+
+
+def test_a_world_is_not_saved_into_a_file(tmp_path: Path):
+    (tmp_path / "world").write_text("a file")
+    for path in (tmp_path / "world", tmp_path / "world" / "below"):
+        with pytest.raises(CheckpointError, match="a world needs a folder"):
+            toy_world().save_pretrained(path)
 
 
 def test_the_sampler_and_the_memory_can_be_overridden(folder: Path):
@@ -74,9 +151,7 @@ def test_the_sampler_and_the_memory_can_be_overridden(folder: Path):
 
 
 def test_no_file_is_larger_than_a_shard_and_all_are_checked(folder: Path):
-    manifest = json.loads((folder / "config.json").read_text())
-    named = {*manifest["tokenizer"], *manifest["starts"], *manifest["variants"]["teacher"]["files"]}
-    assert named == {file.name for file in folder.glob("*.safetensors")}
+    assert named_files(folder) == {file.name for file in folder.glob("*.safetensors")}
     assert all(file.stat().st_size <= 16_100_000 for file in folder.iterdir())
 
 
@@ -85,7 +160,8 @@ def test_large_weights_are_split_into_shards(tmp_path: Path):
 
     tensors = {str(i): torch.full((3_000_000,), float(i)) for i in range(3)}
     checksums = write_tensors(tmp_path, "weights", tensors)
-    assert sorted(checksums) == [f"weights-0000{i}-of-00003.safetensors" for i in (1, 2, 3)]
+    pattern = [rf"weights-0000{i}-of-00003-[0-9a-f]{{12}}\.safetensors" for i in (1, 2, 3)]
+    assert all(re.fullmatch(want, name) for want, name in zip(pattern, sorted(checksums), strict=True))
     again = read_tensors(tmp_path, checksums)
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
 
@@ -133,6 +209,50 @@ def wider_model(folder: Path) -> None:
     change(folder, lambda m: m["world"]["transformer"].update(ffn_dim=96))
 
 
+def set_dim(folder: Path, dim) -> None:
+    change(folder, lambda m: m["world"]["transformer"].update(dim=dim))
+
+
+def word_for_number(folder: Path) -> None:
+    set_dim(folder, "abc")
+
+
+def list_for_number(folder: Path) -> None:
+    set_dim(folder, [24])
+
+
+def words_in_list(folder: Path) -> None:
+    change(folder, lambda m: m["world"]["tokenizer"].update(widths=[16, "x", 16]))
+
+
+def unknown_choice(folder: Path) -> None:
+    change(folder, lambda m: m["world"].update(ends="maybe"))
+
+
+def no_sampler(folder: Path) -> None:
+    change(folder, lambda m: m["variants"]["teacher"].pop("sampler"))
+
+
+def no_files(folder: Path) -> None:
+    change(folder, lambda m: m["variants"]["teacher"].pop("files"))
+
+
+def list_of_variants(folder: Path) -> None:
+    change(folder, lambda m: m.update(variants=["teacher"]))
+
+
+def list_of_tokenizer_files(folder: Path) -> None:
+    change(folder, lambda m: m.update(tokenizer=list(m["tokenizer"])))
+
+
+def word_for_world(folder: Path) -> None:
+    change(folder, lambda m: m.update(world="toy"))
+
+
+def file_outside(folder: Path) -> None:
+    change(folder, lambda m: m.update(starts={"../starts.safetensors": "0"}))
+
+
 def unknown_setting(folder: Path) -> None:
     change(folder, lambda m: m["world"].update(colour="blue"))
 
@@ -147,6 +267,16 @@ def unknown_setting(folder: Path) -> None:
         (newer_schema, "schema version 99"),
         (wider_model, "do not match its config.json"),
         (unknown_setting, "has no setting"),
+        (word_for_number, "got TransformerConfig.dim='abc'; expected int"),
+        (list_for_number, r"got TransformerConfig.dim=\[24\]; expected int"),
+        (words_in_list, r"got BlockVAEConfig.widths=\[16, 'x', 16\]; expected list"),
+        (unknown_choice, r"got WorldConfig.ends='maybe'; expected one of \['sampled', "),
+        (no_sampler, "as variant 'teacher'; expected a mapping of sampler and files"),
+        (no_files, "as variant 'teacher'; expected a mapping of sampler and files"),
+        (list_of_variants, r"got \['teacher'\] as variants; expected a mapping"),
+        (list_of_tokenizer_files, "as tokenizer; expected a mapping of files to SHA-256"),
+        (word_for_world, "got 'toy' as world; expected a mapping"),
+        (file_outside, "among starts; expected names of files in this folder"),
     ],
 )
 def test_a_damaged_or_foreign_checkpoint_says_what_is_wrong(folder: Path, harm, message: str):
