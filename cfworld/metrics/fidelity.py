@@ -32,8 +32,8 @@ __all__ = [
     "tick_count",
 ]
 
-ENERGY_BAR = (0.5, 2.0)
-"""High-frequency energy and motion energy must lie within this range of the twin's."""
+ENERGY_BAR = (0.7, 1.3)
+"""The mean high-frequency energy and motion energy, as ratios to the twin's, must lie within this range."""
 LAST_FRAME, CEILING = "last frame", "tokenizer"
 _QUANTITIES = {
     "psnr": "PSNR over all pixels (dB)",
@@ -190,7 +190,10 @@ def _frames(
 
 
 def _bars(world: Figures, last_frame: Figures, ceiling: Figures, seconds: Sequence[float]) -> dict[str, bool | None]:
-    """Bars at each time; what the tokenizer itself cannot do is not asked for."""
+    """Bars at each time; PSNR counts where the intervals do not overlap.
+
+    Where the tokenizer itself does not beat the last frame, no world can be asked to.
+    """
     bars: dict[str, bool | None] = {}
     for i, time in enumerate(seconds):
         for key, what in (("psnr", "all pixels"), ("moving_psnr", "moving pixels")):

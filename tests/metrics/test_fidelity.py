@@ -5,8 +5,9 @@ import pytest
 
 from cfworld.envs.twins import PanoramaTwin
 from cfworld.errors import ConfigError
+from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.controls import make_control
-from cfworld.metrics.fidelity import CEILING, LAST_FRAME, FidelityConfig, fidelity, fidelity_steps, tick_count
+from cfworld.metrics.fidelity import CEILING, LAST_FRAME, FidelityConfig, _bars, fidelity, fidelity_steps, tick_count
 from cfworld.metrics.judgement import Judgement
 from cfworld.metrics.recordings import held_out
 from cfworld.metrics.rollouts import rollout, tokenizer_rollout
@@ -99,3 +100,26 @@ def test_figures_do_not_depend_on_how_rows_are_batched(judged: Judgement):
     whole, parts = (rollout(world, recordings, batch=batch) for batch in (5, 2))
     assert np.array_equal(whole.at(range(8)), parts.at(range(8)))
     assert np.array_equal(whole.at(range(8)), np.stack([recording.frames for recording in recordings]))
+
+
+def figures_of(psnr: float, energy: float) -> dict[str, list[Interval]]:
+    psnr, energy = float(psnr), float(energy)
+    likeness = [Interval(mean=psnr, low=psnr - 1, high=psnr + 1, count=8)]
+    ratio = [Interval(mean=energy, low=energy - 0.4, high=energy + 0.4, count=8)]
+    return {"psnr": likeness, "moving_psnr": likeness, "sharpness_ratio": ratio, "motion_ratio": ratio}
+
+
+@pytest.mark.parametrize(
+    ("energy", "passed"), [(0.69, False), (0.71, True), (1.0, True), (1.29, True), (1.31, False), (np.nan, None)]
+)
+def test_the_mean_energy_must_be_that_of_the_twin_within_30_percent(energy: float, passed: bool | None):
+    bars = _bars(figures_of(30, energy), figures_of(20, 1), figures_of(40, 1), [1.0])
+    assert bars["as sharp as the twin at 1 s"] is passed
+    assert bars["moves as much as the twin at 1 s"] is passed
+
+
+@pytest.mark.parametrize(("psnr", "passed"), [(21.9, False), (22.1, True)])
+def test_psnr_beats_the_last_frame_only_where_the_intervals_do_not_overlap(psnr: float, passed: bool):
+    bars = _bars(figures_of(psnr, 1), figures_of(20, 1), figures_of(40, 1), [1.0])
+    assert bars["beats the last frame on all pixels at 1 s"] is passed
+    assert bars["beats the last frame on moving pixels at 1 s"] is passed
