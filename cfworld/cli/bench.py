@@ -18,6 +18,7 @@ SUMMARY = (
     "Measure the speed of a world at several batch sizes: throughput, latency, peak memory, the time of "
     "every part of a step, and the latency after a long episode."
 )
+EXAMPLE = "world=doom_take_cover batch_sizes=[1,8] long_steps=0"
 _PART_STEPS = 10
 
 
@@ -125,4 +126,4 @@ def markdown(figures: dict[str, Any], speeds: list[Speed], long: LongRun | None)
 
 def main() -> None:
     """Run `cfworld bench`."""
-    common.run_command("bench", BenchConfig, bench, SUMMARY)
+    common.run_command("bench", BenchConfig, bench, SUMMARY, example=EXAMPLE)

@@ -1,51 +1,118 @@
 """`cfworld collect`: records episodes of a simulator as a dataset."""
 
+import math
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 
-from cfworld.cli import common
+from cfworld.cli import checks, common
+from cfworld.cli.presets import preset
 from cfworld.data.collect import collect
 from cfworld.data.collection import CollectConfig
 from cfworld.data.policies import Policy
+from cfworld.errors import ConfigError
 
-__all__ = ["CollectCommand", "main", "sb3_agent"]
+__all__ = ["CollectCommand", "main", "policy_weights", "sb3_agent"]
 
 SUMMARY = (
-    "Record episodes of a simulator as a Minari dataset. The same command resumes a collection that was "
-    "interrupted; the data do not depend on the number of workers."
+    "Record episodes of a simulator as a Minari dataset, in datasets/<world>/<split>. The same command resumes a "
+    "collection that was interrupted; the data do not depend on the number of workers."
 )
+EXAMPLE = "world=panorama episodes=20 out=datasets/mine policies=[turn@0.7,scripted:moves.json@0.3]"
 
 
 @dataclass(kw_only=True, slots=True)
-class CollectCommand(CollectConfig):
+class CollectCommand:
     """What `cfworld collect` takes.
 
     Attributes:
-        world: whose presets to use.
+        world: The world whose preset gives what is left out: doom_take_cover or panorama.
         split: train, or eval for seeds that no training sees.
-        presets: for each world its environment, and for each split how much and how; any key above overrides.
+        env: Gymnasium id, also in the form `module:id`. A twin is stepped tick by tick; in any other
+            environment a step is a tick, and observations, or else `render()`, are the frames.
+        out: The dataset's folder; null for datasets/<world>/<split>. What was interrupted there is resumed.
+        ticks: Stop at the end of the shard in which so many ticks are reached; 0 means no such limit.
+        episodes: Stop after so many episodes; 0 means no such limit.
+        policies: Policies with weights after an @ (1 where there is none); every episode draws one. They are sticky,
+            random, noop, sweep, turn, look_back, scripted:<file> and sb3:<agent.zip>. Some shells want quotes:
+            'policies=[turn@0.7,scripted:moves.json@0.3]'.
+        god_share: The share of episodes whose reset gets the option god.
+        max_ticks: Truncate an episode after so many ticks.
+        god_max_ticks: The same for episodes with god; 0 means max_ticks.
+        seed: Episode e is reset with seed + e. Training data stay below 1000000.
+        shard_episodes: Episodes in a file; an interruption loses at most this many for each worker.
+        workers: Processes. The data do not depend on it.
+        env_kwargs: Keyword arguments of the environment.
     """
 
     world: str = "doom_take_cover"
     split: str = "train"
-    presets: dict[str, Any] = field(default_factory=dict)
+    env: str | None = None
+    out: str | None = None
+    ticks: int | None = None
+    episodes: int | None = None
+    policies: list[str] | None = None
+    god_share: float | None = None
+    max_ticks: int | None = None
+    god_max_ticks: int | None = None
+    seed: int | None = None
+    shard_episodes: int = 8
+    workers: int = 2
+    env_kwargs: dict[str, Any] = field(default_factory=dict)
+
+    def resolved(self) -> "CollectCommand":
+        """The command with everything that was left out as the preset has it.
+
+        Raises:
+            ConfigError: There is no such world or split.
+        """
+        given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        known = preset(self.world, self.split) | {"out": f"datasets/{self.world}/{self.split}"}
+        return CollectCommand(**{name: known[name] if value is None else value for name, value in given.items()})
 
     def config(self) -> CollectConfig:
         """The collection alone; importing cfworld.envs registers the shipped simulators in every worker."""
-        values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(CollectConfig)}
-        if self.env.startswith("cfworld/"):
-            values["env"] = f"cfworld.envs:{self.env}"
+        full = self.resolved()
+        values: dict[str, Any] = {entry.name: getattr(full, entry.name) for entry in fields(CollectConfig)}
+        values["policies"] = policy_weights(values["policies"])
+        if values["env"].startswith("cfworld/"):
+            values["env"] = f"cfworld.envs:{values['env']}"
         return CollectConfig(**values)
+
+
+def policy_weights(policies: list[str]) -> dict[str, float]:
+    """Read policies such as `turn@0.7` or `scripted:moves.json`, which weighs 1.
+
+    Raises:
+        ConfigError: A weight is no number from 0, or a policy stands there twice.
+    """
+    weights: dict[str, float] = {}
+    for entry in policies:
+        name, _, weight = entry.rpartition("@") if "@" in entry else (entry, "", "1")
+        if name in weights:
+            raise ConfigError(f"got {name!r} twice in policies={policies}; name every policy once")
+        try:
+            weights[name] = float(weight)
+        except ValueError:
+            weights[name] = math.nan
+        if not (name and math.isfinite(weights[name]) and weights[name] >= 0):
+            raise ConfigError(
+                f"got {entry!r} in policies; expected a policy, @ and a weight from 0, as in turn@0.7 or "
+                "scripted:moves.json@0.3"
+            )
+    return weights
 
 
 def run(command: CollectCommand) -> dict[str, Any]:
     """Collect, and return the figures."""
-    figures = collect(command.config(), factories={"sb3": sb3_agent})
-    common.open_output("collect", command.out, command)
-    print(f"{figures['episodes']} episodes, {figures['ticks']} ticks in {command.out}")
+    command, config = command.resolved(), command.config()
+    checks.check_folder(config.out)
+    figures = collect(config, factories={"sb3": sb3_agent})
+    common.open_output("collect", config.out, command)
+    print(f"{figures['episodes']} episodes, {figures['ticks']} ticks in {config.out}")
     return figures
 
 
@@ -56,10 +123,15 @@ def sb3_agent(argument: str, rng: np.random.Generator, action_space: gym.Space) 
         argument: The agent's zip file.
         rng: Not used: the agent is greedy.
         action_space: What the agent's action space must equal.
+
+    Raises:
+        ConfigError: There is no such file; what is in it is read with the first frame.
     """
     from cfworld.cli.sb3_policy import sb3_policy
 
     del rng
+    if not Path(argument).is_file():
+        raise ConfigError(f"there is no agent {argument!r}; expected sb3:<file>, the .zip that its save wrote")
     agent: Policy | None = None
 
     def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
@@ -74,4 +146,4 @@ def sb3_agent(argument: str, rng: np.random.Generator, action_space: gym.Space) 
 
 def main() -> None:
     """Run `cfworld collect`."""
-    common.run_command("collect", CollectCommand, run, SUMMARY)
+    common.run_command("collect", CollectCommand, run, SUMMARY, example=EXAMPLE, shown=CollectCommand.resolved)

@@ -1,9 +1,10 @@
 """What every command shares: its Hydra app, its help, its output folder and its way to fail."""
 
+import dataclasses
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -11,15 +12,15 @@ from typing import Any, NoReturn, TypeVar
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cfworld import files
-from cfworld.cli import help_text
+from cfworld.cli import checks, help_text
 from cfworld.errors import CfworldError
 
-__all__ = ["fail", "open_output", "run_command", "write_figures"]
+__all__ = ["composed", "fail", "open_output", "run_command", "write_figures"]
 
 Config = TypeVar("Config")
 
@@ -34,7 +35,15 @@ _QUIET = (
 """Hydra makes no folder of its own and sets up no log."""
 
 
-def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], summary: str = "") -> None:
+def run_command(
+    name: str,
+    schema: type[Config],
+    run: Callable[[Config], Any],
+    summary: str = "",
+    *,
+    example: str = "",
+    shown: Callable[[Config], Any] | None = None,
+) -> None:
     """Run a command as a Hydra app on `sys.argv`.
 
     `configs/<name>.yaml` holds what differs from the schema's defaults. If it chooses from groups, in a
@@ -47,6 +56,8 @@ def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], s
         schema: the dataclass of the configuration. It may carry `field(metadata={"help": ...})`.
         run: gets the configuration as an instance of `schema`: no `DictConfig` goes further than here.
         summary: one sentence for `--help`.
+        example: arguments for `--help` to show.
+        shown: from the configuration to the one whose values `--help` shows; by default itself.
 
     Raises:
         SystemExit: with code 2 and a one-line message where the command line, the configuration or what it
@@ -54,17 +65,35 @@ def run_command(name: str, schema: type[Config], run: Callable[[Config], Any], s
     """
     config_name = name.replace("-", "_")
     if {"-h", "--help"} & set(sys.argv[1:]):
-        print(help_text.command_help(name, schema, summary))
+        with _one_line_errors(name):
+            values = composed(name, schema)
+            if shown:
+                values = dataclasses.asdict(shown(schema(**values)))
+            print(help_text.command_help(name, schema, summary, example=example, values=values))
         return
     config_path = _store(config_name, schema)
 
     @hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)
     def app(config: DictConfig) -> None:
         with _one_line_errors(name):  # in here too, before Hydra announces the error with its own lines
-            run(_instance(config, schema))
+            instance = _instance(config, schema)
+            checks.check_keys(instance)
+            run(instance)
 
     with _one_line_errors(name), _hydra_raises(), _quiet_arguments():
         app()
+
+
+def composed(name: str, schema: type[Any], *overrides: str) -> dict[str, Any]:
+    """The configuration of a command as it is composed where the command line adds nothing but `overrides`."""
+    config_name = name.replace("-", "_")
+    if _store(config_name, schema):
+        with hydra.initialize_config_module("cfworld.configs", version_base="1.3"):
+            config = hydra.compose(config_name, list(overrides))
+    else:  # nothing to compose: the command's own file over the schema
+        config = OmegaConf.merge(OmegaConf.structured(schema), help_text.read_settings(f"{config_name}.yaml"))
+    values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
+    return values
 
 
 def fail(message: str) -> NoReturn:
@@ -123,9 +152,26 @@ def _instance(config: DictConfig, schema: type[Config]) -> Config:
 
 
 def _message(error: Exception) -> str:
-    lines = [str(error).strip(), str(error.__cause__).strip() if error.__cause__ else ""]
-    text = " ".join(part.strip() for line in lines for part in line.splitlines() if part.strip())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
+        return _missing_choice(error.missing_cfg_file, error.options)
+    text, cause = (" ".join(str(part or "").split()) for part in (error, error.__cause__))
+    if cause and cause.rstrip(".") not in text:
+        text = f"{text} {cause}"
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _missing_choice(path: str, options: Iterable[str]) -> str:
+    """What to say where a group has no such file; schemas are no choices."""
+    group, _, choice = path.rpartition("/")
+    known = ", ".join(sorted(name for name in options if not name.endswith("_schema")))
+    return f"got {group}={choice}; expected one of {known}."
+
+
+def _os_message(error: OSError) -> str:
+    if not error.strerror:
+        return _message(error)
+    place = f" {str(error.filename)!r}:" if error.filename is not None else ""
+    return f"cannot read or write{place} {error.strerror}."
 
 
 @contextmanager
@@ -136,6 +182,10 @@ def _one_line_errors(name: str) -> Iterator[None]:
         if os.environ.get("CFWORLD_DEBUG"):
             raise
         fail(f"{_message(error)} Try: cfworld {name} --help")
+    except OSError as error:
+        if os.environ.get("CFWORLD_DEBUG"):
+            raise
+        fail(_os_message(error))
     except KeyboardInterrupt:
         print("\ncfworld: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

@@ -6,7 +6,7 @@ from typing import Any
 from cfworld.cli import common
 from cfworld.metrics import machine
 from cfworld.metrics.controls import make_control
-from cfworld.metrics.evaluation import EvaluateConfig, judge
+from cfworld.metrics.evaluation import EvaluateConfig, check_baseline, judge
 from cfworld.metrics.progress import progress_bar
 from cfworld.metrics.report import write_report
 from cfworld.metrics.rollouts import WorldLike
@@ -20,6 +20,7 @@ SUMMARY = (
     "hazard, drift, survival and recall, with 95 % bootstrap intervals. Writes report.json, report.md, plots "
     "and film strips."
 )
+EXAMPLE = "world=panorama metrics=[fidelity,control] controls=[freeze] starts=16"
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -28,7 +29,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     world = _load(config.world, config)
     worlds: dict[str, WorldLike] = {"world": world}
     if config.baseline is not None:
-        worlds["baseline"] = _load(config.baseline, config)
+        worlds["baseline"] = baseline = _load(config.baseline, config)
+        check_baseline(world.config, baseline.config)
     worlds |= {name: make_control(name, world) for name in config.controls}
     folder = common.open_output("evaluate", config.out, config)
     judged = list(judge(worlds, config, progress_bar))
@@ -65,4 +67,4 @@ def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
 
 def main() -> None:
     """Run `cfworld evaluate`."""
-    common.run_command("evaluate", EvaluateConfig, evaluate, SUMMARY)
+    common.run_command("evaluate", EvaluateConfig, evaluate, SUMMARY, example=EXAMPLE)

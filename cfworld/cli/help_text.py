@@ -2,7 +2,9 @@
 
 import dataclasses
 import enum
+import importlib
 import inspect
+import itertools
 import re
 import textwrap
 from collections.abc import Iterable, Iterator
@@ -26,7 +28,9 @@ class _Key:
     help: str
 
 
-def command_help(name: str, schema: type[Any], summary: str = "") -> str:
+def command_help(
+    name: str, schema: type[Any], summary: str = "", *, example: str = "", values: dict[str, Any] | None = None
+) -> str:
     """Describe a command.
 
     Args:
@@ -34,30 +38,35 @@ def command_help(name: str, schema: type[Any], summary: str = "") -> str:
         schema: its configuration dataclass. A field's meaning is its `metadata["help"]`, or else its entry
             under `Attributes:` in the docstring of its class.
         summary: one sentence on what the command does.
+        example: arguments to show.
+        values: what the keys are when nothing is given; by default what the command's own file and the schema say.
 
     Returns:
         The text.
     """
     settings = read_settings(f"{name.replace('-', '_')}.yaml")
-    groups = list(_groups(settings.get("defaults", [])))
-    lines = [f"usage: cfworld {name} [key=value ...]", ""]
+    lines = [f"usage: cfworld {name} [key=value ...]"]
+    lines += [f"example: cfworld {name} {example}", ""] if example else [""]
     lines += [*textwrap.wrap(summary, _WIDTH), ""] if summary else []
-    lines += [*(f"  {group}={'|'.join(choices)}" for group, choices in groups), ""] if groups else []
-    return "\n".join([*lines, *_lines(_keys(schema, settings))])
+    for group, default in _groups(settings.get("defaults", [])):
+        lines += [*_group_lines(group, default), ""]
+    return "\n".join([*lines, *_lines(_keys(schema, settings if values is None else values))])
 
 
-def group_help(group: str, name: str, schema: type[Any]) -> str:
+def group_help(group: str, name: str, schema: type[Any], values: dict[str, Any] | None = None) -> str:
     """Describe the keys that come with one choice of a group.
 
     Args:
         group: the group's name, a folder of the configuration.
         name: the choice, a file there.
         schema: its dataclass; see `command_help`.
+        values: what its keys are; by default what its file and the schema say.
 
     Returns:
         The text.
     """
-    return "\n".join(_lines(_keys(schema, read_settings(f"{group}/{name}.yaml"), f"{group}.")))
+    settings = read_settings(f"{group}/{name}.yaml") if values is None else values
+    return "\n".join([f"{group}={name}", *_lines(_keys(schema, settings, f"{group}."))])
 
 
 def read_settings(path: str) -> dict[str, Any]:
@@ -125,11 +134,26 @@ def _attributes(schema: type[Any]) -> dict[str, str]:
     return found
 
 
-def _groups(defaults: list[Any]) -> Iterator[tuple[str, list[str]]]:
+def _groups(defaults: list[Any]) -> Iterator[tuple[str, str | None]]:
+    """The groups of a defaults list, each with its choice."""
     for entry in defaults:
-        for group in entry if isinstance(entry, dict) else ():
-            folder = resources.files("cfworld.configs") / str(group).removeprefix("override ")
-            yield (
-                str(group),
-                sorted(file.name[:-5] for file in folder.iterdir() if file.name.endswith(".yaml")),
-            )
+        for group, default in entry.items() if isinstance(entry, dict) else ():
+            yield str(group).removeprefix("override "), default
+
+
+def _group_lines(group: str, default: str | None) -> Iterator[str]:
+    """A group, what it is, and its choices with the comment at the head of each file."""
+    package = importlib.import_module(f"cfworld.configs.{group}")
+    meaning = " ".join((package.__doc__ or "").split())
+    yield f"  {group}=<choice>, {default or 'none'} by default. {meaning}"
+    paths = sorted(resources.files(f"cfworld.configs.{group}").iterdir(), key=lambda path: path.name)
+    choices = {path.name[:-5]: path.read_text(encoding="utf-8") for path in paths if path.name.endswith(".yaml")}
+    width = max(map(len, choices), default=0)
+    for choice, text in choices.items():
+        yield f"      {choice:<{width}}  {_comment(text)}".rstrip()
+
+
+def _comment(text: str) -> str:
+    """The comment at the head of a file, without what it tells Hydra."""
+    head = itertools.takewhile(lambda line: line.startswith("#"), text.splitlines())
+    return " ".join(line.lstrip("# ") for line in head if "@package" not in line)

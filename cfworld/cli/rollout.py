@@ -23,6 +23,7 @@ SUMMARY = (
     "Generate video from a world: an MP4 with the action, reward and hazard of every frame, a film strip, "
     "and the figures as JSON. An episode that ends is followed by the next."
 )
+EXAMPLE = "world=panorama frames=300 worlds=4 policy=turn"
 _STRIP_FRAMES = 16
 _STRIP_ROWS = 8
 _MARK_SECONDS = 0.5
@@ -192,4 +193,4 @@ def _figures(config: RolloutConfig, live: LiveRows, seconds: list[float]) -> dic
 
 def main() -> None:
     """Run `cfworld rollout`."""
-    common.run_command("rollout", RolloutConfig, rollout, SUMMARY)
+    common.run_command("rollout", RolloutConfig, rollout, SUMMARY, example=EXAMPLE)

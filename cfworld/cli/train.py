@@ -20,6 +20,7 @@ SUMMARY = (
     "Train one stage of a world. A run that was interrupted is resumed by the same command: its folder is "
     "runs/<world>/<stage> unless `out` says otherwise."
 )
+EXAMPLE = "world=panorama stage=teacher memory=uniform stage.loop.steps=1000 out=runs/uniform"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,10 +58,11 @@ def main() -> None:
     store.store(group="world", name="world_schema", node=WorldSettings)
     for name, (schema, _) in STAGES.items():
         store.store(group="stage", name=f"{name}_schema", node=schema)
-    common.run_command("train", TrainConfig, train, SUMMARY)
+    common.run_command("train", TrainConfig, train, SUMMARY, example=EXAMPLE)
     if {"-h", "--help"} & set(sys.argv[1:]):
         for name, (schema, _) in STAGES.items():
-            print(f"\n{help_text.group_help('stage', name, schema)}")
+            settings = common.composed("train", TrainConfig, f"stage={name}")["stage"]
+            print(f"\n{help_text.group_help('stage', name, schema, settings)}")
 
 
 if __name__ == "__main__":

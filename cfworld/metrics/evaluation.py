@@ -18,8 +18,9 @@ from cfworld.metrics.recordings import FIRST_SEED, held_out, make_twin
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
 from cfworld.metrics.routes import TURNS, RecallConfig, run_recall
 from cfworld.metrics.survival import SurvivalConfig, run_survival
+from cfworld.world import WorldConfig
 
-__all__ = ["METRICS", "EvaluateConfig", "judge"]
+__all__ = ["METRICS", "EvaluateConfig", "check_baseline", "judge"]
 
 METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
 _SEED_STRIDE = 100_000
@@ -34,8 +35,8 @@ class EvaluateConfig:
     Attributes:
         world: A world of the zoo, or a checkpoint folder.
         variant: student or teacher; null for the best there is.
-        baseline: Another world to judge beside it, such as one trained without long memory; recall then asks
-            to exceed the midpoint of this baseline and the ceiling.
+        baseline: Another world of the same twin to judge beside it, such as one trained without long memory;
+            recall then asks to exceed the midpoint of this baseline and the ceiling.
         metrics: Some of fidelity, control, heads, drift, survival, recall, probe; null for all that the twin
             allows.
         controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal.
@@ -82,6 +83,21 @@ class EvaluateConfig:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
         if self.seed < FIRST_SEED:
             raise ConfigError(f"got seed={self.seed}; expected at least {FIRST_SEED}: smaller ones are for training")
+
+
+def check_baseline(world: WorldConfig, baseline: WorldConfig) -> None:
+    """Refuse a baseline that is a world of something else: their figures cannot stand side by side.
+
+    Raises:
+        ConfigError: if twin, actions, frames per step or another quantity that both share differs.
+    """
+    for name in ("source", "actions", "fps", "resolution", "frames_per_latent", "frames_per_step"):
+        ours, theirs = getattr(world, name), getattr(baseline, name)
+        if ours != theirs:
+            raise ConfigError(
+                f"the baseline has {name}={theirs}; expected {ours}, as the world has. Choose a baseline= that was "
+                "trained for the same twin"
+            )
 
 
 def judge(worlds: Mapping[str, WorldLike], config: EvaluateConfig, bar: Bar = silent_bar) -> Iterator[Judgement]:

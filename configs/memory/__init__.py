@@ -1,1 +1,1 @@
-"""Memory presets."""
+"""What the world remembers; it replaces the world's own memory settings."""

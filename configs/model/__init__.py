@@ -1,1 +1,1 @@
-"""Transformer sizes."""
+"""The size of the transformer; it replaces the world's own."""

@@ -1,1 +1,1 @@
-"""Training stages."""
+"""What is trained, and how."""

@@ -1,1 +1,1 @@
-"""Worlds to train."""
+"""The world to train; a file of your own is found with --config-dir."""

@@ -140,3 +140,28 @@ def test_output_goes_where_the_user_asks_or_to_a_fresh_folder(tmp_path: Path, mo
     first, second = (common.open_output("rollout", None, config) for _ in range(2))
     assert first != second
     assert first.parent == second.parent == Path("outputs/rollout")
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_help_shows_what_is_composed_and_an_example(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    main.main([name, "--help"])
+    printed = capsys.readouterr()
+    assert f"example: cfworld {name} " in printed.out
+    assert "${" not in printed.out
+    assert printed.err == ""
+
+
+def test_help_of_training_shows_the_world_that_is_composed_and_explains_the_groups(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    main.main(["train", "--help"])
+    text = capsys.readouterr().out
+    for line in ("world.transformer.num_heads=4  (int)", "world.transformer.in_channels=16  (int)", "stage=teacher"):
+        assert line in text
+    assert "memory=<choice>, none by default. What the world remembers" in text
+    assert "uniform          Slow memory sampled at a fixed interval" in text
+    assert "small  About 9 million parameters." in text

@@ -14,7 +14,7 @@ import pytest
 from stable_baselines3 import PPO
 
 from cfworld.cli import main as cli
-from cfworld.cli.collect import sb3_agent
+from cfworld.cli.collect import CollectCommand, policy_weights, sb3_agent
 from cfworld.data import CollectConfig, EpisodeStore, StoreWriter, collect
 from cfworld.errors import CollectionError, ConfigError, DatasetError
 from tests.data import fakes
@@ -256,7 +256,64 @@ def test_an_agent_of_stable_baselines_may_collect(tmp_path):
     assert all(len(set(episode.actions[step : step + 4])) == 1 for step in range(0, 14, 4))
 
 
-def test_the_command_names_the_worlds_it_knows(capsys):
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("world=narnia", "got world=narnia; expected one of doom_take_cover, panorama"),
+        ("split=foo", "got split=foo; expected one of train, eval"),
+        ("policies=[turn@much]", "got 'turn@much' in policies"),
+        ("policies=[turn,turn@2]", "got 'turn' twice"),
+        ("policies=[sb3:nowhere.zip@0.5]", "there is no agent 'nowhere.zip'"),
+    ],
+)
+def test_the_command_tells_what_it_knows_in_one_line(argument, said, tmp_path, capsys):
     with pytest.raises(SystemExit, match="2"):
-        cli.main(["collect", "world=narnia"])
-    assert "narnia" in capsys.readouterr().err
+        cli.main(["collect", f"out={tmp_path / 'new'}", argument, *(["world=panorama"] if "pol" in argument else [])])
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+def test_the_command_takes_policies_with_arguments(tmp_path):
+    out, script = tmp_path / "out", tmp_path / "moves.json"
+    script.write_text("[[2, 3], [0, 1]]")
+
+    arguments = [f"policies=[scripted:{script}@0.5,turn@0]", "episodes=1", "max_ticks=8", "workers=1"]
+    cli.main(["collect", "world=panorama", f"out={out}", *arguments])
+
+    assert EpisodeStore.open(out).episode(0).actions.tolist() == [2, 2, 2, 0] * 2
+    settings = json.loads((out / "collection.json").read_text())
+    assert settings["policies"] == {f"scripted:{script}": 0.5, "turn": 0}
+
+
+def test_a_policy_without_a_weight_weighs_1():
+    assert policy_weights(["turn", "scripted:a=b@c.json@0.5"]) == {"turn": 1.0, "scripted:a=b@c.json": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("world", "split", "recorded"),
+    [
+        (
+            "doom_take_cover",
+            "train",
+            {"god_share": 0.25, "max_ticks": 2100, "god_max_ticks": 1050, "seed": 0, "shard_episodes": 8},
+        ),
+        (
+            "doom_take_cover",
+            "eval",
+            {"god_share": 0.33, "max_ticks": 2100, "god_max_ticks": 2100, "seed": 1_000_000, "shard_episodes": 8},
+        ),
+        ("panorama", "train", {"god_share": 0.5, "max_ticks": 512, "god_max_ticks": 0, "seed": 0}),
+        ("panorama", "eval", {"god_share": 0.5, "max_ticks": 512, "god_max_ticks": 0, "seed": 1_000_000}),
+    ],
+)
+def test_presets_record_the_settings_of_the_shipped_datasets(world, split, recorded):
+    policies = {
+        "doom_take_cover": {"noop": 0.05, "random": 0.25, "sticky": 0.45, "sweep": 0.25},
+        "panorama": {"look_back": 0.2, "sticky": 0.35, "turn": 0.45},
+    }
+    found = CollectCommand(world=world, split=split).config().recorded()
+
+    assert found["policies"] == policies[world]
+    assert found["env_kwargs"] == {}
+    assert {name: found[name] for name in recorded} == recorded

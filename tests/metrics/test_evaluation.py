@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ from cfworld.cli.evaluate import evaluate
 from cfworld.errors import ConfigError
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.drift import DriftConfig
-from cfworld.metrics.evaluation import METRICS, EvaluateConfig, judge
+from cfworld.metrics.evaluation import METRICS, EvaluateConfig, check_baseline, judge
 from cfworld.metrics.fidelity import FidelityConfig
 from cfworld.metrics.judgement import Judgement, Table
 from cfworld.metrics.probe import ProbeConfig
@@ -16,6 +17,7 @@ from cfworld.metrics.report import markdown
 from cfworld.metrics.rollouts import endless
 from cfworld.metrics.routes import RecallConfig
 from cfworld.metrics.survival import SurvivalConfig
+from cfworld.model import ActionConfig
 from cfworld.world import Ends
 from tests.toy import toy_world
 
@@ -55,6 +57,29 @@ def test_a_world_is_its_own_equal_baseline():
     assert [judgement.metric for judgement in judged] == ["fidelity", "heads"]
     predictors = judged[0].figures["predictors"]
     assert predictors["world"] == predictors["baseline"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"source": "cfworld/DoomTakeCoverReal-v0"}, "source=cfworld/DoomTakeCoverReal-v0; expected cfworld/Panorama"),
+        ({"actions": ActionConfig(num_actions=5)}, "actions=.*num_actions=5.*; expected .*num_actions=3"),
+        ({"fps": 7}, "fps=7; expected 10"),
+    ],
+)
+def test_a_baseline_of_another_twin_is_refused(changes: dict, message: str):
+    ours = toy_world().config
+    check_baseline(ours, replace(ours))
+    with pytest.raises(ConfigError, match=message):
+        check_baseline(ours, replace(ours, **changes))
+
+
+def test_the_command_refuses_a_baseline_of_another_twin_before_it_writes(tmp_path: Path):
+    toy_world().save_pretrained(tmp_path / "world")
+    toy_world(source="cfworld/DoomTakeCoverReal-v0").save_pretrained(tmp_path / "other")
+    with pytest.raises(ConfigError, match="trained for the same twin"):
+        evaluate(small(world=str(tmp_path / "world"), baseline=str(tmp_path / "other"), out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_metrics_that_the_twin_does_not_allow_are_refused():

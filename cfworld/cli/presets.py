@@ -1,0 +1,51 @@
+"""How much `cfworld collect` records of each shipped world, and how, where the command line does not say."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from cfworld.errors import ConfigError
+
+__all__ = ["PRESETS", "preset"]
+
+_DOOM = {
+    "env": "cfworld/DoomTakeCoverReal-v0",
+    "policies": ["sticky@0.45", "sweep@0.25", "random@0.25", "noop@0.05"],
+    "max_ticks": 2100,
+    "episodes": 0,
+}
+_PANORAMA = {
+    "env": "cfworld/PanoramaReal-v0",
+    "policies": ["turn@0.45", "sticky@0.35", "look_back@0.2"],
+    "max_ticks": 512,
+    "ticks": 0,
+    "god_share": 0.5,
+    "god_max_ticks": 0,
+}
+
+PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
+    {
+        "doom_take_cover": {
+            "train": _DOOM | {"ticks": 260_000, "god_share": 0.25, "god_max_ticks": 1050, "seed": 0},
+            "eval": _DOOM | {"ticks": 60_000, "god_share": 0.33, "god_max_ticks": 2100, "seed": 1_000_000},
+        },
+        "panorama": {
+            "train": _PANORAMA | {"episodes": 400, "seed": 0},
+            "eval": _PANORAMA | {"episodes": 60, "seed": 1_000_000},
+        },
+    }
+)
+"""Settings by world and split."""
+
+
+def preset(world: str, split: str) -> dict[str, Any]:
+    """The settings of a split of a world.
+
+    Raises:
+        ConfigError: if there is no such world or split.
+    """
+    if world not in PRESETS:
+        raise ConfigError(f"got world={world}; expected one of {', '.join(PRESETS)}")
+    if split not in PRESETS[world]:
+        raise ConfigError(f"got split={split}; expected one of {', '.join(PRESETS[world])}")
+    return dict(PRESETS[world][split])

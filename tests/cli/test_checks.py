@@ -1,0 +1,115 @@
+import os
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfworld.cli import checks, common, main
+from cfworld.errors import ConfigError
+from tests.cli.test_main import Outer
+
+COMMANDS = ["collect", "train", "evaluate", "rollout", "bench"]
+
+
+def refusal(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The one line that a command leaves with."""
+    with pytest.raises(SystemExit) as exit_:
+        main.main(arguments)
+    assert exit_.value.code == 2
+    errors = capsys.readouterr().err
+    assert errors.count("\n") == 1
+    return errors
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("below", ["", "/deeper"])
+def test_an_out_that_is_a_file_is_refused_before_anything_is_loaded(
+    command: str, below: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    (tmp_path / "taken").write_text("")
+    assert "is no folder; choose another" in refusal(capsys, command, f"out={tmp_path}/taken{below}")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "collect"])
+@pytest.mark.parametrize("device", ["cudaa", "cuda:99", "meta"])
+def test_a_device_that_is_not_there_is_refused_before_anything_is_loaded(
+    command: str, device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    said = refusal(capsys, command, f"device={device}")
+    assert f"got device={device}" in said
+    assert "choose among cpu" in said
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_is_refused_where_there_is_none() -> None:
+    with pytest.raises(ConfigError, match=r"choose among cpu$"):
+        checks.check_device("cuda")
+
+
+def test_what_is_there_is_accepted(tmp_path: Path) -> None:
+    checks.check_device("cpu")
+    checks.check_folder(str(tmp_path / "new" / "folder"))
+    checks.check_folder("relative/folder")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(ConfigError, match="may not be written to"):
+        checks.check_folder(str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize(
+    ("command", "key"),
+    [("rollout", "world"), ("bench", "world"), ("collect", "world"), ("evaluate", "baseline"), ("rollout", "out")],
+)
+def test_an_empty_name_is_not_the_folder_one_stands_in(
+    command: str, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    assert f"got {key}= with nothing after it" in refusal(capsys, command, f"{key}=")
+
+
+def test_an_unknown_choice_is_told_with_the_choices_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    said = refusal(capsys, "train", "stage=nope")
+    assert "got stage=nope; expected one of teacher, tokenizer." in said
+    assert "got memory=nope; expected one of context_forcing, fast_only" in refusal(capsys, "train", "memory=nope")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (FileNotFoundError(2, "No such file or directory", "there"), "'there': No such file or directory."),
+        (OSError("no space"), "no space."),
+    ],
+)
+def test_what_the_system_refuses_is_told_in_one_line(
+    error: OSError, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(config: Outer) -> None:
+        raise error
+
+    monkeypatch.setattr(sys, "argv", ["cfworld rollout"])
+    with pytest.raises(SystemExit, match="2"):
+        common.run_command("rollout", Outer, run)
+    errors = capsys.readouterr().err
+    assert said in errors
+    assert errors.count("\n") == 1
+
+
+def test_a_cause_that_the_message_already_tells_is_not_told_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(config: Outer) -> None:
+        raise ConfigError("cannot be read (it is too long)") from ValueError("it is too long")
+
+    monkeypatch.setattr(sys, "argv", ["cfworld rollout"])
+    with pytest.raises(SystemExit, match="2"):
+        common.run_command("rollout", Outer, run)
+    assert capsys.readouterr().err.count("too long") == 1
