@@ -1,4 +1,4 @@
-"""Worlds that live on: when an episode ends, the next begins."""
+"""Worlds that live on: when an episode ends or reaches the world's horizon, the next begins."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +35,8 @@ class LiveRow:
     """Frames of the episodes that have ended."""
     returns: list[float] = field(default_factory=list)
     """Summed rewards of the episodes that have ended."""
+    truncated: list[bool] = field(default_factory=list)
+    """Whether each of them was cut off by the world's horizon, rather than ended by the world."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +50,8 @@ class LiveStep:
     out: StepOutput
     seconds: float
     """What the generation took, decoding included."""
+    truncated: np.ndarray
+    """Rows that have reached the world's horizon without an end, bool [B]."""
 
 
 class LiveRows:
@@ -82,14 +86,18 @@ class LiveRows:
             row.frames = frames[place]
             row.length += min(int(out.end_frame[place]) + 1, num_frames)
             row.reward += float(out.reward[place])
-        return LiveStep(frames=frames, actions=actions, out=out, seconds=seconds)
+        lengths = np.array([row.length for row in self.rows])
+        truncated = ~out.terminated.cpu().numpy() & (lengths >= self.world.config.horizon_frames)
+        return LiveStep(frames=frames, actions=actions, out=out, seconds=seconds, truncated=truncated)
 
-    def begin_again(self, ended: list[int]) -> None:
-        """Give every row that has ended its next episode."""
+    def begin_again(self, step: LiveStep) -> None:
+        """Give every row whose episode the step ended or truncated its next one."""
+        ended = np.flatnonzero(step.out.terminated.cpu().numpy() | step.truncated).tolist()
         for place in ended:
             row = self.rows[place]
             row.lengths.append(row.length)
             row.returns.append(row.reward)
+            row.truncated.append(bool(step.truncated[place]))
             row.episode, row.length, row.reward = row.episode + 1, 0, 0.0
         if ended:
             seeds = [episode_seed(self.rows[place].seed, self.rows[place].episode) for place in ended]
