@@ -13,7 +13,7 @@ SURFACE = {
     "cfworld.envs": "DoomTakeCoverTwin EnvState PanoramaTwin Ticks Twin WorldEnv",
     "cfworld.errors": (
         "ActionError CfworldError CheckpointError CollectionError ConfigError DatasetError DonatedStateError "
-        "EnvironmentClosedError MissingDependencyError ResetNeededError ShapeError StartError TrainingError "
+        "EnvironmentClosedError MissingDependencyError ResetNeededError ShapeError StartError StateError TrainingError "
         "UnknownWorldError"
     ),
     "cfworld.export": "VideoWriter film_strip open_video write_film_strip write_video",

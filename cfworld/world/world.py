@@ -78,9 +78,9 @@ class World:
             device: Where it runs.
             num_steps: Steps of the sampler, if not the checkpoint's own.
             memory: Another memory than the checkpoint's own (a baseline's, say).
-            precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. In bf16 a
-                row comes out bit for bit the same alone and in any batch; in fp32 the CPU's matrix products may
-                round differently at another batch size.
+            precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. In bf16
+                the latents, rewards and ends of a row come out bit for bit the same alone and in any batch, and its
+                frames to within rounding; in fp32 the CPU's products may round differently at another batch size.
 
         Raises:
             UnknownWorldError: If there is no such world.
