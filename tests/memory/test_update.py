@@ -148,3 +148,9 @@ def test_an_adaptive_threshold_brings_the_promotion_rate_to_its_target():
 def test_a_memory_without_a_past_is_refused():
     with pytest.raises(ConfigError, match="must exceed latents_per_chunk 3"):
         MemoryConfig(num_fast=3, latents_per_chunk=3)
+
+
+def test_the_nominal_span_counts_what_slow_memory_reaches_back_to():
+    config = MemoryConfig(num_sink=2, num_slow=8, num_fast=7, consolidate_every=24)
+    assert config.nominal_span(0.75) == pytest.approx(2 + 7 + 8 * 24 / 0.75)
+    assert MemoryConfig(num_sink=1, num_slow=0, num_fast=6).nominal_span() == 7
