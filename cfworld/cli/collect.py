@@ -70,7 +70,7 @@ class CollectCommand:
             ConfigError: There is no such world or split.
         """
         given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        known = preset(self.world, self.split) | {"out": f"datasets/{self.world}/{self.split}"}
+        known: dict[str, Any] = {**preset(self.world, self.split), "out": f"datasets/{self.world}/{self.split}"}
         return CollectCommand(**{name: known[name] if value is None else value for name, value in given.items()})
 
     def config(self) -> CollectConfig:

@@ -2,6 +2,7 @@ import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import gymnasium as gym
 import h5py
@@ -254,7 +255,7 @@ def test_a_damaged_dataset_is_refused_when_it_is_opened(folder, damage):
         EpisodeStore.open(folder)
 
 
-def reopened(folder: Path, change: Callable[[h5py.Group], None]) -> EpisodeStore:
+def reopened(folder: Path, change: Callable[[Any], None]) -> EpisodeStore:
     """The store once something was done to its episode 1."""
     with h5py.File(folder / "data" / MAIN_FILE_NAME, "r+") as file:
         link = file.get("episode_1", getlink=True)
