@@ -3,7 +3,7 @@
 from cfworld.diffusion.flow import denoised, expand_sigma, interpolate, noise_from, renoise, velocity
 from cfworld.diffusion.guidance import guided
 from cfworld.diffusion.noise import counter_noise, counter_uniform
-from cfworld.diffusion.schedule import sample_sigma, shift, sigmas
+from cfworld.diffusion.schedule import sample_sigma, shift, sigmas, stratified_sigma
 from cfworld.diffusion.solver import euler, few_step, heun
 
 __all__ = [
@@ -21,5 +21,6 @@ __all__ = [
     "sample_sigma",
     "shift",
     "sigmas",
+    "stratified_sigma",
     "velocity",
 ]

@@ -1,6 +1,7 @@
 """Everything of a world that is trained after its tokenizer, as one module."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -58,3 +59,7 @@ class Generator(nn.Module):
         self.transformer = Transformer(transformer)
         self.heads = Heads(transformer)
         self.register_buffer("key_centre", torch.zeros(transformer.depth, transformer.dim))
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the transformer in place: the part that all passes share, training's and generation's."""
+        self.transformer.compile(*args, **kwargs)

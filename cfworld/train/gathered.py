@@ -1,11 +1,11 @@
 """Gathered teacher forcing: one pass over a clip in which training equals inference.
 
-Every chunk of a clip appears twice, clean and noisy. Both copies attend to the raw keys and values of the slots
-that the memory would show at that moment, gathered from the clean copies and rotated to those slots' bounded
-positions; and each copy attends to itself. So one pass trains every chunk of the clip as a target, with just the
-context that a rollout would give it.
+Every chunk of a clip appears clean once and noisy M times, at M noise levels. All its copies attend to the raw keys
+and values of the slots that the memory would show at that moment, gathered from the clean copies and rotated to those
+slots' bounded positions; and each copy attends to itself. So one pass trains every chunk of the clip as a target, with
+just the context that a rollout would give it. Gathering costs more than a copy does, so copies are cheap.
 
-Shapes: B clips, T latents, K = T / N chunks of N latents, S slots, n tokens a latent, G = B K groups.
+Shapes: B clips, M noisy copies, T latents, K = T / N chunks of N latents, S slots, n tokens a latent, G = B K groups.
 """
 
 from dataclasses import dataclass
@@ -43,7 +43,7 @@ class GatheredOutput:
     """What one pass over a batch of clips gives.
 
     Attributes:
-        velocity: Predicted velocity of every noisy latent, [B, T, C, h, w].
+        velocity: Predicted velocity of every noisy latent, [B, M, T, C, h, w].
         reward: Reward of every frame, from the clean copies, [B, T, f].
         hazard_logit: Logit of ending at every frame, [B, T, f].
     """
@@ -81,10 +81,10 @@ def gathered_forward(
     generator: Generator,
     schedule: SlotSchedule,
     clean: Float[Tensor, "B T C h w"],
-    noisy: Float[Tensor, "B T C h w"],
-    sigma: Float[Tensor, "B T"],
+    noisy: Float[Tensor, "B M T C h w"],
+    sigma: Float[Tensor, "B M T"],
     actions: Num[Tensor, "B T f *action"],
-    dropped: Bool[Tensor, "B T"] | None = None,
+    dropped: Bool[Tensor, "B M T"] | None = None,
 ) -> GatheredOutput:
     """Predict the velocity of every noisy latent of a batch of clips.
 
@@ -92,23 +92,26 @@ def gathered_forward(
         generator: Prompt encoder, transformer and heads.
         schedule: What the memory shows to each chunk.
         clean: Context copies; errors may have been added to them (ERFT).
-        noisy: Target copies at their noise levels.
-        sigma: Noise level of each target.
+        noisy: M copies of the targets at their noise levels; no copy sees another.
+        sigma: Noise level of each target, one per chunk.
         actions: One action per frame.
         dropped: Targets whose prompt becomes the null prompt; the context keeps its own.
     """
-    rows, length = clean.shape[:2]
+    rows, num_copies, length = noisy.shape[:3]
     num_chunks, num_slots = schedule.source.shape[1:]
     chunk = length // num_chunks
     model = generator.transformer.config
     tokens = model.tokens_per_latent
 
     def grouped(clean_part: Tensor, noisy_part: Tensor) -> Tensor:
-        parts = [rearrange(part, "B (K N) ... -> (B K) N ...", K=num_chunks) for part in (clean_part, noisy_part)]
-        return torch.cat(parts, dim=1)
+        copies = torch.cat([clean_part[:, None], noisy_part.expand(-1, num_copies, *clean_part.shape[1:])], dim=1)
+        return rearrange(copies, "B m (K N) ... -> (B K) (m N) ...", K=num_chunks)
 
     prompts = generator.prompts(actions)
-    target_prompts = prompts if dropped is None else generator.prompts(actions, dropped)
+    target_prompts = prompts[:, None]
+    if dropped is not None:
+        copies = actions[:, None].expand(-1, num_copies, *actions.shape[1:])
+        target_prompts = generator.prompts(copies, dropped)
     first = torch.arange(rows, device=clean.device)[:, None, None] * length
     gather_index = (schedule.source + first).flatten()
     cos, sin = (
@@ -123,11 +126,11 @@ def gathered_forward(
 
     output = generator.transformer(
         grouped(clean, noisy),
-        grouped(torch.zeros_like(sigma), sigma),
+        grouped(torch.zeros_like(sigma[:, 0]), sigma),
         grouped(prompts, target_prompts),
-        rearrange(schedule.positions, "B K N -> (B K) N").repeat(1, 2),
+        rearrange(schedule.positions, "B K N -> (B K) N").repeat(1, 1 + num_copies),
         lambda _layer, keys, values: (apply_rope(gather(keys), cos, sin), gather(values)),
-        _mask(schedule.valid, chunk, tokens),
+        _mask(schedule.valid, 1 + num_copies, chunk * tokens, tokens),
     )
     reward, hazard_logit = generator.heads(output.features[:, :chunk])
 
@@ -135,16 +138,18 @@ def gathered_forward(
         return rearrange(part, "(B K) N ... -> B (K N) ...", B=rows)
 
     return GatheredOutput(
-        velocity=ungrouped(output.velocity[:, chunk:]),
+        velocity=rearrange(output.velocity[:, chunk:], "(B K) (m N) ... -> B m (K N) ...", B=rows, m=num_copies),
         reward=ungrouped(reward),
         hazard_logit=ungrouped(hazard_logit),
     )
 
 
-def _mask(valid: Bool[Tensor, "B K S"], chunk: int, tokens: int) -> Bool[Tensor, "G 1 q k"]:
+def _mask(
+    valid: Bool[Tensor, "B K S"], num_copies: int, tokens_per_copy: int, tokens_per_latent: int
+) -> Bool[Tensor, "G 1 q k"]:
     """Every query sees the valid slots and its own copy of the chunk, clean or noisy."""
-    own = torch.eye(2, dtype=torch.bool, device=valid.device)
-    own = own.repeat_interleave(chunk * tokens, dim=0).repeat_interleave(chunk * tokens, dim=1)
-    slots = valid.flatten(0, 1).repeat_interleave(tokens, dim=1)
+    own = torch.eye(num_copies, dtype=torch.bool, device=valid.device)
+    own = own.repeat_interleave(tokens_per_copy, dim=0).repeat_interleave(tokens_per_copy, dim=1)
+    slots = valid.flatten(0, 1).repeat_interleave(tokens_per_latent, dim=1)
     queries = own.shape[0]
     return torch.cat([slots[:, None].expand(-1, queries, -1), own.expand(slots.shape[0], -1, -1)], dim=2).unsqueeze(1)

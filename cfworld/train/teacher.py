@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional
 
 from cfworld.data import ClipSampler
-from cfworld.diffusion import denoised, interpolate, sample_sigma, velocity
+from cfworld.diffusion import denoised, interpolate, stratified_sigma, velocity
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
 from cfworld.rollout import mean_keys
@@ -39,6 +39,7 @@ class TeacherStageConfig:
         loop: Length, rates and cadence.
         clip_latents: Latents of a clip.
         min_latents: Shortest episode that is used; shorter clips are padded.
+        num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
         sigma_shift: Shift of the training noise levels.
         prompt_dropout: Share of targets whose prompt is dropped, for guidance.
         promotion_interval: Longest mean distance, in chunks, between latents promoted during training. Each clip
@@ -56,6 +57,7 @@ class TeacherStageConfig:
     loop: LoopConfig = field(default_factory=LoopConfig)
     clip_latents: int = 40
     min_latents: int = 12
+    num_copies: int = 1
     sigma_shift: float = 3.0
     prompt_dropout: float = 0.05
     promotion_interval: int = 12
@@ -71,6 +73,8 @@ class TeacherStageConfig:
             raise ConfigError(
                 f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
             )
+        if self.num_copies < 1:
+            raise ConfigError(f"num_copies is at least 1; got {self.num_copies}.")
         if self.promotion_interval < 1:
             raise ConfigError(f"promotion_interval is at least 1 chunk; got {self.promotion_interval}.")
 
@@ -134,23 +138,26 @@ class TeacherStage:
         """Flow matching on every latent, squared error of the rewards, likelihood of the ends."""
         assert isinstance(self.module, Generator)
         config, clips = self.config, batch.clips
-        lead = clips.latents.shape[:2]
-        schedule = slot_schedule(self.world.memory, self._promotions(lead, generator))
-        sigma = self._sigma(lead, generator)
-        noise = torch.randn(clips.latents.shape, generator=generator, device=self.device)
-        noisy = interpolate(clips.latents, noise, sigma)
+        rows, length = clips.latents.shape[:2]
+        copies = (rows, config.num_copies, length)
+        schedule = slot_schedule(self.world.memory, self._promotions(rows, length, generator))
+        sigma = self._sigma(copies, generator)
+        latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
+        noise = torch.randn(latents.shape, generator=generator, device=self.device)
+        noisy = interpolate(latents, noise, sigma)
         context = self.errors.inject(clips.latents, batch.step, generator)
-        dropped = torch.rand(lead, generator=generator, device=self.device) < config.prompt_dropout
+        dropped = torch.rand(copies, generator=generator, device=self.device) < config.prompt_dropout
         output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions, dropped)
 
-        squared = (output.velocity - velocity(clips.latents, noise)).square().mean(dim=(2, 3, 4))
-        flow = _mean(squared, clips.present)
+        squared = (output.velocity - velocity(latents, noise)).square().mean(dim=(3, 4, 5))
+        present = clips.present[:, None].expand(copies)
+        flow = _mean(squared, present)
         reward = _mean((output.reward - clips.rewards).square(), clips.valid)
         hazard = functional.binary_cross_entropy_with_logits(output.hazard_logit, clips.ends, reduction="none")
         hazard = _mean(hazard, clips.mortal)
         estimate = denoised(noisy, output.velocity.detach(), sigma)
-        residual = (estimate - clips.latents)[clips.present]
-        self.errors.add(residual, sigma[clips.present], generator)
+        residual = (estimate - latents)[present]
+        self.errors.add(residual, sigma[present], generator)
         metrics = {"flow": flow, "reward": reward, "hazard": hazard, "residual": residual.square().mean()}
         return flow + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
@@ -206,18 +213,19 @@ class TeacherStage:
             seeds=self.train.seeds[episodes],
         )
 
-    def _promotions(self, lead: torch.Size, generator: torch.Generator) -> Bool[Tensor, "B K"]:
+    def _promotions(self, rows: int, length: int, generator: torch.Generator) -> Bool[Tensor, "B K"]:
         """Which chunks of each clip are promoted: Bernoulli draws at a rate of the clip's own."""
-        rows, num_chunks = lead[0], lead[1] // self.world.latents_per_chunk
+        num_chunks = length // self.world.latents_per_chunk
         exponent = torch.rand(rows, 1, generator=generator, device=self.device)
         rate = float(self.config.promotion_interval) ** -exponent
         return torch.rand(rows, num_chunks, generator=generator, device=self.device) < rate
 
-    def _sigma(self, lead: torch.Size, generator: torch.Generator) -> Tensor:
-        """One noise level per chunk."""
+    def _sigma(self, copies: tuple[int, int, int], generator: torch.Generator) -> Float[Tensor, "B M T"]:
+        """One noise level per chunk and copy; the copies of a chunk share the range out between them."""
         chunk = self.world.latents_per_chunk
-        sigma = sample_sigma((lead[0], lead[1] // chunk), self.config.sigma_shift, generator)
-        return sigma.repeat_interleave(chunk, dim=1)
+        lead = (copies[0], copies[1], copies[2] // chunk)
+        sigma = stratified_sigma(lead, self.config.sigma_shift, generator)
+        return sigma.repeat_interleave(chunk, dim=2)
 
 
 def _mean(values: Tensor, mask: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from cfworld.diffusion import sample_sigma, shift, sigmas
+from cfworld.diffusion import sample_sigma, shift, sigmas, stratified_sigma
 
 
 def test_four_steps_with_shift_five_are_those_of_the_paper():
@@ -49,3 +49,13 @@ def test_training_sigmas_stay_inside_the_open_interval(monkeypatch: pytest.Monke
 def test_training_sigmas_depend_on_the_generator_alone():
     first, second = (sample_sigma((4,), 5.0, torch.Generator().manual_seed(7)) for _ in range(2))
     assert torch.equal(first, second)
+
+
+def test_copies_share_the_training_sigmas_out_between_them():
+    drawn = stratified_sigma((50, 4, 100), 5.0, torch.Generator().manual_seed(0))
+    uniform = shift(drawn.double(), 1 / 5.0)
+    for copy in range(4):
+        assert uniform[:, copy].min() >= copy / 4 - 1e-6
+        assert uniform[:, copy].max() <= (copy + 1) / 4 + 1e-6
+    expected = (torch.arange(20_000) + 0.5).double() / 20_000
+    assert (uniform.flatten().sort().values - expected).abs().max() < 0.015  # Kolmogorov-Smirnov
