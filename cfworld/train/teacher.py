@@ -7,27 +7,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
 
 from cfworld.data import ClipSampler
 from cfworld.diffusion import denoised, interpolate, stratified_sigma, velocity
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
-from cfworld.rollout import mean_keys
 from cfworld.tokenizer import Tokenizer
+from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random_promotions
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import gathered_forward, slot_schedule
-from cfworld.train.latent_bank import ClipBatch, LatentBank
+from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.rollout_sheet import rollout_sheet
+from cfworld.train.student_world import CENTRE_CLIPS, measure_centre
 from cfworld.world import EncodedStarts, World, WorldConfig
 
-__all__ = ["TeacherBatch", "TeacherStage", "TeacherStageConfig"]
-
-CENTRE_CLIPS = 32
-"""Clips over which the mean key is measured."""
+__all__ = ["TeacherStage", "TeacherStageConfig"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -79,19 +76,6 @@ class TeacherStageConfig:
             raise ConfigError(f"promotion_interval is at least 1 chunk; got {self.promotion_interval}.")
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class TeacherBatch:
-    """One step's clips.
-
-    Attributes:
-        clips: The clips.
-        step: The step that they are for.
-    """
-
-    clips: ClipBatch
-    step: int
-
-
 class TeacherStage:
     """Trains a `Generator` by gathered teacher forcing.
 
@@ -129,18 +113,20 @@ class TeacherStage:
             self.module: nn.Module = Generator(world.actions, world.transformer)
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
 
-    def batch(self, step: int) -> TeacherBatch:
+    def batch(self, step: int) -> ClipStep:
         """The clips of a step."""
         clips = self.sampler.batch(step, self.config.loop.batch_size)
-        return TeacherBatch(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
+        return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
-    def loss(self, batch: TeacherBatch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Flow matching on every latent, squared error of the rewards, likelihood of the ends."""
         assert isinstance(self.module, Generator)
         config, clips = self.config, batch.clips
         rows, length = clips.latents.shape[:2]
         copies = (rows, config.num_copies, length)
-        schedule = slot_schedule(self.world.memory, self._promotions(rows, length, generator))
+        num_chunks = length // self.world.latents_per_chunk
+        promotions = random_promotions(rows, num_chunks, config.promotion_interval, generator)
+        schedule = slot_schedule(self.world.memory, promotions)
         sigma = self._sigma(copies, generator)
         latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
         noise = torch.randn(latents.shape, generator=generator, device=self.device)
@@ -151,10 +137,8 @@ class TeacherStage:
 
         squared = (output.velocity - velocity(latents, noise)).square().mean(dim=(3, 4, 5))
         present = clips.present[:, None].expand(copies)
-        flow = _mean(squared, present)
-        reward = _mean((output.reward - clips.rewards).square(), clips.valid)
-        hazard = functional.binary_cross_entropy_with_logits(output.hazard_logit, clips.ends, reduction="none")
-        hazard = _mean(hazard, clips.mortal)
+        flow = masked_mean(squared, present)
+        reward, hazard = head_losses(output, clips)
         estimate = denoised(noisy, output.velocity.detach(), sigma)
         residual = (estimate - latents)[present]
         self.errors.add(residual, sigma[present], generator)
@@ -192,9 +176,7 @@ class TeacherStage:
             self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self._starts(), device=self.device
         )
         clips = self.train.clips(self.sampler.batch(0, CENTRE_CLIPS), self.config.clip_latents, self.device)
-        with torch.inference_mode():
-            centre = mean_keys(world.generator, self.world.memory, clips.latents, clips.actions)
-        world.generator.key_centre = centre.clone()
+        measure_centre(world, clips)
         return world
 
     def _starts(self) -> EncodedStarts:
@@ -213,21 +195,9 @@ class TeacherStage:
             seeds=self.train.seeds[episodes],
         )
 
-    def _promotions(self, rows: int, length: int, generator: torch.Generator) -> Bool[Tensor, "B K"]:
-        """Which chunks of each clip are promoted: Bernoulli draws at a rate of the clip's own."""
-        num_chunks = length // self.world.latents_per_chunk
-        exponent = torch.rand(rows, 1, generator=generator, device=self.device)
-        rate = float(self.config.promotion_interval) ** -exponent
-        return torch.rand(rows, num_chunks, generator=generator, device=self.device) < rate
-
     def _sigma(self, copies: tuple[int, int, int], generator: torch.Generator) -> Float[Tensor, "B M T"]:
         """One noise level per chunk and copy; the copies of a chunk share the range out between them."""
         chunk = self.world.latents_per_chunk
         lead = (copies[0], copies[1], copies[2] // chunk)
         sigma = stratified_sigma(lead, self.config.sigma_shift, generator)
         return sigma.repeat_interleave(chunk, dim=2)
-
-
-def _mean(values: Tensor, mask: Tensor) -> Tensor:
-    """Mean over what the mask keeps; 0 if it keeps nothing."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)

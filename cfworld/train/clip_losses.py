@@ -1,0 +1,56 @@
+"""What all stages that learn from real clips share: batches, random promotions, and the heads' losses."""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn import functional
+
+from cfworld.train.gathered import GatheredOutput
+from cfworld.train.latent_bank import ClipBatch
+
+__all__ = ["ClipStep", "head_losses", "masked_mean", "random_promotions"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClipStep:
+    """One step's clips.
+
+    Attributes:
+        clips: The clips.
+        step: The step that they are for.
+    """
+
+    clips: ClipBatch
+    step: int
+
+
+def random_promotions(
+    rows: int, num_chunks: int, interval: int, generator: torch.Generator
+) -> Bool[Tensor, "{rows} {num_chunks}"]:
+    """Which chunks of each clip are promoted: Bernoulli draws at a rate of the clip's own.
+
+    Args:
+        rows: Clips.
+        num_chunks: Chunks of a clip.
+        interval: Longest mean distance between promoted chunks; the rates lie between 1 and its inverse, uniform in
+            their logarithm.
+        generator: Source of randomness, on the device of the result.
+    """
+    device = generator.device
+    exponent = torch.rand(rows, 1, generator=generator, device=device)
+    rate = float(interval) ** -exponent
+    return torch.rand(rows, num_chunks, generator=generator, device=device) < rate
+
+
+def head_losses(output: GatheredOutput, clips: ClipBatch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """Squared error of the rewards, and negative log-likelihood of the ends where there could have been any."""
+    reward = masked_mean((output.reward - clips.rewards).square(), clips.valid)
+    surprise = functional.binary_cross_entropy_with_logits(output.hazard_logit, clips.ends, reduction="none")
+    return reward, masked_mean(surprise, clips.mortal)
+
+
+def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
+    """Mean over what the mask keeps; 0 if it keeps nothing."""
+    return (values * mask).sum() / mask.sum().clamp(min=1)

@@ -1,0 +1,82 @@
+"""Where a student comes from and where it goes: the teacher's world in, a world of variant "student" out."""
+
+import copy
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from cfworld.errors import ConfigError
+from cfworld.model import Generator
+from cfworld.rollout import SamplerConfig, Solver, mean_keys
+from cfworld.train.latent_bank import ClipBatch
+from cfworld.world import World, WorldConfig
+
+__all__ = ["CENTRE_CLIPS", "few_step_sampler", "load_for_training", "measure_centre", "student_world"]
+
+CENTRE_CLIPS = 32
+"""Clips over which the mean key is measured."""
+
+ESSENTIAL = ("prefix_latents", "actions", "tokenizer", "transformer")
+"""What weights and starts depend on."""
+
+
+def load_for_training(folder: str | Path, variant: str, config: WorldConfig, device: torch.device | str) -> World:
+    """Load the world that a stage begins with, in float32, with the memory and the ends that `config` asks for.
+
+    Args:
+        folder: What an earlier stage exported.
+        variant: "teacher" or "student".
+        config: The world as the settings have it now.
+        device: Where it goes.
+
+    Raises:
+        UnknownWorldError: If there is no such folder.
+        ConfigError: If it holds a world of other actions, starts, tokenizer or transformer.
+    """
+    world = World.from_pretrained(folder, variant=variant, device=device, precision="fp32")
+    differs = [name for name in ESSENTIAL if getattr(world.config, name) != getattr(config, name)]
+    if differs:
+        raise ConfigError(
+            f"The {variant} in {folder} has {_named(world.config, differs)}, but the settings ask for "
+            f"{_named(config, differs)}. Go back to its settings, or train a teacher for the new ones."
+        )
+    world.config = replace(config, sampler=world.config.sampler)
+    return world
+
+
+def student_world(like: World, student: Generator, sampler: SamplerConfig, clips: ClipBatch) -> World:
+    """A world of variant "student" with the tokenizer and the starts of another.
+
+    Args:
+        like: The world that the student was distilled from.
+        student: Its generator; it is copied.
+        sampler: How it is sampled.
+        clips: Real clips, over which the student's mean key is measured.
+    """
+    world = World(
+        replace(like.config, sampler=sampler),
+        like.tokenizer,
+        copy.deepcopy(student),
+        like.starts,
+        variant="student",
+        device=like.device,
+    )
+    measure_centre(world, clips)
+    return world
+
+
+def measure_centre(world: World, clips: ClipBatch) -> None:
+    """Measure the mean key over real clips, which centred similarity subtracts."""
+    with torch.inference_mode():
+        centre = mean_keys(world.generator, world.config.memory, clips.latents, clips.actions)
+    world.generator.key_centre = centre.clone()
+
+
+def few_step_sampler(num_steps: int, shift: float) -> SamplerConfig:
+    """How a distilled student is sampled."""
+    return SamplerConfig(solver=Solver.FEW_STEP, num_steps=num_steps, shift=shift)
+
+
+def _named(config: WorldConfig, names: list[str]) -> str:
+    return ", ".join(f"{name}={getattr(config, name)}" for name in names)
