@@ -248,6 +248,12 @@ class BlockVAE(Tokenizer):
         return tokenizer.eval()
 
     @property
+    def last_weight(self) -> nn.Parameter:
+        """Kernel of the decoder's last convolution."""
+        kernels = [layer.weight for layer in self.decoder.modules() if isinstance(layer, nn.Conv2d)]
+        return kernels[-1]
+
+    @property
     def _dtype(self) -> torch.dtype:
         return next(self.decoder.parameters()).dtype
 

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cfworld import files
 from cfworld.errors import ConfigError
 from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
+from cfworld.train.adversary import AdversarialPair, PatchCritic, balance
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
@@ -38,6 +39,11 @@ class TokenizerStageConfig:
         squared_weight: Weight of the squared error beside the absolute one.
         edge_weight: Weight of the error of the spatial differences, which keeps textures sharp.
         kl_weight: Weight of the Kullback-Leibler divergence, a mean over latent elements.
+        adversarial_weight: Weight of the adversarial term, in units that make its gradient at the decoder's last
+            layer as large as the reconstruction's; 0 leaves it and its critic out.
+        adversarial_start: Step at which it begins; the critic learns from the first step.
+        init_from: Folder of an exported tokenizer to begin with; "" begins with random weights.
+        freeze_encoder: Train the decoder alone: the latents, and what was trained on them, stay valid.
         latent_noise: Each row's latents get noise of up to so many standard deviations before decoding.
         max_gigabytes: Frames held in memory; of a larger dataset only a part is used.
         num_statistics_blocks: Blocks over which the latents' mean and scale are taken at the export.
@@ -52,6 +58,10 @@ class TokenizerStageConfig:
     squared_weight: float = 1.0
     edge_weight: float = 0.5
     kl_weight: float = 1e-4
+    adversarial_weight: float = 0.0
+    adversarial_start: int = 0
+    init_from: str = ""
+    freeze_encoder: bool = False
     latent_noise: float = 0.1
     max_gigabytes: float = 6.0
     num_statistics_blocks: int = 2048
@@ -61,7 +71,7 @@ class TokenizerStageConfig:
         for name in ("rare_weight", "motion_weight", "weight_clip", "squared_weight", "edge_weight"):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
-        for name in ("kl_weight", "latent_noise", "max_gigabytes"):
+        for name in ("kl_weight", "latent_noise", "max_gigabytes", "adversarial_weight", "adversarial_start"):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
         if min(self.num_statistics_blocks, self.num_eval_blocks) < 2:
@@ -69,6 +79,8 @@ class TokenizerStageConfig:
                 f"Got num_statistics_blocks={self.num_statistics_blocks}, "
                 f"num_eval_blocks={self.num_eval_blocks}; expected at least 2 of each."
             )
+        if self.freeze_encoder and not self.init_from:
+            raise ConfigError("Got freeze_encoder without init_from; a random encoder is not worth keeping.")
 
 
 class Batch(NamedTuple):
@@ -77,10 +89,12 @@ class Batch(NamedTuple):
     Attributes:
         pixels: Frames and colours on the channel axis [B, P, H, W], -1 to 1.
         weights: Weight of each pixel and frame [B, P, H, W].
+        step: The step that they are for.
     """
 
     pixels: Tensor
     weights: Tensor
+    step: int
 
 
 class TokenizerStage:
@@ -107,9 +121,11 @@ class TokenizerStage:
         self.device = torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
-            vae = BlockVAE(tokenizer)
-        self.module: nn.Module = vae
-        self.latent_shape = vae.latent_shape
+            self.vae = _initial(config, tokenizer)
+            self.module: nn.Module = self.vae
+            if config.adversarial_weight > 0.0:
+                self.module = AdversarialPair(self.vae, PatchCritic(3 * tokenizer.frames_per_latent))
+        self.latent_shape = self.vae.latent_shape
         seed = config.loop.seed
         self.median = torch.from_numpy(train.median(np.random.default_rng((seed, 1)))).to(self.device)
         self.eval_blocks = torch.from_numpy(held_out.draw(np.random.default_rng((seed, 2)), config.num_eval_blocks))
@@ -119,7 +135,7 @@ class TokenizerStage:
         loop = self.config.loop
         blocks = self.train.draw(np.random.default_rng((loop.seed, 0, step)), loop.batch_size)
         frames = torch.from_numpy(blocks).to(self.device)
-        return Batch(to_pixels(frames[:, 1:]), self._weights(frames))
+        return Batch(to_pixels(frames[:, 1:]), self._weights(frames), step)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct a batch and compare."""
@@ -129,11 +145,20 @@ class TokenizerStage:
         noise = torch.randn(shape, generator=generator, device=self.device)
         level = torch.rand((rows, 1, 1, 1), generator=generator, device=self.device) * config.latent_noise
         jitter = level * torch.randn(shape, generator=generator, device=self.device)
-        pixels, mean, logvar = self.module(batch.pixels, noise, jitter)
+        pixels, mean, logvar = self.vae(batch.pixels, noise, jitter)
         absolute, squared, edges = weighted_error(pixels.float(), batch.pixels, batch.weights)
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         loss = absolute + config.squared_weight * squared + config.edge_weight * edges + config.kl_weight * kl
-        return loss, {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
+        metrics = {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
+        if not isinstance(self.module, AdversarialPair):
+            return loss, metrics
+        criticism = self.module.criticise(batch.pixels, pixels)
+        metrics["critic"] = criticism
+        if batch.step >= config.adversarial_start:
+            fooled = self.module.fooled(pixels)
+            metrics["adversarial"] = fooled
+            loss = loss + config.adversarial_weight * balance(loss, fooled, self.vae.last_weight) * fooled
+        return loss + criticism, metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the module is all there is."""
@@ -144,7 +169,8 @@ class TokenizerStage:
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
         """Write real blocks above their reconstructions, and return figures over held-out blocks."""
-        decoded = torch.cat([self._reconstruct(ema_module, part) for part in self.eval_blocks.split(EVAL_BATCH)])
+        tokenizer = _tokenizer(ema_module)
+        decoded = torch.cat([self._reconstruct(tokenizer, part) for part in self.eval_blocks.split(EVAL_BATCH)])
         scores = self._weights(self.eval_blocks.to(self.device)).mean(dim=(1, 2, 3)).cpu()
         image = contact_sheet(self.eval_blocks[:, 1:], decoded, scores)
         with files.write_aside(folder / f"step_{step:08d}.png") as aside:
@@ -153,16 +179,15 @@ class TokenizerStage:
 
     def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
         """Write the tokenizer with the statistics of its latents; return figures of the held-out blocks."""
-        tokenizer = copy.deepcopy(ema_module)
-        assert isinstance(tokenizer, BlockVAE)
-        mean, std = self._statistics(tokenizer)
-        tokenizer.set_statistics(mean, std)
+        tokenizer = copy.deepcopy(_tokenizer(ema_module))
+        if not self.config.freeze_encoder:
+            tokenizer.set_statistics(*self._statistics(tokenizer))
         tokenizer.save(folder)
         figures = {
             **self.sample(tokenizer, self.config.loop.steps, folder),
             "parameters": sum(parameter.numel() for parameter in tokenizer.parameters()),
-            "latent_mean": mean.cpu(),
-            "latent_std": std.cpu(),
+            "latent_mean": tokenizer.latent_mean.cpu(),
+            "latent_std": tokenizer.latent_std.cpu(),
         }
         files.write_json(folder / "figures.json", figures)
         return figures
@@ -178,8 +203,7 @@ class TokenizerStage:
         )
 
     @torch.no_grad()
-    def _reconstruct(self, tokenizer: nn.Module, blocks: Tensor) -> Tensor:
-        assert isinstance(tokenizer, BlockVAE)
+    def _reconstruct(self, tokenizer: BlockVAE, blocks: Tensor) -> Tensor:
         frames = blocks[:, 1:].to(self.device)
         return tokenizer.decode(tokenizer.encode(frames)).cpu()
 
@@ -194,3 +218,24 @@ class TokenizerStage:
         means = [tokenizer.posterior(to_pixels(frames))[0] for frames in self._statistic_batches()]
         values = rearrange(torch.cat(means), "B C h w -> C (B h w)")
         return values.mean(dim=1), values.std(dim=1)
+
+
+def _initial(config: TokenizerStageConfig, sizes: BlockVAEConfig) -> BlockVAE:
+    """The tokenizer before its first step.
+
+    Raises:
+        ConfigError: If the tokenizer in `init_from` has other sizes.
+    """
+    if not config.init_from:
+        return BlockVAE(sizes)
+    vae = BlockVAE.load(Path(config.init_from)).train()
+    if vae.config != sizes:
+        raise ConfigError(f"The tokenizer in {config.init_from} is {vae.config}; the world asks for {sizes}.")
+    vae.encoder.requires_grad_(not config.freeze_encoder)
+    return vae
+
+
+def _tokenizer(module: nn.Module) -> BlockVAE:
+    vae = module.vae if isinstance(module, AdversarialPair) else module
+    assert isinstance(vae, BlockVAE)
+    return vae

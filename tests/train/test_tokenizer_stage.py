@@ -38,13 +38,10 @@ def bank(*ticks: int) -> FrameBank:
     return FrameBank.read(Episodes(*ticks), block=4, max_gigabytes=1.0, seed=0)
 
 
-def stage(**loop: Any) -> TokenizerStage:
+def stage(config: dict[str, Any] | None = None, **loop: Any) -> TokenizerStage:
     values: dict[str, Any] = {"steps": 3, "batch_size": 2, "warmup": 0, "save_every": 100}
-    config = TokenizerStageConfig(
-        loop=LoopConfig(**values | loop),
-        num_statistics_blocks=4,
-        num_eval_blocks=4,
-    )
+    settings: dict[str, Any] = {"num_statistics_blocks": 4, "num_eval_blocks": 4}
+    config = TokenizerStageConfig(loop=LoopConfig(**values | loop), **settings | (config or {}))
     sizes = BlockVAEConfig(resolution=[8, 8], latent_channels=2, widths=[16], encoder_depths=[1], decoder_depths=[1])
     return TokenizerStage(config, sizes, bank(10, 6), bank(9))
 
@@ -119,3 +116,36 @@ def _dies_at(victim: TokenizerStage, at: int):
 def test_negative_weights_are_refused() -> None:
     with pytest.raises(ConfigError, match="kl_weight"):
         TokenizerStageConfig(kl_weight=-1.0)
+
+
+def test_the_adversarial_term_waits_for_its_step_and_is_not_exported(tmp_path: Path) -> None:
+    adversarial = stage({"adversarial_weight": 0.5, "adversarial_start": 2})
+    found = [adversarial.loss(adversarial.batch(step), torch.Generator().manual_seed(0))[1] for step in (1, 2)]
+    assert ["adversarial" in metrics for metrics in found] == [False, True]
+    assert all(metrics["critic"] > 0 for metrics in found)
+    run(adversarial, adversarial.config.loop, tmp_path)
+    assert BlockVAE.load(tmp_path / "export").config == adversarial.vae.config
+
+
+def test_a_decoder_can_be_trained_on_beside_a_frozen_encoder(tmp_path: Path) -> None:
+    run(stage(), stage().config.loop, tmp_path / "first")
+    tuned = stage({"init_from": str(tmp_path / "first" / "export"), "freeze_encoder": True})
+    run(tuned, tuned.config.loop, tmp_path / "second")
+    first, second = (BlockVAE.load(tmp_path / name / "export") for name in ("first", "second"))
+    frames = torch.from_numpy(bank(10, 6).at(np.arange(4))[:, 1:])
+    with torch.no_grad():
+        assert torch.equal(first.encode(frames), second.encode(frames))
+        assert not torch.equal(first.last_weight, second.last_weight)
+
+
+def test_an_encoder_cannot_be_frozen_before_it_is_trained() -> None:
+    with pytest.raises(ConfigError, match="init_from"):
+        stage({"freeze_encoder": True})
+
+
+def test_a_tokenizer_of_other_sizes_is_no_beginning(tmp_path: Path) -> None:
+    BlockVAE(
+        BlockVAEConfig(resolution=[8, 8], latent_channels=3, widths=[16], encoder_depths=[1], decoder_depths=[1])
+    ).save(tmp_path)
+    with pytest.raises(ConfigError, match="asks for"):
+        stage({"init_from": str(tmp_path)})
