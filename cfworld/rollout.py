@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import torch
 from einops import rearrange
-from jaxtyping import Float, Num
+from jaxtyping import Bool, Float, Num
 from torch import Tensor
 
 from cfworld.diffusion import euler, few_step, guided, heun, sigmas
@@ -92,10 +92,19 @@ class CleanPass:
     hazard_logit: Tensor
 
 
-def context_from_memory(generator: Generator, config: MemoryConfig, memory: MemoryState) -> Context:
-    """Rotate the remembered keys to their slots' present positions and build the attention mask."""
+def context_from_memory(
+    generator: Generator, config: MemoryConfig, memory: MemoryState, num_current: int | None = None
+) -> Context:
+    """Rotate the remembered keys to their slots' present positions and build the attention mask.
+
+    Args:
+        generator: Whose keys the memory holds.
+        config: The memory's sizes and positions.
+        memory: What is remembered.
+        num_current: Latents that will look at it together; one chunk by default.
+    """
     model = generator.transformer.config
-    slots, current = memory_positions(config, memory.valid, memory.source, memory.count)
+    slots, current = memory_positions(config, memory.valid, memory.source, memory.count, num_current)
     rope = rope_table(slots, model.grid, model.head_dim, model.rope_theta)
     seen = torch.cat([memory.valid, torch.ones_like(current, dtype=torch.bool)], dim=1)
     return Context(
@@ -150,13 +159,19 @@ def clean_pass(
     context: Context,
     latents: Float[Tensor, "B N C h w"],
     actions: Num[Tensor, "B N f *action"],
+    flag: Bool[Tensor, " B"] | None = None,
 ) -> CleanPass:
-    """Read a clean chunk (sigma = 0): write its keys and values, and read reward and hazard off its features."""
+    """Read a clean chunk (sigma = 0): write its keys and values, and read reward and hazard off its features.
+
+    `flag` imposes whether the chunk is promoted; see `commit`.
+    """
     sigma = torch.zeros(latents.shape[:2], device=latents.device)
     output = read(generator, latents, sigma, generator.prompts(actions), context)
     new = NewLatents(keys=torch.stack(output.keys), values=torch.stack(output.values), latents=latents, actions=actions)
     reward, hazard_logit = generator.heads(output.features)
-    return CleanPass(memory=commit(memory, config, new), reward=reward.flatten(1), hazard_logit=hazard_logit.flatten(1))
+    return CleanPass(
+        memory=commit(memory, config, new, flag), reward=reward.flatten(1), hazard_logit=hazard_logit.flatten(1)
+    )
 
 
 def prime(

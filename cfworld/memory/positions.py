@@ -28,9 +28,14 @@ def absolute_positions(
 
 
 def memory_positions(
-    config: MemoryConfig, valid: Bool[Tensor, "B S"], source: Int[Tensor, "B S"], count: Int[Tensor, " B"]
+    config: MemoryConfig,
+    valid: Bool[Tensor, "B S"],
+    source: Int[Tensor, "B S"],
+    count: Int[Tensor, " B"],
+    num_current: int | None = None,
 ) -> tuple[Int[Tensor, "B S"], Int[Tensor, "B N"]]:
-    """Slot and current positions under the configured rule."""
+    """Slot and current positions under the configured rule, of one chunk unless `num_current` latents are asked for."""
+    num_current = num_current or config.latents_per_chunk
     if config.positions is Positions.BOUNDED:
-        return bounded_positions(valid, config.latents_per_chunk)
-    return absolute_positions(source, count, config.latents_per_chunk)
+        return bounded_positions(valid, num_current)
+    return absolute_positions(source, count, num_current)

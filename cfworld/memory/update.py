@@ -13,13 +13,25 @@ from cfworld.memory.state import MemoryState, NewLatents
 __all__ = ["commit", "consolidate", "is_check", "push_index"]
 
 
-def commit(state: MemoryState, config: MemoryConfig, new: NewLatents) -> MemoryState:
+def commit(
+    state: MemoryState, config: MemoryConfig, new: NewLatents, flag: Bool[Tensor, " B"] | None = None
+) -> MemoryState:
     """Put a chunk into the memory, after deciding whether its first latent is worth remembering.
 
     Every row follows its own history. A latent goes to the sink until that is full, then to fast memory; the
     oldest fast latent leaves when there is no room, into slow memory if it is flagged; slow memory drops its oldest.
+
+    Args:
+        state: The memory before.
+        config: Its sizes and its rule.
+        new: The chunk.
+        flag: The decision, if it was taken elsewhere: networks that share slots follow one of them. The keys of
+            such a memory are never compared, and its `promotions` count what it was told.
     """
-    state, flag = consolidate(state, config, new)
+    if flag is None:
+        state, flag = consolidate(state, config, new)
+    else:
+        state = replace(state, promotions=state.promotions + flag.long())
     first_only = torch.arange(config.latents_per_chunk, device=flag.device) == 0
     valid, flagged = state.valid, state.flagged
     index = torch.arange(config.num_slots, device=flag.device).expand_as(valid)

@@ -154,3 +154,19 @@ def test_the_nominal_span_counts_what_slow_memory_reaches_back_to():
     config = MemoryConfig(num_sink=2, num_slow=8, num_fast=7, consolidate_every=24)
     assert config.nominal_span(0.75) == pytest.approx(2 + 7 + 8 * 24 / 0.75)
     assert MemoryConfig(num_sink=1, num_slow=0, num_fast=6).nominal_span() == 7
+
+
+def test_a_memory_that_follows_anothers_decisions_holds_the_same_latents_whatever_its_own_keys():
+    """Opposite keys would decide otherwise; the leader's decisions, imposed, give the same slots."""
+    config = MemoryConfig(num_sink=1, num_slow=3, num_fast=3, consolidate_every=2, threshold=0.5)
+    leader = follower = empty_memory(config, numbered_chunk(0, config))
+    for chunk in range(20):
+        new = numbered_chunk(chunk * chunk, config)
+        before = leader.promotions
+        leader = commit(leader, config, new)
+        same = dataclasses.replace(new, keys=torch.ones_like(new.keys))
+        follower = commit(follower, config, same, leader.promotions > before)
+    assert 0 < leader.promotions.item() < 10
+    assert torch.equal(follower.source, leader.source)
+    assert torch.equal(follower.promotions, leader.promotions)
+    assert follower.checks.item() == 0
