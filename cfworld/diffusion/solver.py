@@ -1,7 +1,8 @@
 """Solvers: from noise to data along a velocity field.
 
 `velocity_fn(x [B, N, ...], sigma float32 [B, N])` is the only thing that they know of a network. `sigmas`
-is the grid of `schedule.sigmas`, from 1 to 0.
+is the grid of `schedule.sigmas`, from 1 to 0; Euler and Heun also take a path of its own for every latent,
+[steps + 1, B, N].
 """
 
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 from jaxtyping import Float, Float32
 from torch import Tensor
 
-from cfworld.diffusion.flow import denoised, renoise
+from cfworld.diffusion.flow import denoised, expand_sigma, renoise
 
 __all__ = ["NoiseFn", "VelocityFn", "euler", "few_step", "heun"]
 
@@ -18,7 +19,7 @@ NoiseFn = Callable[[int], Tensor]
 
 
 def euler(
-    velocity_fn: VelocityFn, x: Float[Tensor, "B N *latent"], sigmas: Float32[Tensor, " steps_and_end"]
+    velocity_fn: VelocityFn, x: Float[Tensor, "B N *latent"], sigmas: Float32[Tensor, " steps_and_end *lead"]
 ) -> Float[Tensor, "B N *latent"]:
     """Integrate dx / dsigma = v with the explicit Euler method; exact on a constant velocity.
 
@@ -32,12 +33,12 @@ def euler(
     """
     for i in range(len(sigmas) - 1):
         v = velocity_fn(x, _per_latent(sigmas[i], x))
-        x = x + (sigmas[i + 1] - sigmas[i]) * v
+        x = x + expand_sigma(sigmas[i + 1] - sigmas[i], x) * v
     return x
 
 
 def heun(
-    velocity_fn: VelocityFn, x: Float[Tensor, "B N *latent"], sigmas: Float32[Tensor, " steps_and_end"]
+    velocity_fn: VelocityFn, x: Float[Tensor, "B N *latent"], sigmas: Float32[Tensor, " steps_and_end *lead"]
 ) -> Float[Tensor, "B N *latent"]:
     """Integrate dx / dsigma = v with Heun's trapezoid; exact on a velocity that is linear in sigma.
 
@@ -52,7 +53,7 @@ def heun(
         The sample at `sigmas[-1]`.
     """
     for i in range(len(sigmas) - 1):
-        step = sigmas[i + 1] - sigmas[i]
+        step = expand_sigma(sigmas[i + 1] - sigmas[i], x)
         v = velocity_fn(x, _per_latent(sigmas[i], x))
         v_end = velocity_fn(x + step * v, _per_latent(sigmas[i + 1], x))
         x = x + step * (v + v_end) / 2
@@ -88,4 +89,4 @@ def few_step(
 
 
 def _per_latent(sigma: Tensor, x: Tensor) -> Tensor:
-    return sigma.expand(x.shape[:2])
+    return sigma if sigma.ndim else sigma.expand(x.shape[:2])

@@ -6,10 +6,13 @@ from typing import Any
 
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
-from cfworld.tokenizer import BlockVAE
+from cfworld.tokenizer import BlockVAE, Tokenizer
+from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.dataset import open_dataset, read_latents
 from cfworld.train.frame_bank import FrameBank
+from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import Stage
+from cfworld.train.student_world import check_tokenizer, load_for_training
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from cfworld.world import config_to_dict
@@ -38,6 +41,27 @@ def tokenizer_stage(world: WorldSettings, config: TokenizerStageConfig, device: 
 
 def teacher_stage(world: WorldSettings, config: TeacherStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
     """Read the latents of both datasets, encoding them with the world's trained tokenizer if that is still to do."""
+    tokenizer = _trained_tokenizer(world)
+    stage = TeacherStage(config, world.world_config(), tokenizer, *_banks(world, tokenizer, device), device)
+    return stage, _without_inference_settings(_given(world))
+
+
+def init_stage(world: WorldSettings, config: InitStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+    """Read the teacher, and the latents that it was trained on."""
+    teacher = load_for_training(_export(world, config.teacher, "teacher"), "teacher", world.world_config(), device)
+    student = load_for_training(config.student, "student", world.world_config(), device) if config.student else None
+    tokenizer = _trained_tokenizer(world)
+    check_tokenizer(teacher, tokenizer)
+    stage = InitStage(config, teacher, *_banks(world, tokenizer, device), student)
+    return stage, {**_without_inference_settings(_given(world)), "teacher": teacher.fingerprint}
+
+
+def _export(world: WorldSettings, given: str, stage: str) -> Path:
+    """The folder of an earlier stage's world."""
+    return Path(given) if given else run_folder(world.name, stage) / "export"
+
+
+def _trained_tokenizer(world: WorldSettings) -> BlockVAE:
     folder = run_folder(world.name, "tokenizer") / "export"
     tokenizer = BlockVAE.load(folder)
     if tokenizer.config != world.tokenizer:
@@ -45,17 +69,22 @@ def teacher_stage(world: WorldSettings, config: TeacherStageConfig, device: str)
             f"The tokenizer in {folder} was trained as {tokenizer.config}, but the world asks for "
             f"{world.tokenizer}. Go back to its settings, or train a tokenizer for the new ones."
         )
+    return tokenizer
+
+
+def _banks(world: WorldSettings, tokenizer: Tokenizer, device: str) -> tuple[LatentBank, LatentBank]:
+    """The latents to learn from, and those of held-out episodes."""
     stores = {data: open_dataset(world, data) for data in (world.train_data, world.eval_data)}
     train, held_out = (
         read_latents(world, data, stores[data], tokenizer, device) for data in (world.train_data, world.eval_data)
     )
-    stage = TeacherStage(config, world.world_config(), tokenizer, train, held_out, device)
-    return stage, _without_inference_settings(_given(world))
+    return train, held_out
 
 
 STAGES: dict[str, tuple[type[Any], Builder]] = {
     "tokenizer": (TokenizerStageConfig, tokenizer_stage),
     "teacher": (TeacherStageConfig, teacher_stage),
+    "init": (InitStageConfig, init_stage),
 }
 """Schema and builder of each stage, by its name; `configs/stage/<name>.yaml` holds its settings."""
 

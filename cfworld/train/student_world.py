@@ -9,10 +9,18 @@ import torch
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, Solver, mean_keys
+from cfworld.tokenizer import Tokenizer
 from cfworld.train.latent_bank import ClipBatch
 from cfworld.world import World, WorldConfig
 
-__all__ = ["CENTRE_CLIPS", "few_step_sampler", "load_for_training", "measure_centre", "student_world"]
+__all__ = [
+    "CENTRE_CLIPS",
+    "check_tokenizer",
+    "few_step_sampler",
+    "load_for_training",
+    "measure_centre",
+    "student_world",
+]
 
 CENTRE_CLIPS = 32
 """Clips over which the mean key is measured."""
@@ -43,6 +51,21 @@ def load_for_training(folder: str | Path, variant: str, config: WorldConfig, dev
         )
     world.config = replace(config, sampler=world.config.sampler)
     return world
+
+
+def check_tokenizer(world: World, tokenizer: Tokenizer) -> None:
+    """Refuse latents of another tokenizer than a world's own, which was rounded to bfloat16 when it was saved.
+
+    Raises:
+        ConfigError: If the world was trained on another tokenizer's latents.
+    """
+    own, other = (module.state_dict() for module in (world.tokenizer, tokenizer))
+    if not all(torch.equal(own[name].bfloat16().cpu(), other[name].bfloat16().cpu()) for name in own):
+        raise ConfigError(
+            f"The {world.variant} of {world.config.name} was trained with another tokenizer than the one that is to "
+            "encode the data, whose latents would mean something else to it. Train a teacher on the new tokenizer, or "
+            "bring the old one back."
+        )
 
 
 def student_world(like: World, student: Generator, sampler: SamplerConfig, clips: ClipBatch) -> World:

@@ -1,0 +1,258 @@
+"""The stage that makes a few-step student of the teacher: causal consistency distillation on real clips.
+
+The student begins with the teacher's weights. On the teacher's own trajectories, conditioned on the clean context
+that the memory would show, it learns to jump from any noise level to the end: from one level the frozen teacher
+takes a step to the next, and what the averaged student makes of that point is the target (Causal Forcing++, arXiv
+2605.15141; Consistency Models, arXiv 2303.01469). docs/adr/0007 says why, and what the alternative is.
+"""
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cfworld.data import ClipSampler
+from cfworld.diffusion import denoised, euler, guided, heun, interpolate
+from cfworld.diffusion.consistency import consistency_target, draw_levels, level_path, pseudo_huber
+from cfworld.errors import ConfigError
+from cfworld.model import Generator
+from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random_promotions
+from cfworld.train.ema import EMA
+from cfworld.train.erft import ErftConfig, ErrorBank
+from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
+from cfworld.train.latent_bank import ClipBatch, LatentBank
+from cfworld.train.loop import LoopConfig
+from cfworld.train.rollout_sheet import rollout_sheet
+from cfworld.train.student_world import CENTRE_CLIPS, few_step_sampler, student_world
+from cfworld.world import World
+
+__all__ = ["InitStage", "InitStageConfig", "Target"]
+
+
+class Target(StrEnum):
+    """What the student's jump from a noise level is compared with."""
+
+    CONSISTENCY = "consistency"
+    """The averaged student's jump from where the teacher's step to the next level leads."""
+    TRAJECTORY = "trajectory"
+    """The end of the teacher's own trajectory, all the way to the data: dearer, and nothing is bootstrapped."""
+
+
+class TeacherSolver(StrEnum):
+    """How the teacher moves along its trajectory."""
+
+    EULER = "euler"
+    HEUN = "heun"
+
+
+@dataclass(kw_only=True, slots=True)
+class InitStageConfig:
+    """How the student is initialised.
+
+    Attributes:
+        name: The stage's name; its runs lie in runs/<world>/<name>.
+        teacher: Folder of the teacher's export; empty for runs/<world>/teacher/export.
+        student: Folder where the student begins; empty for the teacher.
+        loop: Length, rates and cadence; ema_decay is also the decay of the student that makes the targets.
+        clip_latents: Latents of a clip.
+        min_latents: Shortest episode that is used; shorter clips are padded.
+        num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
+        target: What the student's jump is compared with.
+        solver: How the teacher moves.
+        num_levels: Noise levels of the grid, a multiple of num_steps.
+        num_substeps: Teacher's steps from a level to the next one, or to the data under target=trajectory.
+        step_share: Share of targets at the sampler's own levels; the rest is uniform over the grid.
+        sigma_shift: Timestep shift of the grid, and of the student's sampler.
+        guidance: Guidance of the teacher, which the student learns to do without; 1 leaves it out.
+        huber: Scale of the pseudo-Huber loss in units of latents; 0 for squared error.
+        num_steps: Steps of the student's sampler.
+        promotion_interval: As the teacher's.
+        erft: Errors in the context, banked from the student's own predictions.
+        reward_weight: Weight of the squared error of the rewards.
+        hazard_weight: Weight of the likelihood of the ends.
+        sheet_rows: Episodes on a contact sheet.
+        sheet_latents: Length of its rollouts.
+    """
+
+    name: str = "init"
+    teacher: str = ""
+    student: str = ""
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    clip_latents: int = 40
+    min_latents: int = 12
+    num_copies: int = 2
+    target: Target = Target.CONSISTENCY
+    solver: TeacherSolver = TeacherSolver.EULER
+    num_levels: int = 48
+    num_substeps: int = 1
+    step_share: float = 0.25
+    sigma_shift: float = 3.0
+    guidance: float = 1.0
+    huber: float = 0.03
+    num_steps: int = 4
+    promotion_interval: int = 12
+    erft: ErftConfig = field(default_factory=lambda: ErftConfig(start_step=20, max_sigma=0.6))
+    reward_weight: float = 0.1
+    hazard_weight: float = 1.0
+    sheet_rows: int = 4
+    sheet_latents: int = 40
+
+    def __post_init__(self) -> None:
+        self.target, self.solver = Target(self.target), TeacherSolver(self.solver)
+        if not 1 <= self.min_latents <= self.clip_latents:
+            raise ConfigError(
+                f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
+            )
+        for name in ("num_copies", "num_levels", "num_substeps", "num_steps", "promotion_interval"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
+        if self.num_levels % self.num_steps:
+            raise ConfigError(
+                f"num_levels must be a multiple of num_steps {self.num_steps}, so that the sampler's levels are "
+                f"trained; got {self.num_levels}."
+            )
+        if not 0 <= self.step_share <= 1 or self.huber < 0 or self.sigma_shift <= 0:
+            raise ConfigError(
+                f"Got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "
+                "share in 0 to 1, a scale of 0 or more, and a positive shift."
+            )
+
+
+class InitStage:
+    """Distils a teacher into a few-step student, on real clips under gathered teacher forcing.
+
+    Args:
+        config: How.
+        teacher: The frozen teacher's world; its memory, starts and tokenizer become the student's.
+        train: Latents to learn from.
+        held_out: Latents of other episodes, for the sheets.
+        student: Where the student begins; None for the teacher.
+    """
+
+    def __init__(
+        self,
+        config: InitStageConfig,
+        teacher: World,
+        train: LatentBank,
+        held_out: LatentBank,
+        student: World | None = None,
+    ) -> None:
+        chunk = teacher.config.latents_per_chunk
+        if config.clip_latents % chunk:
+            raise ConfigError(f"clip_latents {config.clip_latents} must be a multiple of latents_per_chunk {chunk}.")
+        self.config, self.teacher = config, teacher
+        self.train, self.held_out = train, held_out
+        self.device = teacher.device
+        self.sampler = ClipSampler(
+            train.num_latents, config.clip_latents, config.loop.seed, min_latents=config.min_latents
+        )
+        self.module: nn.Module = copy.deepcopy((student or teacher).generator).requires_grad_(True)
+        self.target = EMA(self.module, config.loop.ema_decay)
+        self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
+
+    def batch(self, step: int) -> ClipStep:
+        """The clips of a step."""
+        return ClipStep(clips=self._clips(step, self.config.loop.batch_size), step=step)
+
+    def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        """Distance of the student's jump from its target, and the heads' losses; the averaged student moves first."""
+        assert isinstance(self.module, Generator)
+        config, clips = self.config, batch.clips
+        if batch.step:
+            self.target.update(self.module, batch.step - 1)
+        rows, length = clips.latents.shape[:2]
+        num_chunks = length // self.teacher.config.latents_per_chunk
+        promotions = random_promotions(rows, num_chunks, config.promotion_interval, generator)
+        schedule = slot_schedule(self.teacher.config.memory, promotions)
+        path = self._path(rows, num_chunks, generator)
+        sigma = path[0]
+        latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
+        noisy = interpolate(latents, torch.randn(latents.shape, generator=generator, device=self.device), sigma)
+        context = self.errors.inject(clips.latents, batch.step, generator)
+        target = self._targets(schedule, context, noisy, path, clips.actions)
+
+        output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions)
+        estimate = denoised(noisy, output.velocity, sigma)
+        present = clips.present[:, None].expand(sigma.shape)
+        distance = masked_mean(pseudo_huber(estimate - target, config.huber), present)
+        reward, hazard = head_losses(output, clips)
+        residual = (estimate.detach() - latents)[present]
+        self.errors.add(residual, sigma[present], generator)
+        metrics = {
+            "distance": distance,
+            "squared": (estimate.detach() - target)[present].square().mean(),
+            "residual": residual.square().mean(),
+            "reward": reward,
+            "hazard": hazard,
+        }
+        return distance + config.reward_weight * reward + config.hazard_weight * hazard, metrics
+
+    def state_dict(self) -> dict[str, Any]:
+        """The averaged student that makes the targets, and the error bank."""
+        return {"target": dict(self.target.module.state_dict()), "errors": self.errors.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Restore what `state_dict` returned."""
+        self.target.module.load_state_dict(state["target"])
+        self.errors.load_state_dict(state["errors"])
+
+    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
+        """Write a sheet of the student's rollouts from held-out starts below the truth; return their figures."""
+        return rollout_sheet(
+            self._world(ema_module),
+            self.held_out,
+            rows=self.config.sheet_rows,
+            length=self.config.sheet_latents,
+            path=folder / f"step_{step:08d}.png",
+        )
+
+    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
+        """Write the world with the averaged student."""
+        world = self._world(ema_module)
+        world.save_pretrained(folder)
+        return {"parameters": sum(parameter.numel() for parameter in ema_module.parameters())}
+
+    def _clips(self, step: int, count: int) -> ClipBatch:
+        return self.train.clips(self.sampler.batch(step, count), self.config.clip_latents, self.device)
+
+    def _world(self, module: nn.Module) -> World:
+        assert isinstance(module, Generator)
+        sampler = few_step_sampler(self.config.num_steps, self.config.sigma_shift)
+        return student_world(self.teacher, module, sampler, self._clips(0, CENTRE_CLIPS))
+
+    def _path(self, rows: int, num_chunks: int, generator: torch.Generator) -> Float[Tensor, " points B M T"]:
+        """The teacher's noise levels for every target, one path per chunk and copy."""
+        config = self.config
+        lead = (rows, config.num_copies, num_chunks)
+        level = draw_levels(lead, config.num_levels, config.num_steps, config.step_share, generator)
+        level = level.repeat_interleave(self.teacher.config.latents_per_chunk, dim=2)
+        to_data = config.target is Target.TRAJECTORY
+        return level_path(level, config.num_levels, config.num_substeps, config.sigma_shift, to_data=to_data)
+
+    def _targets(
+        self, schedule: SlotSchedule, context: Tensor, noisy: Tensor, path: Tensor, actions: Tensor
+    ) -> Float[Tensor, "B M T C h w"]:
+        """What the student's jumps shall be; teacher and averaged student each read the context with their own keys."""
+
+        def teacher(x: Tensor, sigma: Tensor) -> Tensor:
+            scale, copies = self.config.guidance, x.shape[1]
+            if scale == 1:
+                return gathered_forward(self.teacher.generator, schedule, context, x, sigma, actions).velocity
+            dropped = torch.zeros_like(sigma, dtype=torch.bool).repeat(1, 2, 1)
+            dropped[:, copies:] = True
+            x, sigma = x.repeat(1, 2, 1, 1, 1, 1), sigma.repeat(1, 2, 1)
+            both = gathered_forward(self.teacher.generator, schedule, context, x, sigma, actions, dropped).velocity
+            return guided(both[:, :copies], both[:, copies:], scale)
+
+        def student(x: Tensor, sigma: Tensor) -> Tensor:
+            assert isinstance(self.target.module, Generator)
+            return gathered_forward(self.target.module, schedule, context, x, sigma, actions).velocity
+
+        solver = euler if self.config.solver is TeacherSolver.EULER else heun
+        return consistency_target(teacher, student, noisy, path, solver)

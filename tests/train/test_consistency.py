@@ -1,0 +1,102 @@
+"""The init stage: the gathered jump is the rollout's, only the student moves, runs resume, a student comes out."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfworld import World
+from cfworld.errors import ConfigError
+from cfworld.rollout import Solver
+from cfworld.train.consistency import InitStage, InitStageConfig, Target
+from cfworld.train.erft import ErftConfig
+from cfworld.train.loop import LoopConfig, run, step_generator
+from tests.toy import toy_world
+from tests.train.toy_bank import toy_bank
+
+
+def stage(steps: int = 4, **changes) -> InitStage:
+    settings = {
+        "loop": LoopConfig(steps=steps, batch_size=2, warmup=0, save_every=2, sample_every=0, lr=3e-3, log_every=1),
+        "clip_latents": 8,
+        "min_latents": 4,
+        "num_levels": 8,
+        "erft": ErftConfig(start_step=1, per_step=4, max_sigma=1.0),
+        "sheet_rows": 1,
+        "sheet_latents": 8,
+    }
+    return InitStage(InitStageConfig(**(settings | changes)), toy_world(), toy_bank(14, 7, 12), toy_bank(20, seed=1))
+
+
+def weights(module: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+def test_only_the_student_gets_a_gradient():
+    made = stage()
+    made.loss(made.batch(0), step_generator(0, 0))[0].backward()
+    assert all(parameter.grad is not None for parameter in made.module.parameters())
+    for frozen in (made.teacher.generator, made.target.module):
+        assert all(parameter.grad is None and not parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_a_student_that_is_its_own_teacher_misses_the_ends_of_trajectories_but_not_of_the_last_step():
+    """From the last level the teacher's Euler step to the data is the student's jump."""
+    whole, last = stage(num_levels=4), stage(num_levels=1, num_steps=1)
+    assert whole.loss(whole.batch(0), step_generator(0, 0))[1]["squared"] > 1e-4
+    assert last.loss(last.batch(0), step_generator(0, 0))[1]["squared"] < 1e-10
+
+
+@pytest.mark.parametrize("changes", [{"target": Target.TRAJECTORY, "num_substeps": 2}, {"guidance": 2.0}])
+def test_training_brings_the_student_closer_to_its_targets(changes: dict):
+    made = stage(huber=0.0, **changes)
+    optimizer = torch.optim.Adam(made.module.parameters(), lr=3e-3)
+    squared = []
+    for _ in range(15):
+        loss, metrics = made.loss(made.batch(0), step_generator(5, 0))
+        squared.append(metrics["squared"].item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert squared[-1] < 0.7 * squared[0]
+
+
+def test_the_targets_follow_the_student_one_step_behind():
+    made = stage()
+    before = weights(made.target.module)
+    made.loss(made.batch(0), step_generator(0, 0))
+    with torch.no_grad():
+        for parameter in made.module.parameters():
+            parameter += 1
+    assert torch.equal(weights(made.target.module), before)
+    made.loss(made.batch(1), step_generator(0, 1))
+    torch.testing.assert_close(weights(made.target.module), before + 1 - made.target.decay_at(0))
+
+
+def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
+    whole = stage()
+    figures = run(whole, whole.config.loop, tmp_path / "whole")
+    for _ in range(4):
+        part = stage()
+        part.config.loop.max_minutes = 1e-9
+        resumed = run(part, part.config.loop, tmp_path / "parts")
+    assert resumed["steps"] == figures["steps"] == 4
+    assert resumed["last"] == figures["last"]
+
+
+def test_the_export_is_a_few_step_student_with_the_starts_of_its_teacher(tmp_path: Path):
+    made = stage(steps=2)
+    run(made, made.config.loop, tmp_path)
+    world = World.from_pretrained(tmp_path / "export")
+    assert (world.variant, world.sampler.solver, world.sampler.num_steps) == ("student", Solver.FEW_STEP, 4)
+    assert torch.equal(world.starts.seeds, made.teacher.starts.seeds)
+    assert world.generator.key_centre.abs().sum() > 0
+    state, _ = world.initial(seeds=[0, 1])
+    assert torch.isfinite(world.step(state, [0, 1])[1].latents).all()
+    made.teacher.save_pretrained(tmp_path / "export")
+    assert World.from_pretrained(tmp_path / "export", variant="teacher").sampler == made.teacher.sampler
+
+
+def test_the_levels_of_the_sampler_must_be_levels_of_the_grid():
+    with pytest.raises(ConfigError, match="multiple of num_steps 4"):
+        InitStageConfig(num_levels=10)
