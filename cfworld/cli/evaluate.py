@@ -6,7 +6,7 @@ from typing import Any
 from cfworld.cli import common
 from cfworld.metrics import machine
 from cfworld.metrics.controls import make_control
-from cfworld.metrics.evaluation import EvaluateConfig, check_baseline, judge
+from cfworld.metrics.evaluation import EvaluateConfig, baseline_titles, check_baseline, judge
 from cfworld.metrics.progress import progress_bar
 from cfworld.metrics.report import write_report
 from cfworld.metrics.rollouts import WorldLike
@@ -28,8 +28,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     began = perf_counter()
     world = _load(config.world, config)
     worlds: dict[str, WorldLike] = {"world": world}
-    if config.baseline is not None:
-        worlds["baseline"] = baseline = _load(config.baseline, config)
+    for name, path in baseline_titles(config.baselines).items():
+        worlds[name] = baseline = _load(path, config)
         check_baseline(world.config, baseline.config)
     worlds |= {name: make_control(name, world) for name in config.controls}
     folder = common.open_output("evaluate", config.out, config)
@@ -56,7 +56,7 @@ def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
         "twin": world.config.source,
         "solver": world.sampler.solver.value,
         "num_steps": world.sampler.num_steps,
-        "baseline": config.baseline,
+        "baseline": ", ".join(config.baselines) or None,
         "controls": ", ".join(config.controls) or None,
         "starts": config.starts,
         "seed": config.seed,

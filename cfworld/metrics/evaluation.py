@@ -1,7 +1,8 @@
 """Evaluating a world: which metrics, on what, and in which order."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from cfworld.envs.twins import Twin
@@ -16,13 +17,16 @@ from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import FIRST_SEED, held_out, make_twin
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
-from cfworld.metrics.routes import TURNS, RecallConfig, run_recall
+from cfworld.metrics.routes import RecallConfig, run_recall
 from cfworld.metrics.survival import SurvivalConfig, run_survival
+from cfworld.metrics.turning import TURNS
 from cfworld.world import WorldConfig
 
-__all__ = ["METRICS", "EvaluateConfig", "check_baseline", "judge"]
+__all__ = ["BASELINE", "METRICS", "EvaluateConfig", "baseline_titles", "check_baseline", "judge"]
 
 METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
+BASELINE = "baseline"
+"""With this the names of baselines begin."""
 _SEED_STRIDE = 100_000
 """Metrics that record their own episodes begin this far from one another."""
 _ENDLESS_TICKS = 10**9
@@ -35,8 +39,8 @@ class EvaluateConfig:
     Attributes:
         world: A world of the zoo, or a checkpoint folder.
         variant: student or teacher; null for the best there is.
-        baseline: Another world of the same twin to judge beside it, such as one trained without long memory;
-            recall then asks to exceed the midpoint of this baseline and the ceiling.
+        baseline: Another world of the same twin to judge beside it, such as one trained without long memory, or a
+            list of several; recall then asks to exceed the midpoint of the best of them and the ceiling.
         metrics: Some of fidelity, control, heads, drift, survival, recall, probe; null for all that the twin
             allows.
         controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal.
@@ -51,7 +55,7 @@ class EvaluateConfig:
 
     world: str
     variant: str | None = None
-    baseline: str | None = None
+    baseline: Any = None
     metrics: list[str] | None = None
     controls: list[str] = field(default_factory=list)
     starts: int = 64
@@ -81,8 +85,34 @@ class EvaluateConfig:
         for name in ("starts", "prefix_latents", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        if not all(isinstance(name, str) for name in self.baselines):
+            raise ConfigError(
+                f"got baseline={self.baseline}; expected the name or folder of a world, or a list of them"
+            )
         if self.seed < FIRST_SEED:
             raise ConfigError(f"got seed={self.seed}; expected at least {FIRST_SEED}: smaller ones are for training")
+
+    @property
+    def baselines(self) -> list[Any]:
+        """The baselines as they were given, one, several or none."""
+        if self.baseline is None:
+            return []
+        return list(self.baseline) if isinstance(self.baseline, list | tuple) else [self.baseline]
+
+
+def baseline_titles(paths: Sequence[str]) -> dict[str, str]:
+    """What baselines are called in the report, with where each one lies.
+
+    One alone is `baseline`; several are told apart by their folders, `export` left out.
+    """
+    if len(paths) < 2:
+        return dict(zip([BASELINE], paths, strict=False))
+    titles: dict[str, str] = {}
+    for path in paths:
+        parts = [part for part in Path(path).parts if part != "export"]
+        names = [f"{BASELINE} {'/'.join(parts[-length:])}" for length in range(1, len(parts) + 1)]
+        titles[next((name for name in names if name not in titles), f"{BASELINE} {len(titles) + 1}")] = path
+    return titles
 
 
 def check_baseline(world: WorldConfig, baseline: WorldConfig) -> None:
@@ -178,15 +208,7 @@ def _from_own_starts(
     if "survival" in wanted:
         yield run_survival(worlds, twin, config.survival, prefix_ticks, seeds["survival"], bar)
     if "recall" in wanted:
-        filled = max(prefix_ticks, _filling_ticks(settings))
-        seed, source = seeds["recall"], settings.source
-        yield run_recall(lasting, twin, source, config.recall, filled, seed, config.batch, bar)
+        seed, baselines = seeds["recall"], [name for name in worlds if name.startswith(BASELINE)]
+        yield run_recall(lasting, twin, settings.source, config.recall, seed, config.batch, baselines, bar)
     if "probe" in wanted:
         yield run_probe(lasting, twin, config.probe, prefix_ticks, seeds["probe"], bar)
-
-
-def _filling_ticks(settings: Any) -> int:
-    """Ticks after which sink and fast memory are full, and a latent has left the sink behind; whole steps."""
-    memory = settings.memory
-    chunks = -(-(memory.num_sink + memory.num_stored_fast + 1) // settings.latents_per_chunk)
-    return chunks * settings.frames_per_step

@@ -115,23 +115,40 @@ def survival(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.
         axes[0].legend(fontsize=8)
 
 
-def recall(path: Path, routes: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> None:
-    """Bars of recall and of PSNR for each route, with intervals."""
+def recall(
+    path: Path,
+    routes: Mapping[str, Mapping[str, Mapping[str, Interval]]],
+    away: Mapping[str, float],
+    context: Mapping[str, Mapping[str, float | None]],
+) -> None:
+    """Recall and PSNR on return by the time away, a line and a band for each world and reference.
+
+    Args:
+        path: the file.
+        routes: intervals by route, name and quantity.
+        away: seconds from leaving to returning of the routes that leave and return; others stand on the right.
+        context: each world's effective context in seconds by quantity, named in the legend.
+    """
     quantities = {"recalled": "Recalled (share)", "psnr": "PSNR to the twin's view (dB)"}
+    order = sorted(away, key=lambda route: away[route])
+    seconds = [away[route] for route in order]
     with _figure(path, len(quantities)) as axes:
         for ax, (key, title) in zip(axes, quantities.items(), strict=False):
-            names = list(next(iter(routes.values())))
-            for i, (name, colour) in enumerate(_coloured(names)):
-                found = [figures[name][key] for figures in routes.values()]
-                places = np.arange(len(routes)) + 0.8 * (i / len(names) - 0.5)
-                means = np.array([interval.mean for interval in found])
-                spread = [[f.mean - f.low for f in found], [f.high - f.mean for f in found]]
-                ax.bar(places, means, 0.8 / len(names), color=colour, label=name)
-                ax.errorbar(places, means, np.abs(spread), fmt="none", color="black", linewidth=1)
-            ax.set(title=title)
-            ax.set_xticks(range(len(routes)), list(routes), fontsize=8)
-        axes[0].set_ylim(0, 1.02)
-        axes[0].legend(fontsize=8)
+            for name, colour in _coloured(next(iter(routes.values()))):
+                reached = context.get(name, {}).get(key)
+                label = name if reached is None else f"{name} (ECL {reached:g} s)"
+                if order:
+                    _band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
+                for place, route in enumerate(route for route in routes if route not in away):
+                    found = routes[route][name][key]
+                    at = 1.08 * max(seconds, default=1) + place
+                    spread = [[found.mean - found.low], [found.high - found.mean]]
+                    ax.errorbar(
+                        at, found.mean, np.abs(spread), marker="x", color=colour, label=None if order else label
+                    )
+            ax.set(title=title, xlabel="seconds away")
+            ax.legend(fontsize=7)
+        axes[0].set_ylim(-0.02, 1.02)
 
 
 def probe(path: Path, effects: Mapping[str, Any]) -> None:

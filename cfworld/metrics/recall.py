@@ -7,28 +7,16 @@ no memory. A world that stands still would return perfectly without having left,
 where the views moved as they were driven.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 
 import numpy as np
-from jaxtyping import Bool, Int64, UInt8
+from jaxtyping import Bool, Float64, Int64, UInt8
 
-from cfworld.metrics import images, plots
+from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval
-from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
 
-__all__ = [
-    "CEILING",
-    "CHANCE",
-    "NUM_VIEWS",
-    "Returned",
-    "effective_context",
-    "has_moved",
-    "judge_routes",
-    "recall",
-    "retrieved",
-]
+__all__ = ["CEILING", "CHANCE", "NUM_VIEWS", "Returned", "Scores", "has_moved", "retrieved", "score"]
 
 NUM_VIEWS = 16
 """Views among which the true one must be nearest."""
@@ -50,11 +38,34 @@ class Returned:
     """The last real view before leaving."""
     track: UInt8[np.ndarray, "B n h W 3"]
     """The view at the end of each step; the last one is the view on return."""
+    promotions: Int64[np.ndarray, " B"] | None = None
+    """Chunks promoted to slow memory while away; None for what has no memory of ours."""
 
     @property
     def back(self) -> UInt8[np.ndarray, "B h W 3"]:
         """The view on return."""
         return self.track[:, -1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """How B returns by one route went."""
+
+    recalled: Float64[np.ndarray, " B"]
+    """1 where the true view is nearest to the one shown and the camera had moved as driven, else 0."""
+    psnr: Float64[np.ndarray, " B"]
+    """Of the view on return against the twin's, in dB."""
+    moved: Float64[np.ndarray, " B"] | None = None
+    """1 where the camera moved as it was driven, else 0."""
+    psnr_departed: Float64[np.ndarray, " B"] | None = None
+    """Of the view on return against the view that was left, in dB."""
+    promoted: Float64[np.ndarray, " B"] | None = None
+    """1 where something was promoted to slow memory while away, else 0."""
+
+    def figures(self) -> dict[str, Interval]:
+        """Means over the starts, of what was measured."""
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: mean_interval(found) for name, found in values.items() if found is not None}
 
 
 def retrieved(
@@ -89,36 +100,14 @@ def has_moved(made: Returned, truth: Returned) -> Bool[np.ndarray, " B"]:
     return as_driven.mean(axis=1) >= MOVED_SHARE
 
 
-def effective_context(
-    away: Sequence[float], recalls: Sequence[Interval], baseline: Sequence[float], ceiling: Sequence[float]
-) -> float:
-    """ECL: the largest d such that recall's lower bound exceeds the midpoint of baseline and ceiling up to d.
-
-    Args:
-        away: times d, rising, in seconds.
-        recalls: recall at each time.
-        baseline: what a model without long memory, or chance, reaches at each.
-        ceiling: what the tokenizer allows at each.
-
-    Returns:
-        The time, or 0 if the shortest one is not reached.
-    """
-    reached = 0.0
-    for time, recalled, floor, top in zip(away, recalls, baseline, ceiling, strict=True):
-        if not recalled.above((floor + top) / 2):
-            break
-        reached = time
-    return reached
-
-
-def recall(
+def score(
     made: Mapping[str, Returned],
     truth: Returned,
     ceiling: UInt8[np.ndarray, "B h W 3"],
     candidates: UInt8[np.ndarray, "B V h W 3"],
     seed: int = 0,
-) -> dict[str, dict[str, Interval]]:
-    """Figures of one route.
+) -> dict[str, Scores]:
+    """Score the returns by one route.
 
     Args:
         made: what each world showed.
@@ -128,95 +117,23 @@ def recall(
         seed: draws the view that stands for chance.
 
     Returns:
-        For each world, the ceiling and chance: `recalled` (left, and the true view is nearest), `psnr`
-        against the twin's view on return (dB), `moved`; for worlds also `psnr_departed` against the view
-        that was left.
+        The scores of each world, of the ceiling and of chance.
     """
     last = candidates.shape[1] - 1
-    figures = {}
+    scores = {}
     for name, seen in made.items():
         moved = has_moved(seen, truth)
-        figures[name] = {
-            "recalled": mean_interval(moved & (retrieved(seen.back, candidates) == last)),
-            "psnr": mean_interval(images.psnr(seen.back, truth.back)),
-            "moved": mean_interval(moved),
-            "psnr_departed": mean_interval(images.psnr(seen.back, seen.departed)),
-        }
-    other = np.random.default_rng(seed).integers(last, size=len(candidates))
-    figures[CEILING] = {
-        "recalled": mean_interval(retrieved(ceiling, candidates) == last),
-        "psnr": mean_interval(images.psnr(ceiling, truth.back)),
-    }
-    figures[CHANCE] = {
-        "recalled": Interval(mean=1 / (last + 1), low=1 / (last + 1), high=1 / (last + 1), count=len(candidates)),
-        "psnr": mean_interval(images.psnr(candidates[np.arange(len(candidates)), other], truth.back)),
-    }
-    return figures
-
-
-def judge_routes(
-    routes: Mapping[str, Mapping[str, Mapping[str, Interval]]],
-    away: Mapping[str, float],
-    worlds: Sequence[str],
-) -> Judgement:
-    """Put the routes' figures together.
-
-    Args:
-        routes: the figures of `recall`, by route.
-        away: seconds from leaving to returning of the routes that leave and return.
-        worlds: names of the worlds; one called `baseline` stands in for chance.
-    """
-    floor = "baseline" if "baseline" in worlds else CHANCE
-    context = {name: _context(routes, away, name, floor) for name in worlds}
-    return Judgement(
-        metric="recall",
-        figures={"routes": routes, "away": away, "effective_context_seconds": context, "floor": floor},
-        bars={name: _bars(routes, name, floor) for name in worlds},
-        tables=[
-            Table(
-                title=f"Recall on return, {route}",
-                columns=[
-                    "",
-                    "recalled",
-                    "PSNR to the twin (dB)",
-                    "PSNR to the view left (dB)",
-                    "moved as driven",
-                ],
-                rows=[
-                    [name, *(f.get(key) for key in ("recalled", "psnr", "psnr_departed", "moved"))]
-                    for name, f in figures.items()
-                ],
-                note=f"Recalled: nearest among {NUM_VIEWS} views of the episode, having moved as driven.",
-            )
-            for route, figures in routes.items()
-        ],
-        pictures=[
-            Picture(
-                name="recall.png",
-                caption="Recall and PSNR of the view on return, by route",
-                write=partial(plots.recall, routes=routes),
-            )
-        ],
+        scores[name] = Scores(
+            recalled=(moved & (retrieved(seen.back, candidates) == last)).astype(np.float64),
+            psnr=images.psnr(seen.back, truth.back),
+            moved=moved.astype(np.float64),
+            psnr_departed=images.psnr(seen.back, seen.departed),
+            promoted=None if seen.promotions is None else (seen.promotions > 0).astype(np.float64),
+        )
+    scores[CEILING] = Scores(
+        recalled=(retrieved(ceiling, candidates) == last).astype(np.float64), psnr=images.psnr(ceiling, truth.back)
     )
-
-
-def _context(routes: Mapping, away: Mapping[str, float], name: str, floor: str) -> float | None:
-    if not away:
-        return None
-    order = sorted(away, key=lambda route: away[route])
-    return effective_context(
-        [away[route] for route in order],
-        [routes[route][name]["recalled"] for route in order],
-        [routes[route][floor]["recalled"].mean for route in order],
-        [routes[route][CEILING]["recalled"].mean for route in order],
-    )
-
-
-def _bars(routes: Mapping[str, Mapping[str, Mapping[str, Interval]]], name: str, floor: str) -> Bars:
-    bars: dict[str, bool | None] = {}
-    for route, figures in routes.items():
-        for key, what in (("recalled", "recalls the view"), ("psnr", "shows the view")):
-            midpoint = (figures[floor][key].mean + figures[CEILING][key].mean) / 2
-            moved = figures[name]["moved"].mean > 0.5
-            bars[f"{what} after {route}"] = moved and figures[name][key].above(midpoint)
-    return bars
+    rows = np.arange(len(candidates))
+    other = candidates[rows, np.random.default_rng(seed).integers(last, size=len(rows))]
+    scores[CHANCE] = Scores(recalled=np.full(len(rows), 1 / (last + 1)), psnr=images.psnr(other, truth.back))
+    return scores

@@ -1,7 +1,7 @@
 """What a world generates from a start, beside the recording that it is judged against."""
 
 import copy
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cfworld.metrics.progress import Bar, Progress, silent_bar
 from cfworld.metrics.recordings import Recording
-from cfworld.world import Ends, Start, World
+from cfworld.world import Ends, Start, World, WorldState
 
 __all__ = [
     "Rollout",
@@ -61,6 +61,8 @@ class Rollout:
     """The predicted probability of ending at each tick."""
     ends: Int64[np.ndarray, " B"]
     """Tick at which the world first ended the episode, or T. It was generated further all the same."""
+    promotions: Int64[np.ndarray, " B"] | None = None
+    """Chunks promoted to slow memory in these steps; None for what has no memory of ours."""
 
     def at(self, ticks: Sequence[int]) -> UInt8[np.ndarray, "B n H W 3"]:
         """The frames after the given ticks; their steps must have been decoded."""
@@ -74,6 +76,7 @@ class Rollout:
             rewards=self.rewards[chosen],
             hazards=self.hazards[chosen],
             ends=self.ends[chosen],
+            promotions=None if self.promotions is None else self.promotions[chosen],
         )
 
 
@@ -122,6 +125,7 @@ def rollout(
         rewards=np.concatenate([part.rewards for part in parts]),
         hazards=np.concatenate([part.hazards for part in parts]),
         ends=np.concatenate([part.ends for part in parts]),
+        promotions=_joined([part.promotions for part in parts]),
     )
 
 
@@ -190,30 +194,37 @@ def _rollout_chunk(
     progress: Progress,
 ) -> Rollout:
     frames, rewards, hazards, ended = {}, [], [], []
-    for step, output in enumerate(_steps(world, recordings, actions, decode)):
+    state = begin(world, recordings)
+    before, per_step = _promotions(state), world.config.frames_per_step
+    for step in range(actions.shape[1] // per_step):
+        chosen = actions[:, step * per_step : (step + 1) * per_step]
+        state, output = world.step(state, chosen, decode=decode is None or step in decode)
         if output.frames is not None:
             frames[step] = _array(output.frames)
         rewards.append(_array(output.reward_frames))
         hazards.append(_array(output.hazard))
         ended.append(_ended(_array(output.terminated), _array(output.end_frame), rewards[-1].shape[1]))
         progress(len(recordings))
+    after = _promotions(state)
     return Rollout(
         frames=frames,
         rewards=np.concatenate(rewards, axis=1).astype(np.float32),
         hazards=np.concatenate(hazards, axis=1).astype(np.float32),
         ends=_first(np.concatenate(ended, axis=1)),
+        promotions=None if before is None or after is None else after - before,
     )
 
 
-def _steps(
-    world: WorldLike, recordings: Sequence[Recording], actions: np.ndarray, decode: set[int] | None
-) -> Iterator[Any]:
-    state = begin(world, recordings)
-    per_step = world.config.frames_per_step
-    for step in range(actions.shape[1] // per_step):
-        chosen = actions[:, step * per_step : (step + 1) * per_step]
-        state, output = world.step(state, chosen, decode=decode is None or step in decode)
-        yield output
+def _promotions(state: Any) -> np.ndarray | None:
+    """Promotions of each row so far, of a state with a memory of ours."""
+    if not isinstance(state, WorldState):
+        return None
+    return state.memory.promotions.cpu().numpy().astype(np.int64)
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    found = [part for part in parts if part is not None]
+    return np.concatenate(found) if len(found) == len(parts) else None
 
 
 def _whole_steps(actions: np.ndarray, per_step: int) -> np.ndarray:

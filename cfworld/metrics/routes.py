@@ -1,41 +1,30 @@
 """Driving the camera away and back, in the twin and in worlds, to measure recall."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
+from jaxtyping import UInt8
 
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
+from cfworld.metrics.effective_context import judge_routes
 from cfworld.metrics.judgement import Judgement, Picture
 from cfworld.metrics.progress import Bar, silent_bar, watched
-from cfworld.metrics.recall import NUM_VIEWS, Returned, judge_routes, recall
-from cfworld.metrics.recordings import Recording, held_out, record
+from cfworld.metrics.recall import NUM_VIEWS, Returned, Scores, score
+from cfworld.metrics.recordings import Recording, policy_actions, record
 from cfworld.metrics.rollouts import WorldLike, reconstructed, rollout
+from cfworld.metrics.turning import TURNS, Turn, leave_and_return, turn_of
 
-__all__ = ["TURNS", "RecallConfig", "Turn", "run_recall"]
+__all__ = ["TURNS", "RecallConfig", "prefix_ticks", "run_recall"]
 
+FULL_TURN = "full turn"
+_WANDER = 100
+"""Ticks of random panning before an approach, so that it begins anywhere."""
 _STRIP_LOOKS = 9
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Turn:
-    """How to turn the camera of a twin around."""
-
-    action: int
-    """The action that pans one way."""
-    back: int
-    """The action that pans the other way."""
-    ticks: int
-    """Ticks of a full turn, after which the pose is exactly the same."""
-    rows: tuple[int, int]
-    """Rows of the picture that are drawn anew for every episode."""
-
-
-TURNS: Mapping[str, Turn] = {"cfworld/PanoramaReal-v0": Turn(action=2, back=1, ticks=128, rows=(8, 52))}
-"""The twins that can be turned around, by their ids."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,14 +32,17 @@ class RecallConfig:
     """How recall is measured.
 
     Attributes:
-        away: Seconds of game time from leaving to returning, half of them on the way out.
+        away: Times d from leaving to returning, in seconds of game time, rounded to an even number of steps. Beyond
+            half a turn's time the camera stays on the opposite side, panning to and fro.
         full_turn: Also make a full turn.
         starts: Number of episodes.
+        strips: Episodes shown as film strips.
     """
 
-    away: list[float] = field(default_factory=lambda: [6.4, 9.6])
+    away: list[float] = field(default_factory=lambda: [2.4, 4.0, 6.4, 9.6, 12.8, 16.0, 20.0, 24.0, 32.0])
     full_turn: bool = True
     starts: int = 32
+    strips: int = 3
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
@@ -59,6 +51,16 @@ class RecallConfig:
                 f"recall has away={self.away}, full_turn={self.full_turn}, starts={self.starts}; expected a "
                 "full turn or times above 0, and at least one start"
             )
+        self.away = sorted(self.away)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Route:
+    """What was seen by one route, all rows of pixels, at the end of each step."""
+
+    shown: Mapping[str, UInt8[np.ndarray, "B n H W 3"]]
+    """By the twin, and by each world."""
+    scores: Mapping[str, Scores]
 
 
 def run_recall(
@@ -66,9 +68,9 @@ def run_recall(
     twin: Twin,
     source: str,
     config: RecallConfig,
-    prefix_ticks: int,
     first_seed: int,
     batch: int = 32,
+    baselines: Sequence[str] = (),
     bar: Bar = silent_bar,
 ) -> Judgement:
     """Drive away and back in the twin and in the worlds, and judge.
@@ -78,79 +80,129 @@ def run_recall(
         twin: the simulator.
         source: its id, one of `TURNS`.
         config: which routes.
-        prefix_ticks: real frames before leaving; enough to fill sink and fast memory.
         first_seed: the first evaluation seed.
         batch: rows generated together.
+        baselines: which of the worlds are baselines.
         bar: shows how far it is.
 
     Raises:
         ConfigError: if nobody knows how to turn this twin around.
     """
-    if source not in TURNS:
-        raise ConfigError(f"recall knows no way to turn {source!r} around; it knows {', '.join(TURNS)}")
-    turn = TURNS[source]
-    first = next(iter(worlds.values()))
-    per_step, fps = first.config.frames_per_step, first.config.fps
-    around = np.full(turn.ticks, turn.action)
-    found = held_out(twin, config.starts, per_step, prefix_ticks, first_seed=first_seed, god=True)
-    counted = watched(found, bar, "recall: twin", config.starts, "episode")
-    starts = [_replay(twin, start, around) for start in counted]
-    candidates = np.stack([start.frames[_view_ticks(turn)] for start in starts])[:, :, slice(*turn.rows)]
-    paths = _routes(turn, config, fps, per_step)
-    routes, pictures = {}, []
-    for route, actions in paths.items():
-        truths = starts if route == "full turn" else [_replay(twin, start, actions) for start in starts]
-        ends = list(range(per_step - 1, len(actions), per_step))
-        shown = {"twin": np.stack([truth.frames[ends] for truth in truths])}
-        for name, world in worlds.items():
-            title = f"recall: {name}, {route}"
-            shown[name] = rollout(world, truths, batch=batch, bar=bar, title=title).at(ends)
-        departed = np.stack([start.prefix[-1] for start in starts])
-        rows = slice(*turn.rows)
-        seen = {k: Returned(departed=departed[:, rows], track=v[:, :, rows]) for k, v in shown.items()}
-        last_step = np.stack([truth.frames[-per_step:] for truth in truths])
-        ceiling = reconstructed(first, last_step)[:, -1, rows]
-        truth = seen.pop("twin")
-        routes[route] = recall(seen, truth, ceiling, candidates)
-        pictures.append(_strip(route, shown, departed, per_step / fps))
-    away = {_route_name(d): d for d in config.away}
-    judged = judge_routes(routes, away, list(worlds))
-    return Judgement(
-        metric=judged.metric,
-        figures=judged.figures,
-        bars=judged.bars,
-        tables=judged.tables,
-        pictures=[*judged.pictures, *pictures],
-    )
+    turn = turn_of(source)
+    settings = next(iter(worlds.values())).config
+    per_step = settings.frames_per_step
+    found = _starts(twin, turn, config.starts, prefix_ticks(worlds, turn), first_seed)
+    starts = list(watched(found, bar, "recall: twin", config.starts, "episode"))
+    departed = np.stack([start.prefix[-1] for start in starts])
+    views = np.stack([start.frames[_view_ticks(turn)] for start in starts])
+    paths = _routes(turn, config, settings.fps, per_step)
+    away = {route: len(actions) / settings.fps for route, actions in paths.items() if route != FULL_TURN}
+    routes = {
+        route: _drive(worlds, twin, turn, starts, views, actions, route, batch, bar) for route, actions in paths.items()
+    }
+    scores = {route: driven.scores for route, driven in routes.items()}
+    judged = judge_routes(scores, away, list(worlds), baselines)
+    strips = [_returns_strip(routes, departed, row) for row in range(min(config.strips, config.starts))]
+    longest = max(routes, key=lambda route: away.get(route, 0))
+    track = _track_strip(longest, routes[longest].shown, departed, per_step / settings.fps)
+    return replace(judged, pictures=[*judged.pictures, *strips, track])
 
 
-def _replay(twin: Twin, start: Recording, actions: np.ndarray) -> Recording:
-    again = record(twin, start.seed, start.history, actions, len(start.prefix), god=True)
-    assert again is not None, "an episode without an end ended"
-    return again
+def prefix_ticks(worlds: Mapping[str, WorldLike], turn: Turn) -> int:
+    """Ticks of real frames before leaving, whole steps.
+
+    In every world sink and fast memory must then be full, with a latent that has left the sink behind, and the view
+    that is left must be out of the sink's sight.
+    """
+    return max(_prefix_ticks(world.config, turn) for world in worlds.values())
+
+
+def _prefix_ticks(settings: Any, turn: Turn) -> int:
+    memory = settings.memory
+    filled = (memory.num_sink + memory.num_stored_fast + 1) * settings.frames_per_latent
+    beyond_sink = memory.num_sink * settings.frames_per_latent + turn.hidden
+    return -(-max(filled, beyond_sink) // settings.frames_per_step) * settings.frames_per_step
+
+
+def _starts(twin: Twin, turn: Turn, num_starts: int, prefix: int, first_seed: int) -> Any:
+    """Episodes that approach their start by panning one way, and go on to a full turn."""
+    for seed in range(first_seed, first_seed + num_starts):
+        wander = policy_actions(twin, "sticky", _WANDER, seed)
+        history = np.concatenate([wander, np.full(prefix, turn.action, wander.dtype)])
+        yield _recorded(twin, seed, history, np.full(turn.ticks, turn.action, wander.dtype), prefix)
+
+
+def _recorded(twin: Twin, seed: int, history: np.ndarray, actions: np.ndarray, prefix: int) -> Recording:
+    recording = record(twin, seed, history, actions, prefix, god=True)
+    assert recording is not None, "an episode without an end ended"
+    return recording
 
 
 def _view_ticks(turn: Turn) -> list[int]:
-    """Ticks of equally spaced views of a full turn; the last one is the view on return."""
-    return [turn.ticks * (i + 1) // NUM_VIEWS - 1 for i in range(NUM_VIEWS)]
+    """Ticks of equally spaced views of a full turn, without the last one, which is the view on return."""
+    return [turn.ticks * (i + 1) // NUM_VIEWS - 1 for i in range(NUM_VIEWS - 1)]
 
 
 def _routes(turn: Turn, config: RecallConfig, fps: int, per_step: int) -> dict[str, np.ndarray]:
-    """Actions of each route, by its name; whole steps out and back."""
-    routes = {}
-    for seconds in config.away:
-        half = max(1, round(seconds * fps / per_step / 2)) * per_step
-        routes[_route_name(seconds)] = np.repeat([turn.action, turn.back], half)
+    """Actions of each route, by its name; times that round to the same path are one."""
+    numbers = sorted({2 * max(1, round(seconds * fps / per_step / 2)) for seconds in config.away})
+    routes = {f"away for {number * per_step / fps:g} s": leave_and_return(turn, number, per_step) for number in numbers}
     if config.full_turn:
-        routes["full turn"] = np.full(turn.ticks, turn.action)
+        routes[FULL_TURN] = np.full(turn.ticks, turn.action)
     return routes
 
 
-def _route_name(seconds: float) -> str:
-    return f"away for {seconds:g} s"
+def _drive(
+    worlds: Mapping[str, WorldLike],
+    twin: Twin,
+    turn: Turn,
+    starts: Sequence[Recording],
+    views: np.ndarray,
+    actions: np.ndarray,
+    route: str,
+    batch: int,
+    bar: Bar,
+) -> _Route:
+    """Drive one route in the twin and in every world."""
+    first = next(iter(worlds.values()))
+    per_step, rows = first.config.frames_per_step, slice(*turn.rows)
+    ends = list(range(per_step - 1, len(actions), per_step))
+    truths, shown, last_steps = [], [], []
+    for start in starts:
+        truth = _recorded(twin, start.seed, start.history, actions, len(start.prefix))
+        shown.append(truth.frames[ends])
+        last_steps.append(truth.frames[-per_step:])
+        truths.append(truth.without_frames())
+    seen: dict[str, np.ndarray] = {"twin": np.stack(shown)}
+    promotions = {}
+    for name, world in worlds.items():
+        generated = rollout(world, truths, batch=batch, bar=bar, title=f"recall: {name}, {route}")
+        seen[name], promotions[name] = generated.at(ends), generated.promotions
+    departed = np.stack([start.prefix[-1] for start in starts])[:, rows]
+    returned = {
+        name: Returned(departed=departed, track=track[:, :, rows], promotions=promotions.get(name))
+        for name, track in seen.items()
+    }
+    truth = returned.pop("twin")
+    ceiling = reconstructed(first, np.stack(last_steps))[:, -1, rows]
+    candidates = np.concatenate([views[:, :, rows], truth.back[:, None]], axis=1)
+    return _Route(shown=seen, scores=score(returned, truth, ceiling, candidates))
 
 
-def _strip(route: str, shown: Mapping[str, np.ndarray], departed: np.ndarray, step_seconds: float) -> Picture:
+def _returns_strip(routes: Mapping[str, _Route], departed: np.ndarray, row: int) -> Picture:
+    """The view left, the one that the twin shows on return and those that the worlds show, by route."""
+    names = next(iter(routes.values())).shown
+    rows = {"left": np.repeat(departed[row : row + 1], len(routes), axis=0)}
+    rows |= {name: np.stack([driven.shown[name][row, -1] for driven in routes.values()]) for name in names}
+    return Picture(
+        name=f"recall_{row}.png",
+        caption=f"Start {row}: the view left, and below it the view on return in the twin and as generated",
+        write=partial(write_film_strip, rows=rows, labels=[route.removeprefix("away for ") for route in routes]),
+    )
+
+
+def _track_strip(route: str, shown: Mapping[str, np.ndarray], departed: np.ndarray, step_seconds: float) -> Picture:
+    """The longest route from leaving to returning."""
     num_steps = shown["twin"].shape[1]
     chosen = np.unique(np.linspace(1, num_steps, min(_STRIP_LOOKS, num_steps)).round().astype(int))
     rows = {name: np.concatenate([departed[:1], frames[0, chosen - 1]]) for name, frames in shown.items()}

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from cfworld.data.panorama import CIRCUMFERENCE, PAN, Panorama, draw_ring
 from cfworld.data.policies import BLIND
 from cfworld.envs.twins import PanoramaTwin, Twin
 from cfworld.memory import MemoryConfig
@@ -142,3 +143,68 @@ class Discoloured(PerfectWorld):
         frames = output.frames.float()
         frames[..., 0] += 10 * self.steps
         return state, replace(output, frames=frames.clamp(0, 255).byte())
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """State of `Remembering`: a panorama for each row, and when each column of its ring was last in view."""
+
+    panoramas: list[Panorama]
+    last_seen: np.ndarray  # [B, columns], in ticks; -inf for never
+    tick: int
+
+
+class Remembering(PerfectWorld):
+    """An oracle that shows what it last saw up to `seconds` ago, and what it does not remember as another episode."""
+
+    def __init__(self, seconds: float = np.inf) -> None:
+        super().__init__(god=True)
+        self.ticks = seconds * self.config.fps
+        self.foreign = draw_ring(np.random.default_rng(0)).image
+
+    def initial(self, seeds: Any, starts: Any = None) -> tuple[Cameras, None]:
+        panoramas = [self._at(int(seed), start.frames[-1]) for seed, start in zip(seeds, starts, strict=True)]
+        last_seen = np.full((len(panoramas), CIRCUMFERENCE), -np.inf)
+        for row, (camera, start) in enumerate(zip(panoramas, starts, strict=True)):
+            for tick, action in enumerate(reversed(start.actions.tolist())):
+                last_seen[row, self._columns(camera)] = np.maximum(last_seen[row, self._columns(camera)], -tick)
+                camera.heading = (camera.heading - PAN[action]) % CIRCUMFERENCE
+            for action in start.actions.tolist():
+                camera.tick(action)
+        return Cameras(panoramas, last_seen, 0), None
+
+    def step(self, state: Cameras, actions: Any, *, decode: bool = True) -> tuple[Cameras, StepOutput]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        actions = np.asarray(actions)
+        frames = np.zeros((*actions.shape, 64, 64, 3), np.uint8)
+        for row, camera in enumerate(state.panoramas):
+            foreign = self.foreign
+            for i, action in enumerate(actions[row].tolist()):
+                camera.tick(action)
+                columns, now = self._columns(camera), state.tick + i + 1
+                remembered = now - state.last_seen[row, columns] <= self.ticks
+                frames[row, i] = np.where(remembered[None, :, None], camera.frame(), foreign[:, columns])
+                state.last_seen[row, columns] = np.where(remembered, now, state.last_seen[row, columns])
+        nothing = torch.zeros(len(frames), 4)
+        return replace(state, tick=state.tick + 4), StepOutput(
+            frames=torch.from_numpy(frames) if decode else None,
+            latents=torch.zeros(len(frames), 0),
+            reward=nothing.sum(dim=1),
+            reward_frames=nothing,
+            hazard=nothing,
+            terminated=torch.zeros(len(frames), dtype=torch.bool),
+            end_frame=torch.full((len(frames),), 4),
+        )
+
+    @staticmethod
+    def _columns(camera: Panorama) -> np.ndarray:
+        return (camera.heading + np.arange(-32, 32)) % CIRCUMFERENCE
+
+    def _at(self, seed: int, view: np.ndarray) -> Panorama:
+        twin = PanoramaTwin(max_ticks=LONG)
+        twin.reset(seed=seed, options={"god": True})
+        camera = twin._panorama
+        for heading in range(CIRCUMFERENCE):
+            camera.heading = heading
+            if np.array_equal(camera.frame(), view):
+                return camera
+        raise AssertionError("the view is from no heading of the episode")

@@ -9,7 +9,7 @@ from cfworld.cli.evaluate import evaluate
 from cfworld.errors import ConfigError
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.drift import DriftConfig
-from cfworld.metrics.evaluation import METRICS, EvaluateConfig, check_baseline, judge
+from cfworld.metrics.evaluation import METRICS, EvaluateConfig, baseline_titles, check_baseline, judge
 from cfworld.metrics.fidelity import FidelityConfig
 from cfworld.metrics.judgement import Judgement, Table
 from cfworld.metrics.probe import ProbeConfig
@@ -80,6 +80,23 @@ def test_the_command_refuses_a_baseline_of_another_twin_before_it_writes(tmp_pat
     with pytest.raises(ConfigError, match="trained for the same twin"):
         evaluate(small(world=str(tmp_path / "world"), baseline=str(tmp_path / "other"), out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()
+
+
+def test_one_baseline_is_called_so_and_several_by_what_tells_their_folders_apart():
+    assert baseline_titles([]) == {}
+    assert baseline_titles(["runs/a/export"]) == {"baseline": "runs/a/export"}
+    paths = ["runs/fast/export", "runs/sink/export", "other/fast/export"]
+    assert list(baseline_titles(paths)) == ["baseline fast", "baseline sink", "baseline other/fast"]
+    assert list(baseline_titles(paths).values()) == paths
+    assert len(baseline_titles(["a", "a"])) == 2
+
+
+def test_baselines_are_given_as_one_name_or_a_list():
+    assert EvaluateConfig(world="w").baselines == []
+    assert EvaluateConfig(world="w", baseline="a").baselines == ["a"]
+    assert EvaluateConfig(world="w", baseline=["a", "b"]).baselines == ["a", "b"]
+    with pytest.raises(ConfigError, match="or a list of them"):
+        EvaluateConfig(world="w", baseline=[1])
 
 
 def test_metrics_that_the_twin_does_not_allow_are_refused():

@@ -1,46 +1,7 @@
 import numpy as np
 import pytest
 
-from cfworld.envs.twins import PanoramaTwin
-from cfworld.errors import ConfigError
-from cfworld.metrics.bootstrap import Interval, mean_interval
-from cfworld.metrics.controls import make_control
-from cfworld.metrics.judgement import Judgement
-from cfworld.metrics.recall import MAX_SHIFT, Returned, effective_context, has_moved, judge_routes, retrieved
-from cfworld.metrics.recordings import FIRST_SEED
-from cfworld.metrics.routes import RecallConfig, run_recall
-from tests.metrics.fakes import LONG, PANORAMA, PerfectWorld
-
-
-@pytest.fixture(scope="module")
-def judged() -> Judgement:
-    world = PerfectWorld(god=True)
-    worlds = {"perfect": world}
-    worlds |= {name: make_control(name, world) for name in ("freeze", "loop", "shuffled")}
-    config = RecallConfig(away=[6.4], starts=8)
-    twin = PanoramaTwin(max_ticks=LONG)
-    return run_recall(worlds, twin, PANORAMA, config, prefix_ticks=32, first_seed=FIRST_SEED)
-
-
-def test_the_twin_itself_recalls_everything(judged: Judgement):
-    assert set(judged.bars["perfect"].values()) == {True}
-    for figures in judged.figures["routes"].values():
-        assert figures["perfect"]["recalled"].mean == 1
-        assert figures["perfect"]["psnr"].mean == 60
-        assert figures["perfect"]["psnr_departed"].mean == 60  # the camera is back at the same pose
-    assert judged.figures["effective_context_seconds"]["perfect"] == 6.4
-
-
-@pytest.mark.parametrize("name", ["freeze", "loop", "shuffled"])
-def test_a_world_that_did_not_leave_as_driven_has_not_returned(judged: Judgement, name: str):
-    assert set(judged.bars[name].values()) == {False}
-    assert judged.figures["effective_context_seconds"][name] == 0
-
-
-def test_standing_still_shows_the_right_view_and_still_does_not_count(judged: Judgement):
-    figures = judged.figures["routes"]["full turn"]["freeze"]
-    assert figures["psnr"].mean == 60
-    assert figures["recalled"].mean == figures["moved"].mean == 0
+from cfworld.metrics.recall import CEILING, CHANCE, MAX_SHIFT, Returned, has_moved, retrieved, score
 
 
 def views(*batch: int, seed: int = 0) -> np.ndarray:
@@ -72,30 +33,15 @@ def test_a_camera_moved_as_driven_when_most_of_its_steps_did():
     assert has_moved(Returned(departed=ring[None], track=two_late), truth).tolist() == [False]
 
 
-def test_effective_context_is_the_last_time_of_the_first_unbroken_run():
-    good, bad = (Interval(mean=m, low=m - 0.1, high=m + 0.1, count=9) for m in (0.9, 0.4))
-    floor, ceiling = [0.1] * 4, [0.9] * 4
-    assert effective_context([1.0, 2.0, 3.0, 4.0], [good, good, bad, good], floor, ceiling) == 2
-    assert effective_context([1.0, 2.0, 3.0, 4.0], [good] * 4, floor, ceiling) == 4
-    assert effective_context([1.0, 2.0, 3.0, 4.0], [bad] * 4, floor, ceiling) == 0
-
-
-def test_a_baseline_stands_in_for_chance():
-    half, full = mean_interval(np.full(4, 0.5)), mean_interval(np.ones(4))
-    shown = {"psnr": full, "moved": full, "psnr_departed": full}
-    route = {name: {"recalled": half, **shown} for name in ("world", "baseline")}
-    route |= {"tokenizer": {"recalled": full, **shown}, "chance": {"recalled": mean_interval(np.zeros(4)), **shown}}
-    judged = judge_routes({"full turn": route}, {}, ["world", "baseline"])
-    assert judged.figures["floor"] == "baseline"
-    assert judged.bars["world"]["recalls the view after full turn"] is False
-
-
-def test_a_twin_that_nobody_can_turn_around_is_refused():
-    with pytest.raises(ConfigError, match="no way to turn"):
-        run_recall({}, PanoramaTwin(), "cfworld/DoomTakeCoverReal-v0", RecallConfig(), 8, FIRST_SEED)
-
-
-@pytest.mark.parametrize("settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}])
-def test_settings_that_measure_nothing_are_refused(settings: dict):
-    with pytest.raises(ConfigError, match="recall has"):
-        RecallConfig(**settings)
+def test_scores_of_one_route():
+    candidates = views(2, 16)
+    truth = Returned(departed=candidates[:, 3], track=candidates[:, -1:])
+    wrong = Returned(departed=candidates[:, 3], track=candidates[:, 5:6], promotions=np.array([0, 2]))
+    scores = score({"right": truth, "wrong": wrong}, truth, candidates[:, -1], candidates)
+    assert scores["right"].recalled.tolist() == scores[CEILING].recalled.tolist() == [1, 1]
+    assert scores["right"].psnr.tolist() == [60, 60]
+    assert scores["wrong"].recalled.tolist() == [0, 0]
+    assert scores[CHANCE].recalled.tolist() == [1 / 16, 1 / 16]
+    assert scores["wrong"].promoted is not None
+    assert scores["wrong"].promoted.tolist() == [0, 1]
+    assert "promoted" not in scores["right"].figures()

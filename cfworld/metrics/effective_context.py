@@ -1,0 +1,196 @@
+"""ECL, the effective context length: how long a world may look away before it forgets.
+
+ECL is the largest time d such that at every d' up to it the lower 95 % bound exceeds the midpoint of baseline and
+ceiling. The baseline is the best one at that time, or chance without one. At times that a baseline's own memory still
+covers it reaches the ceiling, and no world can exceed their midpoint with its lower bound: such a time tells nothing of
+long memory, and passes where the world is not below the baseline either.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+import numpy as np
+
+from cfworld.metrics import plots
+from cfworld.metrics.bootstrap import Interval, mean_interval
+from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.recall import CEILING, CHANCE, NUM_VIEWS, Scores
+
+__all__ = ["effective_context", "judge_routes"]
+
+CONTEXT_BAR = 20.0
+"""Seconds of game time that the effective context must reach."""
+ADVANTAGE_FROM = 2.0
+"""Seconds away from which on a world must beat every baseline."""
+_QUANTITIES = {"recalled": "recalls the view", "psnr": "shows the view"}
+
+Figures = Mapping[str, Mapping[str, Interval]]
+"""Intervals of one route, by name and quantity."""
+
+
+def effective_context(
+    away: Sequence[float], recalls: Sequence[Interval], baseline: Sequence[Interval], ceiling: Sequence[Interval]
+) -> float:
+    """ECL: the largest d such that recall's lower bound exceeds the midpoint of baseline and ceiling up to d.
+
+    Args:
+        away: times d, rising, in seconds.
+        recalls: recall at each time.
+        baseline: what a model without long memory, or chance, reaches at each.
+        ceiling: what the tokenizer allows at each.
+
+    Returns:
+        The time, or 0 if the shortest one is not reached.
+    """
+    reached = 0.0
+    for time, recalled, floor, top in zip(away, recalls, baseline, ceiling, strict=True):
+        if not _remembers(recalled, floor, top):
+            break
+        reached = time
+    return reached
+
+
+def judge_routes(
+    routes: Mapping[str, Mapping[str, Scores]],
+    away: Mapping[str, float],
+    worlds: Sequence[str],
+    baselines: Sequence[str] = (),
+) -> Judgement:
+    """Put the scores of all routes together.
+
+    Args:
+        routes: the scores of each world, the ceiling and chance, by route.
+        away: seconds from leaving to returning of the routes that leave and return.
+        worlds: names of the worlds.
+        baselines: which of them are baselines; they stand in for chance, and every other world is set against them.
+    """
+    figures = {route: {name: found.figures() for name, found in scores.items()} for route, scores in routes.items()}
+    context = {
+        name: {key: _context(figures, away, name, baselines, key) if away else None for key in _QUANTITIES}
+        for name in worlds
+    }
+    others = [name for name in worlds if name not in baselines]
+    advantages = {name: {base: _advantages(routes, name, base) for base in baselines} for name in others}
+    return Judgement(
+        metric="recall",
+        figures={
+            "routes": figures,
+            "away": dict(away),
+            "effective_context_seconds": {name: found["recalled"] for name, found in context.items()},
+            "effective_context_seconds_by_psnr": {name: found["psnr"] for name, found in context.items()},
+            "floor": list(baselines) or [CHANCE],
+            "advantages": advantages,
+        },
+        bars={name: _bars(figures, away, name, baselines, context, advantages) for name in worlds},
+        tables=[_context_table(context, baselines), *_advantage_tables(advantages), *_route_tables(figures)],
+        pictures=[
+            Picture(
+                name="recall.png",
+                caption="Recall and PSNR of the view on return, by the time away; crosses: a full turn",
+                write=partial(plots.recall, routes=figures, away=away, context=context),
+            )
+        ],
+    )
+
+
+def _remembers(found: Interval, floor: Interval, top: Interval) -> bool:
+    if found.above((floor.mean + top.mean) / 2):
+        return True
+    return floor.high >= top.low and found.mean >= floor.low and found.high >= top.low
+
+
+def _floor(figures: Figures, key: str, baselines: Sequence[str]) -> Interval:
+    """The best baseline, or chance."""
+    return max((figures[name][key] for name in baselines or [CHANCE]), key=lambda found: found.mean)
+
+
+def _passes(figures: Figures, name: str, baselines: Sequence[str], key: str) -> bool:
+    """Whether a world remembers by one route: a baseline is itself set against chance."""
+    if not figures[name]["moved"].mean > 0.5:
+        return False
+    floor = _floor(figures, key, () if name in baselines else baselines)
+    return _remembers(figures[name][key], floor, figures[CEILING][key])
+
+
+def _context(
+    routes: Mapping[str, Figures], away: Mapping[str, float], name: str, baselines: Sequence[str], key: str
+) -> float:
+    order = sorted(away, key=lambda route: away[route])
+    nothing = Interval(mean=np.nan, low=np.nan, high=np.nan, count=0)
+    has_moved = [routes[route][name]["moved"].mean > 0.5 for route in order]
+    return effective_context(
+        [away[route] for route in order],
+        [routes[r][name][key] if moved else nothing for r, moved in zip(order, has_moved, strict=True)],
+        [_floor(routes[route], key, () if name in baselines else baselines) for route in order],
+        [routes[route][CEILING][key] for route in order],
+    )
+
+
+def _advantages(routes: Mapping[str, Mapping[str, Scores]], name: str, base: str) -> dict[str, dict[str, Interval]]:
+    """By how much a world beats a baseline by each route, over pairs of the same start."""
+    return {
+        route: {key: mean_interval(getattr(scores[name], key) - getattr(scores[base], key)) for key in _QUANTITIES}
+        for route, scores in routes.items()
+    }
+
+
+def _bars(
+    routes: Mapping[str, Figures],
+    away: Mapping[str, float],
+    name: str,
+    baselines: Sequence[str],
+    context: Mapping[str, Mapping[str, float | None]],
+    advantages: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Interval]]]],
+) -> Bars:
+    bars: dict[str, bool | None] = {}
+    reached = context[name]["recalled"]
+    bars[f"effective context of {CONTEXT_BAR:g} s"] = None if reached is None else reached >= CONTEXT_BAR
+    for base, found in advantages.get(name, {}).items():
+        tested = [found[route] for route, seconds in away.items() if seconds >= ADVANTAGE_FROM]
+        better = all(figures[key].low > 0 for figures in tested for key in _QUANTITIES)
+        bars[f"beats {base} at every time away of {ADVANTAGE_FROM:g} s or more"] = better if tested else None
+    for route, figures in routes.items():
+        for key, what in _QUANTITIES.items():
+            bars[f"{what} after {route}"] = _passes(figures, name, baselines, key)
+    return bars
+
+
+def _context_table(context: Mapping[str, Mapping[str, float | None]], baselines: Sequence[str]) -> Table:
+    floor = "the best baseline" if baselines else "chance"
+    return Table(
+        title="Effective context length (s)",
+        columns=["", "by retrieval", "by PSNR"],
+        rows=[[name, found["recalled"], found["psnr"]] for name, found in context.items()],
+        note=f"The longest time away up to which the lower bound exceeds the midpoint of {floor} and the ceiling.",
+    )
+
+
+def _advantage_tables(
+    advantages: Mapping[str, Mapping[str, Mapping[str, Mapping[str, Interval]]]],
+) -> list[Table]:
+    return [
+        Table(
+            title=f"What {name} has over {base}, paired by start",
+            columns=["", "recalled", "PSNR (dB)"],
+            rows=[[route, f["recalled"], f["psnr"]] for route, f in found.items()],
+        )
+        for name, bases in advantages.items()
+        for base, found in bases.items()
+    ]
+
+
+def _route_tables(routes: Mapping[str, Figures]) -> list[Table]:
+    keys = ("recalled", "psnr", "psnr_departed", "moved", "promoted")
+    columns = ["", "recalled", "PSNR to the twin (dB)", "PSNR to the view left (dB)", "moved as driven", "promoted"]
+    return [
+        Table(
+            title=f"Recall on return, {route}",
+            columns=columns,
+            rows=[[name, *(found.get(key) for key in keys)] for name, found in figures.items()],
+            note=(
+                f"Recalled: nearest among {NUM_VIEWS} views of the episode, having moved as driven. "
+                "Promoted: something entered slow memory while away."
+            ),
+        )
+        for route, figures in routes.items()
+    ]

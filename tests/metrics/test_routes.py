@@ -1,0 +1,113 @@
+import pytest
+
+from cfworld.envs.twins import PanoramaTwin
+from cfworld.errors import ConfigError
+from cfworld.memory import MemoryConfig
+from cfworld.metrics.controls import make_control
+from cfworld.metrics.judgement import Judgement
+from cfworld.metrics.recordings import FIRST_SEED
+from cfworld.metrics.rollouts import WorldLike
+from cfworld.metrics.routes import RecallConfig, prefix_ticks, run_recall
+from cfworld.metrics.turning import TURNS
+from tests.metrics.fakes import LONG, PANORAMA, Remembering
+from tests.toy import toy_world
+
+AWAY = [6.4, 9.6, 12.8]
+
+
+def drive(worlds: dict[str, WorldLike], baselines: tuple[str, ...] = (), **settings: object) -> Judgement:
+    config = RecallConfig(**({"away": AWAY, "full_turn": False, "starts": 2, "strips": 1} | settings))  # pyright: ignore[reportArgumentType]
+    return run_recall(worlds, PanoramaTwin(max_ticks=LONG), PANORAMA, config, FIRST_SEED, baselines=baselines)
+
+
+@pytest.fixture(scope="module")
+def judged() -> Judgement:
+    perfect = Remembering()
+    worlds: dict[str, WorldLike] = {"perfect": perfect, "five seconds": Remembering(5.0), "none": Remembering(0.0)}
+    worlds |= {name: make_control(name, perfect) for name in ("freeze", "loop", "shuffled", "blur")}
+    return drive(worlds, full_turn=True)
+
+
+def context(judged: Judgement, by: str = "") -> dict[str, float]:
+    return judged.figures[f"effective_context_seconds{by}"]
+
+
+def test_a_perfect_oracle_reaches_the_largest_time(judged: Judgement):
+    assert context(judged)["perfect"] == context(judged, "_by_psnr")["perfect"] == max(AWAY)
+    figures = judged.figures["routes"]["away for 12.8 s"]["perfect"]
+    assert figures["recalled"].mean == 1
+    assert figures["psnr"].mean == 60
+    assert figures["psnr_departed"].mean == 60  # the camera is back at the same pose
+    assert judged.figures["routes"]["full turn"]["perfect"]["recalled"].mean == 1
+
+
+def test_an_oracle_without_memory_reaches_none(judged: Judgement):
+    assert context(judged)["none"] == context(judged, "_by_psnr")["none"] == 0
+
+
+def test_an_oracle_that_remembers_five_seconds_reaches_the_last_time_below(judged: Judgement):
+    assert context(judged)["five seconds"] == 6.4
+    assert judged.bars["five seconds"]["recalls the view after away for 6.4 s"] is True
+    assert judged.bars["five seconds"]["recalls the view after away for 9.6 s"] is False
+
+
+@pytest.mark.parametrize("name", ["freeze", "loop", "shuffled"])
+def test_a_world_that_did_not_leave_as_driven_has_not_returned(judged: Judgement, name: str):
+    assert set(judged.bars[name].values()) == {False}
+    assert context(judged)[name] == context(judged, "_by_psnr")[name] == 0
+
+
+def test_standing_still_shows_the_right_view_and_still_does_not_count(judged: Judgement):
+    figures = judged.figures["routes"]["full turn"]["freeze"]
+    assert figures["psnr"].mean == 60
+    assert figures["recalled"].mean == figures["moved"].mean == 0
+
+
+def test_blur_fails_the_bars_of_showing_the_view(judged: Judgement):
+    shows = [passed for bar, passed in judged.bars["blur"].items() if bar.startswith("shows the view")]
+    assert shows == [False] * (len(AWAY) + 1)
+    assert context(judged, "_by_psnr")["blur"] == 0
+
+
+def test_the_report_shows_a_plot_and_film_strips(judged: Judgement, tmp_path):
+    for picture in judged.pictures:
+        picture.write(tmp_path / picture.name)
+    assert {path.name for path in tmp_path.iterdir()} == {"recall.png", "recall_0.png", "recall_away_for_12.8_s.png"}
+
+
+def test_a_world_is_set_against_the_best_of_its_baselines():
+    short, none = "baseline four seconds", "baseline none"
+    worlds: dict[str, WorldLike] = {"perfect": Remembering(), short: Remembering(4.0), none: Remembering(0.0)}
+    judged = drive(worlds, (short, none), away=[9.6, 12.8])
+    assert judged.bars["perfect"][f"beats {short} at every time away of 2 s or more"] is True
+    assert judged.bars["perfect"][f"beats {none} at every time away of 2 s or more"] is True
+    assert judged.figures["advantages"]["perfect"][none]["away for 9.6 s"]["recalled"].mean > 0
+    assert not any("beats" in bar for bar in judged.bars[short])
+
+
+def test_a_baseline_that_is_as_good_is_not_beaten():
+    judged = drive({"world": Remembering(), "baseline": Remembering()}, ("baseline",), away=[6.4], starts=2)
+    assert judged.bars["world"]["beats baseline at every time away of 2 s or more"] is False
+
+
+def test_promotions_while_away_are_counted():
+    world = toy_world()  # its threshold lies above 1: every other chunk is promoted
+    never = toy_world(memory=MemoryConfig(num_sink=1, num_slow=2, num_fast=4, consolidate_every=2, threshold=-1.1))
+    judged = drive({"world": world, "never": never}, away=[1.6], starts=2)
+    figures = judged.figures["routes"]["away for 1.6 s"]
+    assert figures["world"]["promoted"].mean == 1
+    assert figures["never"]["promoted"].mean == 0
+
+
+def test_the_view_that_is_left_is_out_of_the_sight_of_every_sink():
+    turn = TURNS[PANORAMA]
+    small = toy_world(memory=MemoryConfig(num_sink=1, num_slow=0, num_fast=2))
+    large = toy_world(memory=MemoryConfig(num_sink=2, num_slow=0, num_fast=20))
+    assert prefix_ticks({"small": small}, turn) == 4 + turn.hidden
+    assert prefix_ticks({"small": small, "large": large}, turn) == 4 * (2 + 19 + 1)
+
+
+@pytest.mark.parametrize("settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}])
+def test_settings_that_measure_nothing_are_refused(settings: dict):
+    with pytest.raises(ConfigError, match="recall has"):
+        RecallConfig(**settings)

@@ -1,0 +1,35 @@
+import numpy as np
+import pytest
+
+from cfworld.errors import ConfigError
+from cfworld.metrics.turning import TURNS, leave_and_return, turn_of
+
+TURN = TURNS["cfworld/PanoramaReal-v0"]
+PER_STEP = 4
+
+
+@pytest.mark.parametrize("num_steps", [2, 6, 16, 32, 40, 50, 80, 200])
+def test_a_path_returns_after_exactly_its_time(num_steps: int):
+    actions = leave_and_return(TURN, num_steps, PER_STEP)
+    assert len(actions) == num_steps * PER_STEP
+    assert (actions == TURN.action).sum() == (actions == TURN.back).sum() == len(actions) // 2
+    assert actions[0] == TURN.action
+    assert actions[-1] == TURN.back
+
+
+@pytest.mark.parametrize("num_steps", [34, 50, 80, 200])
+def test_the_view_stays_out_of_sight_until_the_way_back(num_steps: int):
+    way = np.where(leave_and_return(TURN, num_steps, PER_STEP) == TURN.action, 1, -1).cumsum()
+    away = way[TURN.opposite - 1 : len(way) - TURN.opposite]
+    assert away.min() >= TURN.hidden
+    assert away.max() <= TURN.ticks - TURN.hidden
+
+
+def test_the_camera_never_rests_while_away():
+    way = np.where(leave_and_return(TURN, 80, PER_STEP) == TURN.action, 1, -1).cumsum()
+    assert set(np.unique(way[TURN.opposite :])) >= {TURN.opposite - 16, TURN.opposite + 16}
+
+
+def test_a_twin_that_nobody_can_turn_around_is_refused():
+    with pytest.raises(ConfigError, match="no way to turn"):
+        turn_of("cfworld/DoomTakeCoverReal-v0")
