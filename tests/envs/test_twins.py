@@ -5,18 +5,25 @@ from gymnasium.utils.env_checker import check_env
 from stable_baselines3.common import env_checker as sb3_env_checker
 
 import cfworld.envs
-from cfworld.envs.doom_twin import box_average
-from cfworld.envs.twins import DoomTakeCoverTwin, PanoramaTwin, Twin
+from cfworld.envs.doom_base import box_average
+from cfworld.envs.twins import DoomRoomsTwin, DoomTakeCoverTwin, PanoramaTwin, Twin
 from cfworld.errors import ActionError, ConfigError, EnvironmentClosedError, ResetNeededError
 
 assert cfworld.envs.__name__ == "cfworld.envs"  # the import registers the ids
-IDS = ["cfworld/DoomTakeCoverReal-v0", "cfworld/PanoramaReal-v0"]
-TWINS = [DoomTakeCoverTwin, PanoramaTwin]
+IDS = ["cfworld/DoomTakeCoverReal-v0", "cfworld/DoomRoomsReal-v0", "cfworld/PanoramaReal-v0"]
+TWINS = [DoomTakeCoverTwin, DoomRoomsTwin, PanoramaTwin]
 
 
 @pytest.fixture(scope="module")
 def doom():
     twin = DoomTakeCoverTwin()
+    yield twin
+    twin.close()
+
+
+@pytest.fixture(scope="module")
+def rooms():
+    twin = DoomRoomsTwin()
     yield twin
     twin.close()
 
@@ -28,7 +35,7 @@ def panorama():
     twin.close()
 
 
-@pytest.fixture(params=["doom", "panorama"])
+@pytest.fixture(params=["doom", "rooms", "panorama"])
 def twin(request) -> Twin:
     return request.getfixturevalue(request.param)
 
