@@ -5,7 +5,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -18,9 +18,9 @@ from cfworld.train import run_state
 from cfworld.train.ema import EMA
 from cfworld.train.log import RunLog
 from cfworld.train.loop_config import LoopConfig
-from cfworld.train.optim import build_optimizers, learning_rate
+from cfworld.train.optim import Role, build_optimizers, learning_rate
 
-__all__ = ["LoopConfig", "Stage", "run", "step_generator"]
+__all__ = ["LoopConfig", "Stage", "StageWithRoles", "run", "step_generator"]
 
 
 @runtime_checkable
@@ -53,6 +53,27 @@ class Stage(Protocol):
     def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any] | None:
         """Write the final artefact into `folder`; what is returned joins the figures."""
         ...
+
+
+@runtime_checkable
+class StageWithRoles(Stage, Protocol):
+    """A stage whose module has parts with optimisers, rates and clipping of their own.
+
+    A step moves only the parts that its loss gave a gradient, so that one part may be updated more often than another.
+    """
+
+    def roles(self) -> Mapping[str, Role]:
+        """The parts by name; together they hold everything that is trained."""
+        ...
+
+
+class _Paced(NamedTuple):
+    """A role as the loop uses it."""
+
+    name: str
+    parameters: list[nn.Parameter]
+    optimizers: list[torch.optim.Optimizer]
+    lr_ratio: float
 
 
 def step_generator(seed: int, step: int, device: torch.device | str = "cpu") -> torch.Generator:
@@ -121,15 +142,10 @@ class TrainingRun:
         self.stage, self.config, self.folder, self.device = stage, config, folder, device
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()
-        self.parameters = [parameter for parameter in self.module.parameters() if parameter.requires_grad]
         self.ema = EMA(self.module, config.ema_decay)
-        self.optimizers = build_optimizers(
-            self.module,
-            name=config.optimizer,
-            lr=config.lr,
-            betas=(config.betas[0], config.betas[1]),
-            weight_decay=config.weight_decay,
-        )
+        roles = stage.roles() if isinstance(stage, StageWithRoles) else {"": Role(module=self.module)}
+        self.roles = [self._paced(name, role) for name, role in roles.items()]
+        self.optimizers = [optimizer for role in self.roles for optimizer in role.optimizers]
         self.step = 0
         self.scalars: dict[str, Tensor] = {}
         self.logged: dict[str, float] = {}
@@ -156,20 +172,26 @@ class TrainingRun:
     def take_step(self) -> None:
         """Take one optimiser step, without waiting for the device."""
         step, config = self.step, self.config
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] = self._learning_rate(step)
-            optimizer.zero_grad(set_to_none=True)
+        for role in self.roles:
+            for optimizer in role.optimizers:
+                for group in optimizer.param_groups:
+                    group["lr"] = role.lr_ratio * self._learning_rate(step)
+                optimizer.zero_grad(set_to_none=True)
         batch = self.stage.batch(step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             loss, metrics = self.stage.loss(batch, step_generator(config.seed, step, self.device))
         loss.backward()
-        norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip or math.inf)
+        norms = {
+            role.name: torch.nn.utils.clip_grad_norm_(role.parameters, config.clip or math.inf) for role in self.roles
+        }
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update(self.module, step)
         self.step += 1
+        norm = torch.stack(list(norms.values())).norm() if len(norms) > 1 else norms[self.roles[0].name]
         scalars = {"loss": loss, "grad_norm": norm, **metrics}
+        if len(norms) > 1:
+            scalars |= {f"grad_norm_{name}": value for name, value in norms.items()}
         self.scalars = {name: value.detach() for name, value in scalars.items()}
         finite = self.scalars["loss"].isfinite() & self.scalars["grad_norm"].isfinite()
         self._broken_at = torch.where(finite | (self._broken_at > 0), self._broken_at, self.step)
@@ -230,6 +252,21 @@ class TrainingRun:
         """Whether this part of the run has used up its time."""
         limit = self.config.max_minutes
         return bool(limit) and (time.monotonic() - self.began) / 60 >= limit
+
+    def _paced(self, name: str, role: Role) -> _Paced:
+        betas = role.betas or (self.config.betas[0], self.config.betas[1])
+        return _Paced(
+            name=name,
+            parameters=[parameter for parameter in role.module.parameters() if parameter.requires_grad],
+            optimizers=build_optimizers(
+                role.module,
+                name=self.config.optimizer,
+                lr=self.config.lr,
+                betas=betas,
+                weight_decay=self.config.weight_decay,
+            ),
+            lr_ratio=role.lr_ratio,
+        )
 
     def _learning_rate(self, step: int) -> float:
         config = self.config

@@ -2,13 +2,29 @@
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from cfworld.errors import ConfigError
 
-__all__ = ["build_optimizers", "learning_rate", "split_parameters"]
+__all__ = ["Role", "build_optimizers", "learning_rate", "split_parameters"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Role:
+    """A part of a stage's module that learns at a pace of its own: a student, its critic.
+
+    Attributes:
+        module: The part; its parameters with `requires_grad` are trained.
+        lr_ratio: Its learning rate as a share of the loop's.
+        betas: AdamW's decay rates; None for the loop's.
+    """
+
+    module: nn.Module
+    lr_ratio: float = 1.0
+    betas: tuple[float, float] | None = None
 
 
 def split_parameters(module: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
