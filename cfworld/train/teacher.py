@@ -24,7 +24,7 @@ from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.student_world import CENTRE_CLIPS, measure_centre
 from cfworld.world import EncodedStarts, World, WorldConfig
 
-__all__ = ["TeacherStage", "TeacherStageConfig"]
+__all__ = ["TeacherStage", "TeacherStageConfig", "teacher_weights"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -34,6 +34,8 @@ class TeacherStageConfig:
     Attributes:
         name: The stage's name; its runs lie in runs/<world>/<name>.
         loop: Length, rates and cadence.
+        init_from: Folder of an exported world, or its name in the zoo, whose teacher to begin with; "" begins with
+            random weights.
         clip_latents: Latents of a clip.
         min_latents: Shortest episode that is used; shorter clips are padded.
         num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
@@ -52,6 +54,7 @@ class TeacherStageConfig:
 
     name: str = "teacher"
     loop: LoopConfig = field(default_factory=LoopConfig)
+    init_from: str = ""
     clip_latents: int = 40
     min_latents: int = 12
     num_copies: int = 1
@@ -111,6 +114,8 @@ class TeacherStage:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
             self.module: nn.Module = Generator(world.actions, world.transformer)
+        if config.init_from:
+            self.module.load_state_dict(teacher_weights(config.init_from, world))
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
 
     def batch(self, step: int) -> ClipStep:
@@ -201,3 +206,16 @@ class TeacherStage:
         lead = (copies[0], copies[1], copies[2] // chunk)
         sigma = stratified_sigma(lead, self.config.sigma_shift, generator)
         return sigma.repeat_interleave(chunk, dim=2)
+
+
+def teacher_weights(name_or_path: str, world: WorldConfig) -> dict[str, Tensor]:
+    """Weights of another world's teacher, of the same sizes and actions.
+
+    Raises:
+        ConfigError: If its sizes or actions differ.
+    """
+    other = World.from_pretrained(name_or_path, variant="teacher", precision="fp32")
+    found, expected = (other.config.transformer, other.config.actions), (world.transformer, world.actions)
+    if found != expected:
+        raise ConfigError(f"The teacher in {name_or_path} has {found}; the world asks for {expected}.")
+    return other.generator.state_dict()

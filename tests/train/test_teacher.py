@@ -7,10 +7,11 @@ import torch
 
 from cfworld import World
 from cfworld.errors import ConfigError, DatasetError
+from cfworld.model import ActionConfig
 from cfworld.tokenizer import BlockVAE
 from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
-from cfworld.train.teacher import TeacherStage, TeacherStageConfig
+from cfworld.train.teacher import TeacherStage, TeacherStageConfig, teacher_weights
 from tests.toy import toy_config
 from tests.train.toy_bank import toy_bank
 
@@ -109,3 +110,16 @@ def test_clips_longer_than_every_episode_still_train_and_too_long_minima_are_ref
         stage(clip_latents=30, min_latents=20)
     with pytest.raises(ConfigError):
         TeacherStageConfig(clip_latents=4, min_latents=8)
+
+
+def test_a_teacher_begins_where_another_ended_if_it_fits(tmp_path: Path):
+    first = stage(steps=2)
+    run(first, first.config.loop, tmp_path)
+    export = str(tmp_path / "export")
+    second = stage(init_from=export)
+    saved = World.from_pretrained(export, precision="fp32").generator.state_dict()
+    for name, value in second.module.state_dict().items():
+        assert torch.equal(value, saved[name]), name
+    assert all(parameter.requires_grad for parameter in second.module.parameters())
+    with pytest.raises(ConfigError, match="the world asks for"):
+        teacher_weights(export, toy_config(actions=ActionConfig(num_actions=5)))
