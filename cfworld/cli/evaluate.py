@@ -17,8 +17,8 @@ __all__ = ["evaluate", "main"]
 
 SUMMARY = (
     "Judge a world against its twin on seeds that were never trained on: fidelity, control, reward and "
-    "hazard, drift, survival and recall, with 95 % bootstrap intervals. Writes report.json, report.md, plots "
-    "and film strips."
+    "hazard, drift, survival, recall and what the memory keeps, with 95 % bootstrap intervals. Writes report.json, "
+    "report.md, plots and film strips."
 )
 EXAMPLE = "world=panorama metrics=[fidelity,control] controls=[freeze] starts=16"
 

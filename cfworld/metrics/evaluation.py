@@ -15,6 +15,7 @@ from cfworld.metrics.fidelity import FidelityConfig, fidelity, fidelity_steps
 from cfworld.metrics.judgement import Judgement
 from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
+from cfworld.metrics.promotions import PromotionsConfig, run_promotions
 from cfworld.metrics.recordings import FIRST_SEED, held_out, make_twin
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
 from cfworld.metrics.routes import RecallConfig, run_recall
@@ -24,7 +25,7 @@ from cfworld.world import WorldConfig
 
 __all__ = ["BASELINE", "METRICS", "EvaluateConfig", "baseline_titles", "check_baseline", "judge"]
 
-METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
+METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe", "promotions")
 BASELINE = "baseline"
 """With this the names of baselines begin."""
 _SEED_STRIDE = 100_000
@@ -41,8 +42,8 @@ class EvaluateConfig:
         variant: student or teacher; null for the best there is.
         baseline: Another world of the same twin to judge beside it, such as one trained without long memory, or a
             list of several; recall then asks to exceed the midpoint of the best of them and the ceiling.
-        metrics: Some of fidelity, control, heads, drift, survival, recall, probe; null for all that the twin
-            allows.
+        metrics: Some of fidelity, control, heads, drift, survival, recall, probe, promotions; null for all that the
+            twin allows.
         controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal.
         starts: Held-out starts for fidelity, control and heads.
         seed: The first evaluation seed, 1000000 or more.
@@ -71,6 +72,7 @@ class EvaluateConfig:
     survival: SurvivalConfig = field(default_factory=SurvivalConfig)
     recall: RecallConfig = field(default_factory=RecallConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
+    promotions: PromotionsConfig = field(default_factory=PromotionsConfig)
 
     def __post_init__(self) -> None:
         """Refuse unknown names, seeds that were trained on, and empty evaluations."""
@@ -212,3 +214,5 @@ def _from_own_starts(
         yield run_recall(lasting, twin, settings.source, config.recall, seed, config.batch, baselines, bar)
     if "probe" in wanted:
         yield run_probe(lasting, twin, config.probe, prefix_ticks, seeds["probe"], bar)
+    if "promotions" in wanted:
+        yield run_promotions(lasting, twin, config.promotions, prefix_ticks, seeds["promotions"], bar)

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
 
-__all__ = ["calibration", "confusion", "drift", "fidelity", "probe", "recall", "survival"]
+__all__ = ["calibration", "coloured", "confusion", "drift", "fidelity", "panels", "probe", "recall", "survival"]
 
 _COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
 _REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
@@ -33,9 +33,9 @@ def fidelity(
         seconds: the times.
         titles: the quantities and what stands above them.
     """
-    with _figure(path, len(titles)) as axes:
+    with panels(path, len(titles)) as axes:
         for ax, (key, title) in zip(axes, titles.items(), strict=False):
-            for name, colour in _coloured(figures):
+            for name, colour in coloured(figures):
                 _band(ax, seconds, figures[name][key], name, colour)
             if key.endswith("ratio"):
                 ax.axhline(1, color="#bbbbbb", linewidth=0.8)
@@ -49,7 +49,7 @@ def fidelity(
 
 def confusion(path: Path, matrices: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
     """One matrix of shares for each predictor."""
-    with _figure(path, len(matrices)) as axes:
+    with panels(path, len(matrices)) as axes:
         for ax, (name, matrix) in zip(axes, matrices.items(), strict=False):
             ax.imshow(np.nan_to_num(matrix), vmin=0, vmax=1, cmap="Blues")
             for (row, column), value in np.ndenumerate(matrix):
@@ -76,12 +76,12 @@ def drift(
         seconds: the M moments.
         names: the S statistics.
     """
-    with _figure(path, len(names)) as axes:
+    with panels(path, len(names)) as axes:
         for i, (ax, name) in enumerate(zip(axes, names, strict=False)):
             mean, spread = truth[..., i].mean(axis=0), truth[..., i].std(axis=0)
             ax.fill_between(seconds, mean - spread, mean + spread, color="#dddddd", label="twin")
             ax.plot(seconds, mean, color="black", linewidth=1)
-            for world, colour in _coloured(made):
+            for world, colour in coloured(made):
                 ax.plot(seconds, made[world][..., i].mean(axis=0), color=colour, label=world)
             ax.set(title=name, xlabel="seconds")
         axes[0].legend(fontsize=8)
@@ -89,10 +89,10 @@ def drift(
 
 def calibration(path: Path, curves: Mapping[str, Any]) -> None:
     """Observed share by predicted probability, on the same scale."""
-    with _figure(path, 1) as (ax,):
+    with panels(path, 1) as (ax,):
         largest = max(float(max(c.predicted.max(), c.observed.max())) for c in curves.values())
         ax.plot([0, largest], [0, largest], color="#bbbbbb", linewidth=0.8, label="perfect")
-        for name, colour in _coloured(curves):
+        for name, colour in coloured(curves):
             curve = curves[name]
             error = np.sqrt(curve.observed * (1 - curve.observed) / curve.counts)
             ax.errorbar(curve.predicted, curve.observed, 1.96 * error, color=colour, marker="o", label=name)
@@ -106,9 +106,9 @@ def calibration(path: Path, curves: Mapping[str, Any]) -> None:
 
 def survival(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], max_ticks: int) -> None:
     """Share of episodes that still run, by policy; a step curve for each world and the twin."""
-    with _figure(path, len(curves)) as axes:
+    with panels(path, len(curves)) as axes:
         for ax, (policy, found) in zip(axes, curves.items(), strict=False):
-            for name, colour in _coloured(found):
+            for name, colour in coloured(found):
                 times, share = found[name]
                 ax.step([*times, max_ticks], [*share, share[-1]], where="post", color=colour, label=name)
             ax.set(title=policy, xlabel="ticks", ylim=(-0.02, 1.02))
@@ -132,9 +132,9 @@ def recall(
     quantities = {"recalled": "Recalled (share)", "psnr": "PSNR to the twin's view (dB)"}
     order = sorted(away, key=lambda route: away[route])
     seconds = [away[route] for route in order]
-    with _figure(path, len(quantities)) as axes:
+    with panels(path, len(quantities)) as axes:
         for ax, (key, title) in zip(axes, quantities.items(), strict=False):
-            for name, colour in _coloured(next(iter(routes.values()))):
+            for name, colour in coloured(next(iter(routes.values()))):
                 reached = context.get(name, {}).get(key)
                 label = name if reached is None else f"{name} (ECL {reached:g} s)"
                 if order:
@@ -153,10 +153,10 @@ def recall(
 
 def probe(path: Path, effects: Mapping[str, Any]) -> None:
     """Effect of each slot by its age, one panel for each world and one colour for each part of the memory."""
-    with _figure(path, len(effects)) as axes:
+    with panels(path, len(effects)) as axes:
         for ax, (name, found) in zip(axes, effects.items(), strict=False):
             kinds = np.array(found.kinds)
-            for kind, colour in _coloured(dict.fromkeys(found.kinds)):
+            for kind, colour in coloured(dict.fromkeys(found.kinds)):
                 chosen = kinds == kind
                 ages, sizes = found.ages[chosen].ravel(), found.sizes[chosen].ravel()
                 ax.scatter(ages, sizes, color=colour, s=12, label=kind)
@@ -166,7 +166,8 @@ def probe(path: Path, effects: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def _figure(path: Path, num_panels: int) -> Iterator[list[Axes]]:
+def panels(path: Path, num_panels: int) -> Iterator[list[Axes]]:
+    """Axes of a new figure, which is written when the context ends, whole or not at all."""
     columns = min(3, num_panels)
     rows = -(-num_panels // columns)
     figure = Figure(figsize=(4.4 * columns, 3.4 * rows), layout="constrained")
@@ -177,7 +178,7 @@ def _figure(path: Path, num_panels: int) -> Iterator[list[Axes]]:
         figure.savefig(aside, dpi=110)
 
 
-def _coloured(names: Iterable[str]) -> Iterator[tuple[str, str]]:
+def coloured(names: Iterable[str]) -> Iterator[tuple[str, str]]:
     """Names with their colours: references keep theirs."""
     free = iter(_COLOURS * 4)
     for name in names:

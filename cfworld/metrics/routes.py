@@ -1,6 +1,6 @@
 """Driving the camera away and back, in the twin and in worlds, to measure recall."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -19,7 +19,7 @@ from cfworld.metrics.recordings import Recording, policy_actions, record
 from cfworld.metrics.rollouts import WorldLike, reconstructed, rollout
 from cfworld.metrics.turning import TURNS, Turn, leave_and_return, turn_of
 
-__all__ = ["TURNS", "RecallConfig", "prefix_ticks", "run_recall"]
+__all__ = ["TURNS", "RecallConfig", "approaches", "prefix_ticks", "run_recall"]
 
 FULL_TURN = "full turn"
 _WANDER = 100
@@ -91,7 +91,7 @@ def run_recall(
     turn = turn_of(source)
     settings = next(iter(worlds.values())).config
     per_step = settings.frames_per_step
-    found = _starts(twin, turn, config.starts, prefix_ticks(worlds, turn), first_seed)
+    found = approaches(twin, turn, config.starts, prefix_ticks(worlds, turn), first_seed)
     starts = list(watched(found, bar, "recall: twin", config.starts, "episode"))
     departed = np.stack([start.prefix[-1] for start in starts])
     views = np.stack([start.frames[_view_ticks(turn)] for start in starts])
@@ -124,11 +124,11 @@ def _prefix_ticks(settings: Any, turn: Turn) -> int:
     return -(-max(filled, beyond_sink) // settings.frames_per_step) * settings.frames_per_step
 
 
-def _starts(twin: Twin, turn: Turn, num_starts: int, prefix: int, first_seed: int) -> Any:
-    """Episodes that approach their start by panning one way, and go on to a full turn."""
+def approaches(twin: Twin, turn: Turn, num_starts: int, prefix: int, first_seed: int) -> Iterator[Recording]:
+    """Episodes that come to their start by panning one way for at least `prefix` ticks, and go on to a full turn."""
     for seed in range(first_seed, first_seed + num_starts):
         wander = policy_actions(twin, "sticky", _WANDER, seed)
-        history = np.concatenate([wander, np.full(prefix, turn.action, wander.dtype)])
+        history = np.concatenate([wander, np.full(turn.settle + prefix, turn.action, wander.dtype)])
         yield _recorded(twin, seed, history, np.full(turn.ticks, turn.action, wander.dtype), prefix)
 
 

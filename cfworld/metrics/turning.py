@@ -25,6 +25,8 @@ class Turn:
     """Ticks after which nothing of the view is seen any more."""
     rows: tuple[int, int]
     """Rows of the picture that are drawn anew for every episode."""
+    settle: int = 0
+    """Ticks of panning after which the agent, which may have walked before, stands still."""
 
     @property
     def opposite(self) -> int:
@@ -37,7 +39,10 @@ class Turn:
         return self.opposite - self.hidden
 
 
-TURNS: Mapping[str, Turn] = {"cfworld/PanoramaReal-v0": Turn(action=2, back=1, ticks=128, hidden=32, rows=(8, 52))}
+TURNS: Mapping[str, Turn] = {
+    "cfworld/PanoramaReal-v0": Turn(action=2, back=1, ticks=128, hidden=32, rows=(8, 52)),
+    "cfworld/DoomRoomsReal-v0": Turn(action=1, back=2, ticks=128, hidden=32, rows=(0, 64), settle=64),
+}
 """The twins that can be turned around, by their ids."""
 
 

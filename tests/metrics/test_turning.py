@@ -2,7 +2,10 @@ import numpy as np
 import pytest
 
 from cfworld.errors import ConfigError
+from cfworld.metrics.recordings import FIRST_SEED, make_twin, record
+from cfworld.metrics.routes import approaches
 from cfworld.metrics.turning import TURNS, leave_and_return, turn_of
+from tests.metrics.fakes import LONG
 
 TURN = TURNS["cfworld/PanoramaReal-v0"]
 PER_STEP = 4
@@ -33,3 +36,17 @@ def test_the_camera_never_rests_while_away():
 def test_a_twin_that_nobody_can_turn_around_is_refused():
     with pytest.raises(ConfigError, match="no way to turn"):
         turn_of("cfworld/DoomTakeCoverReal-v0")
+
+
+@pytest.mark.parametrize("source", TURNS)
+def test_the_twin_shows_the_same_view_on_return_and_another_one_while_away(source: str):
+    turn = TURNS[source]
+    twin = make_twin(source, LONG)
+    start = next(approaches(twin, turn, num_starts=1, prefix=40, first_seed=FIRST_SEED))
+    away = record(twin, start.seed, start.history, leave_and_return(turn, 34, PER_STEP), 40, god=True)
+    twin.close()
+    assert away is not None
+    left = start.prefix[-1].astype(int)
+    assert np.array_equal(away.frames[-1], left)
+    assert np.array_equal(start.frames[-1], left)  # after a full turn
+    assert np.abs(away.frames[turn.opposite - 1] - left).mean() > 20
