@@ -8,14 +8,17 @@ from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE, Tokenizer
 from cfworld.train.consistency import InitStage, InitStageConfig
+from cfworld.train.context import ContextStage, ContextStageConfig
 from cfworld.train.dataset import open_dataset, read_latents
+from cfworld.train.distill import DistillConfig
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.latent_bank import LatentBank
+from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import Stage
 from cfworld.train.student_world import check_tokenizer, load_for_training
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
-from cfworld.world import config_to_dict
+from cfworld.world import World, config_to_dict
 
 __all__ = ["STAGES", "run_folder"]
 
@@ -56,13 +59,40 @@ def init_stage(world: WorldSettings, config: InitStageConfig, device: str) -> tu
     return stage, {**_without_inference_settings(_given(world)), "teacher": teacher.fingerprint}
 
 
+def local_stage(world: WorldSettings, config: LocalStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+    """Read the teacher, the initialised student, and the latents that rollouts begin with."""
+    parts, depends = _distilled(world, config, "init", device)
+    return LocalStage(config, *parts), depends
+
+
+def context_stage(world: WorldSettings, config: ContextStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+    """Read the teacher, the student of Stage 1, and the latents that rollouts begin with."""
+    parts, depends = _distilled(world, config, "local", device)
+    return ContextStage(config, *parts), depends
+
+
+def _distilled(
+    world: WorldSettings, config: DistillConfig, before: str, device: str
+) -> tuple[tuple[World, World, LatentBank, LatentBank], dict[str, Any]]:
+    """Teacher, student and latents; rollouts decide on promotions, so that the run depends on how."""
+    teacher, student = (
+        load_for_training(_export(world, folder, stage), variant, world.world_config(), device)
+        for folder, stage, variant in ((config.teacher, "teacher", "teacher"), (config.student, before, "student"))
+    )
+    tokenizer = _trained_tokenizer(world)
+    check_tokenizer(teacher, tokenizer)
+    depends = {**_without_inference_settings(_given(world)), "memory": config_to_dict(world.memory)}
+    depends |= {"teacher": teacher.fingerprint, "student": student.fingerprint}
+    return (teacher, student, *_banks(world, tokenizer, device)), depends
+
+
 def _export(world: WorldSettings, given: str, stage: str) -> Path:
-    """The folder of an earlier stage's world."""
+    """The folder that an earlier stage exported to."""
     return Path(given) if given else run_folder(world.name, stage) / "export"
 
 
 def _trained_tokenizer(world: WorldSettings) -> BlockVAE:
-    folder = run_folder(world.name, "tokenizer") / "export"
+    folder = _export(world, world.trained_tokenizer, "tokenizer")
     tokenizer = BlockVAE.load(folder)
     if tokenizer.config != world.tokenizer:
         raise ConfigError(
@@ -85,6 +115,8 @@ STAGES: dict[str, tuple[type[Any], Builder]] = {
     "tokenizer": (TokenizerStageConfig, tokenizer_stage),
     "teacher": (TeacherStageConfig, teacher_stage),
     "init": (InitStageConfig, init_stage),
+    "local": (LocalStageConfig, local_stage),
+    "context": (ContextStageConfig, context_stage),
 }
 """Schema and builder of each stage, by its name; `configs/stage/<name>.yaml` holds its settings."""
 
@@ -100,5 +132,6 @@ def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def _given(world: WorldSettings) -> dict[str, Any]:
-    """The settings of a world; an `image_key` that is not set is left out."""
-    return {name: value for name, value in config_to_dict(world).items() if name != "image_key" or value}
+    """The settings of a world; an `image_key` that is not set is left out, and so is where its tokenizer lies."""
+    values = {name: value for name, value in config_to_dict(world).items() if name != "trained_tokenizer"}
+    return {name: value for name, value in values.items() if name != "image_key" or value}
