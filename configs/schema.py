@@ -16,11 +16,14 @@ class WorldSettings(WorldConfig):
         train_data: Dataset to learn from.
         eval_data: Dataset of held-out seeds.
         image_key: Which entry of a Dict observation holds the frames; needed when several could.
+        trained_tokenizer: Folder of the tokenizer that `stage=tokenizer` exported; "" is
+            runs/<world>/tokenizer/export. A decoder may be exchanged between runs, since latents do not depend on it.
     """
 
     train_data: str = ""
     eval_data: str = ""
     image_key: str | None = None
+    trained_tokenizer: str = ""
 
     def world_config(self) -> WorldConfig:
         """The world alone, as its checkpoint knows it."""

@@ -56,6 +56,10 @@ class Tokenizer(nn.Module, ABC):
             ShapeError: If a latent has another shape than `latent_shape`.
         """
 
+    def encoding_state(self) -> dict[str, Tensor]:
+        """The weights and statistics on which latents depend: what has them equal encodes equally."""
+        return self.state_dict()
+
     def check_frames(self, frames: Tensor) -> None:
         """Raise ShapeError unless `frames` is [B, F, H, W, 3] with F and (H, W) as the tokenizer expects."""
         height, width = self.resolution

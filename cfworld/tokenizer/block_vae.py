@@ -207,6 +207,10 @@ class BlockVAE(Tokenizer):
         frames = to_frames(pixels.float(), self.frames_per_latent)
         return rearrange(frames, "(B N) F H W c -> B (N F) H W c", B=latents.shape[0])
 
+    def encoding_state(self) -> dict[str, Tensor]:
+        """All but the decoder; see `Tokenizer.encoding_state`."""
+        return {name: value for name, value in self.state_dict().items() if not name.startswith("decoder.")}
+
     def set_statistics(self, mean: Float[Tensor, " C"], std: Float[Tensor, " C"]) -> None:
         """Store the channel means and standard deviations by which latents are normalised."""
         self.latent_mean.copy_(mean)

@@ -71,11 +71,11 @@ def read_latents(
 def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer) -> Path:
     """The file that keeps a dataset's latents; another dataset or tokenizer has another name.
 
-    The name follows from the tokenizer's weights and from what the dataset says of itself: its metadata, and each
+    The name follows from the weights that encode and from what the dataset says of itself: its metadata, and each
     episode's length, seed, policy and options. The frames themselves are not read.
     """
     digest = hashlib.sha256()
-    for tensor in tokenizer.state_dict().values():
+    for tensor in tokenizer.encoding_state().values():
         digest.update(tensor.float().cpu().numpy().tobytes())
     described = {
         "path": str(Path(data).resolve()),

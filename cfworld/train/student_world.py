@@ -59,7 +59,7 @@ def check_tokenizer(world: World, tokenizer: Tokenizer) -> None:
     Raises:
         ConfigError: If the world was trained on another tokenizer's latents.
     """
-    own, other = (module.state_dict() for module in (world.tokenizer, tokenizer))
+    own, other = (module.encoding_state() for module in (world.tokenizer, tokenizer))
     if not all(torch.equal(own[name].bfloat16().cpu(), other[name].bfloat16().cpu()) for name in own):
         raise ConfigError(
             f"The {world.variant} of {world.config.name} was trained with another tokenizer than the one that is to "

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from cfworld.errors import DatasetError
 from cfworld.model import ActionConfig
@@ -56,3 +57,13 @@ def test_another_tokenizer_has_other_latents(data: str) -> None:
     world = settings()
     store = open_dataset(world, data)
     assert len({latent_cache(world, data, store, BlockVAE(world.tokenizer)) for _ in range(2)}) == 2
+
+
+def test_another_decoder_has_the_same_latents(data: str) -> None:
+    world = settings()
+    store = open_dataset(world, data)
+    tokenizer = BlockVAE(world.tokenizer)
+    before = latent_cache(world, data, store, tokenizer)
+    with torch.no_grad():
+        tokenizer.last_weight.add_(1.0)
+    assert latent_cache(world, data, store, tokenizer) == before
