@@ -30,19 +30,33 @@ class ClipSampler:
 
     Episodes count in proportion to their clips. An episode shorter than `clip_latents` is one clip, whole.
 
+    So the last latents of an episode are drawn less often than others, and its end least of all: once where others
+    are drawn `clip_latents` times. What is learnt of the look of things does not mind; the rate of ends needs `even`.
+
     Args:
         num_latents: Latents of each episode.
         clip_latents: Latents of a clip.
         seed: Seeds the orders.
         min_latents: Shorter episodes are left out.
+        even: Let clips also reach over the beginnings and ends of episodes, where they are cut: then every latent is
+            drawn equally often.
 
     Raises:
         DatasetError: If no episode is long enough.
     """
 
-    def __init__(self, num_latents: Sequence[int], clip_latents: int, seed: int, *, min_latents: int = 1) -> None:
+    def __init__(
+        self,
+        num_latents: Sequence[int],
+        clip_latents: int,
+        seed: int,
+        *,
+        min_latents: int = 1,
+        even: bool = False,
+    ) -> None:
         lengths = np.asarray(num_latents, dtype=np.int64)
-        counts = np.where(lengths >= min_latents, np.maximum(lengths - clip_latents, 0) + 1, 0)
+        clips = lengths + clip_latents - 1 if even else np.maximum(lengths - clip_latents, 0) + 1
+        counts = np.where(lengths >= min_latents, clips, 0)
         if not counts.sum():
             raise DatasetError(
                 f"no episode holds {min_latents} latents; the longest holds {lengths.max(initial=0)}. "
@@ -50,6 +64,7 @@ class ClipSampler:
             )
         self._lengths, self._clip, self._seed = lengths, clip_latents, seed
         self._last = np.cumsum(counts)
+        self._before = clip_latents - 1 if even else 0
 
     def __len__(self) -> int:
         """Clips of an epoch."""
@@ -63,8 +78,9 @@ class ClipSampler:
         epoch, place = divmod(position, len(self))
         number = _permuted(place, len(self), self._seed, epoch)
         episode = int(np.searchsorted(self._last, number, side="right"))
-        start = number - int(self._last[episode - 1] if episode else 0)
-        return Clip(episode=episode, start=start, length=int(min(self._lengths[episode], self._clip)))
+        start = number - int(self._last[episode - 1] if episode else 0) - self._before
+        end = min(start + self._clip, int(self._lengths[episode]))
+        return Clip(episode=episode, start=max(start, 0), length=end - max(start, 0))
 
 
 def _permuted(place: int, size: int, seed: int, epoch: int) -> int:

@@ -60,3 +60,13 @@ def test_a_large_epoch_is_a_permutation_too():
 def test_episodes_that_are_all_too_short_are_refused():
     with pytest.raises(DatasetError, match="no episode holds 5 latents; the longest holds 3"):
         ClipSampler([3, 2], 8, 0, min_latents=5)
+
+
+def test_even_clips_hold_every_latent_equally_often_and_ends_too():
+    one = ClipSampler(LENGTHS, 4, 0, min_latents=2, even=True)
+    clips = [clip for step in range(len(one)) for clip in one.batch(step, 1)]
+    drawn = Counter((clip.episode, clip.start + offset) for clip in clips for offset in range(clip.length))
+
+    assert drawn == Counter(
+        {(e, latent): 4 for e, length in enumerate(LENGTHS) if length >= 2 for latent in range(length)}
+    )
