@@ -1,0 +1,93 @@
+"""What has to be run: variants that share a beginning share its runs."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.ablation.config import STAGES, AblationConfig
+from benchmarks.ablation.variants import VARIANTS, Variant
+
+__all__ = ["Run", "plan"]
+
+_SCORED = ("local", "context")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One command. Equal settings have equal folders, so that a run is made once however many variants need it."""
+
+    title: str
+    """What a progress bar says."""
+    arguments: tuple[str, ...]
+    """Of `cfworld`, without the folder."""
+    folder: Path
+    """What it writes to."""
+    variant: str = ""
+    """The variant that it judges; empty for a training."""
+    seed: int = 0
+    """The seed of the training."""
+
+    @property
+    def command(self) -> list[str]:
+        """All arguments of `cfworld`."""
+        return [*self.arguments, f"out={self.folder}"]
+
+
+def plan(config: AblationConfig) -> list[Run]:
+    """All runs in an order in which each finds what it needs, seed by seed and variant by variant."""
+    runs: dict[Path, Run] = {}
+    for seed in config.seeds:
+        for name in config.chosen:
+            for run in _runs(config, name, seed):
+                runs.setdefault(run.folder, run)
+    return list(runs.values())
+
+
+def _runs(config: AblationConfig, name: str, seed: int) -> Iterator[Run]:
+    variant, before = VARIANTS[name], dict[str, Run]()
+    for stage in STAGES:
+        if STAGES.index(stage) > STAGES.index(variant.final):
+            break
+        run = _training(config, variant, stage, seed, before)
+        before[stage] = run
+        yield run
+    export, kind = before[variant.final].folder / "export", "teacher" if variant.final == "teacher" else "student"
+    arguments = ("evaluate", f"world={export}", f"variant={kind}", f"device={config.device}", *config.evaluate)
+    folder = _folder(config, f"evaluate_{name}", seed, arguments)
+    yield Run(title=f"{name}, seed {seed}: evaluate", arguments=arguments, folder=folder, variant=name, seed=seed)
+
+
+def _training(config: AblationConfig, variant: Variant, stage: str, seed: int, before: dict[str, Run]) -> Run:
+    overrides = [*variant.everywhere, *(variant.teacher if stage == "teacher" else ())]
+    overrides += variant.scored if stage in _SCORED else ()
+    if stage == "teacher":
+        overrides += [f"stage.init_from={config.teacher}"] if config.teacher else []
+    else:
+        overrides.append(f"stage.teacher={before['teacher'].folder / 'export'}")
+        if stage != "init":
+            overrides.append(f"stage.student={before[STAGES[STAGES.index(stage) - 1]].folder / 'export'}")
+    steps = getattr(config.steps, stage)
+    if stage == "local" and variant.final == "local":
+        steps += config.steps.context  # the same budget
+    if config.tokenizer:
+        overrides.append(f"world.trained_tokenizer={config.tokenizer}")
+    arguments = (
+        "train",
+        f"stage={stage}",
+        f"world={config.world}",
+        f"device={config.device}",
+        f"stage.loop.steps={steps}",
+        f"stage.loop.seed={seed}",
+        f"stage.loop.num_threads={config.num_threads}",
+        *overrides,
+        *config.train,
+    )
+    folder = _folder(config, stage, seed, arguments)
+    return Run(title=f"{variant.title}, seed {seed}: {stage}", arguments=arguments, folder=folder, seed=seed)
+
+
+def _folder(config: AblationConfig, name: str, seed: int, arguments: tuple[str, ...]) -> Path:
+    """A folder of its own for these settings; the folders of earlier stages among them tell the whole line apart."""
+    digest = hashlib.sha256("\n".join(arguments).encode()).hexdigest()[:10]
+    return Path(config.work).absolute() / f"seed_{seed}" / f"{name}_{digest}"

@@ -1,0 +1,119 @@
+"""ablation.json and ablation.md."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.ablation.config import AblationConfig
+from benchmarks.ablation.figures import SUMMARY, summarised
+from benchmarks.ablation.variants import VARIANTS
+from cfworld import files
+from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.report import as_figures
+
+__all__ = ["markdown", "write_results"]
+
+_NOTES = (
+    "Figures are means over seeds with Student's 95 % interval between seeds. ECL, recall (share of views retrieved "
+    "among 16) and PSNR on return: leave-and-return, the latter two averaged over all times away; ECL is set against "
+    "the best of the models trained with fast memory only and with sink and fast memory, and theirs against chance. "
+    "Colour (in the twin's standard deviations), sharpness and motion (ratios to the twin's): the last third of the "
+    "longest drift rollouts. Minutes: all trainings that the variant stands on, shared ones included. The paper's "
+    "columns are VBench figures of a 1.3B text-to-video model after 60 s, and comparable in order alone."
+)
+
+
+def write_results(
+    config: AblationConfig, found: Mapping[str, Mapping[int, Mapping[str, Any]]], failed: Sequence[str]
+) -> None:
+    """Write both files into the folder of results, each whole or not at all.
+
+    Args:
+        config: what was asked for.
+        found: figures by variant and seed.
+        failed: titles of runs that failed.
+    """
+    folder = Path(config.results)
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = {
+        name: {
+            "title": VARIANTS[name].title,
+            "summary": summarised(seeds),
+            "seeds": dict(seeds),
+            "paper": asdict(paper) if (paper := VARIANTS[name].paper) else None,
+        }
+        for name, seeds in found.items()
+    }
+    settings = {name: value for name, value in asdict(config).items() if name not in ("work", "results", "check")}
+    files.write_json(
+        folder / "ablation.json", {"config": settings, "variants": as_figures(rows), "failed": list(failed)}
+    )
+    files.write_text(folder / "ablation.md", markdown(config, found, failed))
+
+
+def markdown(
+    config: AblationConfig, found: Mapping[str, Mapping[int, Mapping[str, Any]]], failed: Sequence[str] = ()
+) -> str:
+    """The table beside the paper's."""
+    order = [name for name in VARIANTS if name in found]
+    summaries = {name: summarised(found[name]) for name in order}
+    steps = ", ".join(f"{stage} {number}" for stage, number in asdict(config.steps).items())
+    lines = [f"# Ablation on {config.world}", "", f"Steps: {steps}. Seeds: {', '.join(map(str, config.seeds))}.", ""]
+    columns = ["variant", "seeds", *SUMMARY.values(), "paper: total", "background", "subject", "dynamic"]
+    lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    for name in order:
+        paper = VARIANTS[name].paper
+        theirs = [f"{value:.2f}" for value in asdict(paper).values()] if paper else ["-"] * 4
+        ours = [_cell(summaries[name][key]) for key in SUMMARY]
+        lines.append(f"| {' | '.join([VARIANTS[name].title, str(len(found[name])), *ours, *theirs])} |")
+    lines += ["", _NOTES, "", *_recall_by_time(found, order), *_orders(summaries)]
+    if failed:
+        lines += ["", f"Runs that failed, and are not in the table: {', '.join(failed)}."]
+    return "\n".join(lines) + "\n"
+
+
+def _recall_by_time(found: Mapping[str, Mapping[int, Mapping[str, Any]]], order: Sequence[str]) -> Iterator[str]:
+    """Recall at each time away, mean over seeds."""
+    times = sorted({time for name in order for figures in found[name].values() for time in figures["recall"]})
+    if not times:
+        return
+    yield f"| recall after (s) | {' | '.join(f'{time:g}' for time in times)} |"
+    yield "|---|" + "---|" * len(times)
+    for name in order:
+        by_time = [
+            [f["recall"][time]["recalled"]["mean"] for f in found[name].values() if time in f["recall"]]
+            for time in times
+        ]
+        cells = [f"{np.mean(values):.2f}" if values else "-" for values in by_time]
+        yield f"| {VARIANTS[name].title} | {' | '.join(cells)} |"
+    yield ""
+
+
+def _orders(summaries: Mapping[str, Mapping[str, Interval]]) -> Iterator[str]:
+    """Where our order by recall differs from the paper's by its total."""
+    totals = {name: paper.total for name in summaries if (paper := VARIANTS[name].paper)}
+    known = {name: total for name, total in totals.items() if not np.isnan(summaries[name]["recalled"].mean)}
+    if len(known) < 2:
+        return
+    titles = {name: VARIANTS[name].title for name in known}
+    paper = sorted(known, key=lambda name: -known[name])
+    ours = sorted(known, key=lambda name: -summaries[name]["recalled"].mean)
+    yield f"The paper's order by total: {' > '.join(titles[name] for name in paper)}."
+    yield f"Ours by recall: {' > '.join(titles[name] for name in ours)}."
+    for better, worse in combinations(paper, 2):
+        first, second = summaries[better]["recalled"], summaries[worse]["recalled"]
+        if first.mean < second.mean:
+            apart = "the intervals do not overlap" if second.above(first) else "the intervals overlap"
+            yield f"- Other than in the paper, {titles[worse]} is above {titles[better]}: {apart}."
+
+
+def _cell(found: Interval) -> str:
+    if np.isnan(found.mean):
+        return "-"
+    if np.isnan(found.low):
+        return f"{found.mean:.2f}"
+    return f"{found.mean:.2f} [{found.low:.2f}, {found.high:.2f}]"
