@@ -12,10 +12,11 @@ from cfworld.train.context import ContextStage, ContextStageConfig
 from cfworld.train.dataset import open_dataset, read_latents
 from cfworld.train.distill import DistillConfig
 from cfworld.train.frame_bank import FrameBank
+from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import Stage
-from cfworld.train.student_world import check_tokenizer, load_for_training
+from cfworld.train.student_world import check_tokenizer, load_for_training, weights_name
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from cfworld.world import World, config_to_dict
@@ -56,7 +57,7 @@ def init_stage(world: WorldSettings, config: InitStageConfig, device: str) -> tu
     tokenizer = _trained_tokenizer(world)
     check_tokenizer(teacher, tokenizer)
     stage = InitStage(config, teacher, *_banks(world, tokenizer, device), student)
-    return stage, {**_without_inference_settings(_given(world)), "teacher": teacher.fingerprint}
+    return stage, {**_without_inference_settings(_given(world)), "teacher": weights_name(teacher)}
 
 
 def local_stage(world: WorldSettings, config: LocalStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
@@ -69,6 +70,16 @@ def context_stage(world: WorldSettings, config: ContextStageConfig, device: str)
     """Read the teacher, the student of Stage 1, and the latents that rollouts begin with."""
     parts, depends = _distilled(world, config, "local", device)
     return ContextStage(config, *parts), depends
+
+
+def heads_stage(world: WorldSettings, config: HeadsStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+    """Read the world whose heads are to be trained, and the latents of both datasets."""
+    folder = _export(world, config.student, "context" if config.variant == "student" else "teacher")
+    frozen = load_for_training(folder, config.variant, world.world_config(), device, own_memory=True)
+    tokenizer = _trained_tokenizer(world)
+    check_tokenizer(frozen, tokenizer)
+    depends = {**_without_inference_settings(_given(world)), "generator": weights_name(frozen)}
+    return HeadsStage(config, frozen, *_banks(world, tokenizer, device)), depends
 
 
 def _distilled(
@@ -117,6 +128,7 @@ STAGES: dict[str, tuple[type[Any], Builder]] = {
     "init": (InitStageConfig, init_stage),
     "local": (LocalStageConfig, local_stage),
     "context": (ContextStageConfig, context_stage),
+    "heads": (HeadsStageConfig, heads_stage),
 }
 """Schema and builder of each stage, by its name; `configs/stage/<name>.yaml` holds its settings."""
 

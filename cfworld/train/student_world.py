@@ -1,6 +1,7 @@
 """Where a student comes from and where it goes: the teacher's world in, a world of variant "student" out."""
 
 import copy
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +21,7 @@ __all__ = [
     "load_for_training",
     "measure_centre",
     "student_world",
+    "weights_name",
 ]
 
 CENTRE_CLIPS = 32
@@ -29,7 +31,14 @@ ESSENTIAL = ("prefix_latents", "actions", "tokenizer", "transformer")
 """What weights and starts depend on."""
 
 
-def load_for_training(folder: str | Path, variant: str, config: WorldConfig, device: torch.device | str) -> World:
+def load_for_training(
+    folder: str | Path,
+    variant: str,
+    config: WorldConfig,
+    device: torch.device | str,
+    *,
+    own_memory: bool = False,
+) -> World:
     """Load the world that a stage begins with, in float32, with the memory and the ends that `config` asks for.
 
     Args:
@@ -37,6 +46,7 @@ def load_for_training(folder: str | Path, variant: str, config: WorldConfig, dev
         variant: "teacher" or "student".
         config: The world as the settings have it now.
         device: Where it goes.
+        own_memory: Leave it the memory that it was exported with, which a paradigm may have made smaller.
 
     Raises:
         UnknownWorldError: If there is no such folder.
@@ -49,8 +59,17 @@ def load_for_training(folder: str | Path, variant: str, config: WorldConfig, dev
             f"The {variant} in {folder} has {_named(world.config, differs)}, but the settings ask for "
             f"{_named(config, differs)}. Go back to its settings, or train a teacher for the new ones."
         )
-    world.config = replace(config, sampler=world.config.sampler)
+    memory = world.config.memory if own_memory else config.memory
+    world.config = replace(config, sampler=world.config.sampler, memory=memory)
     return world
+
+
+def weights_name(world: World) -> str:
+    """What tells a world's weights from others, whatever its settings are: a digest of its generator."""
+    digest = hashlib.sha256()
+    for tensor in world.generator.state_dict().values():
+        digest.update(tensor.float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:12]
 
 
 def check_tokenizer(world: World, tokenizer: Tokenizer) -> None:

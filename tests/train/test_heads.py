@@ -93,8 +93,8 @@ def test_after_calibration_a_world_expects_the_ends_that_were():
     world, data = toy_world(), bank()
     with torch.no_grad():
         world.generator.heads.hazard.out.weight.mul_(0.1)
-        world.generator.heads.hazard.out.bias += 8
-        world.generator.heads.reward.out.bias += 3
+        world.generator.heads.hazard.out.bias.add_(8)
+        world.generator.heads.reward.out.bias.add_(3)
     made = stage()
     clips = data.clips(made.sampler.batch(0, 40), made.config.clip_latents, torch.device("cpu"))
     found = calibrate(world, clips, prior=1e3)
