@@ -10,7 +10,7 @@ SURFACE = {
         "counter_noise counter_uniform denoised euler expand_sigma few_step guided heun interpolate noise_from renoise "
         "sample_sigma shift sigmas velocity"
     ),
-    "cfworld.envs": "DoomTakeCoverTwin EnvState PanoramaTwin Ticks Twin WorldEnv",
+    "cfworld.envs": "DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Ticks Twin WorldEnv",
     "cfworld.errors": (
         "ActionError CfworldError CheckpointError CollectionError ConfigError DatasetError DonatedStateError "
         "EnvironmentClosedError MissingDependencyError ResetNeededError ShapeError StartError StateError TrainingError "

@@ -14,6 +14,14 @@ _DOOM = {
     "max_ticks": 2100,
     "episodes": 0,
 }
+_ROOMS = {
+    "env": "cfworld/DoomRoomsReal-v0",
+    "policies": ["round_trip@0.5", "turn@0.15", "sticky@0.35"],
+    "max_ticks": 2100,
+    "episodes": 0,
+    "god_share": 0.25,
+    "god_max_ticks": 0,
+}
 _PANORAMA = {
     "env": "cfworld/PanoramaReal-v0",
     "policies": ["turn@0.45", "sticky@0.35", "look_back@0.2"],
@@ -28,6 +36,10 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
         "doom_take_cover": {
             "train": _DOOM | {"ticks": 260_000, "god_share": 0.25, "god_max_ticks": 1050, "seed": 0},
             "eval": _DOOM | {"ticks": 60_000, "god_share": 0.33, "god_max_ticks": 2100, "seed": 1_000_000},
+        },
+        "doom_rooms": {
+            "train": _ROOMS | {"ticks": 400_000, "seed": 0},
+            "eval": _ROOMS | {"ticks": 60_000, "seed": 1_000_000},
         },
         "panorama": {
             "train": _PANORAMA | {"episodes": 400, "seed": 0},

@@ -101,6 +101,29 @@ def look_back(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
         yield from _hold(_neutral(space), rng.integers(0, 13))
 
 
+def round_trip(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
+    """Out by one to five legs, a rest of up to 100 ticks, and back by their opposites in reverse; twice or thrice.
+
+    Two legs in five keep one of the later pairs of opposite actions, if there are any, for 4 to 16 ticks, the others
+    one of the first pair for 8 to 96: what pans goes far, what walks stays within a room. Who meets a wall on the way
+    out does not come back to the same place the first time, but does after the same trip again.
+    """
+    pairs = _opposites(space)
+    while True:
+        legs = []
+        for _ in range(rng.integers(1, 6)):
+            pair = int(rng.integers(1, len(pairs))) if len(pairs) > 1 and rng.random() < 0.4 else 0
+            ways = pairs[pair] if rng.random() < 0.5 else pairs[pair][::-1]
+            legs.append((ways, rng.integers(8, 97) if pair == 0 else rng.integers(4, 17)))
+        for _ in range(rng.integers(2, 4)):
+            for (there, _), ticks in legs:
+                yield from _hold(there, ticks)
+            yield from _hold(_neutral(space), rng.integers(0, 101))
+            for (_, back), ticks in reversed(legs):
+                yield from _hold(back, ticks)
+            yield from _hold(_neutral(space), rng.integers(0, 41))
+
+
 BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] = {
     "sticky": sticky,
     "random": random,
@@ -108,6 +131,7 @@ BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] =
     "sweep": sweep,
     "turn": turn,
     "look_back": look_back,
+    "round_trip": round_trip,
 }
 
 
@@ -191,13 +215,21 @@ def _neutral(space: gym.Space) -> Any:
 
 
 def _way(space: gym.Space, way: int | np.integer) -> Any:
-    """One of two opposite actions: the last two of the first three, or the ends of a box's first axis."""
+    """One of the first two opposite actions."""
+    return _opposites(space)[0][int(way)]
+
+
+def _opposites(space: gym.Space) -> list[tuple[Any, Any]]:
+    """Pairs of opposite actions: 1 and 2, 3 and 4, ... (0 and 1 of two), or the ends of each of a box's axes."""
     if isinstance(space, spaces.Discrete):
-        return int(way) + (1 if space.n > 2 else 0)
+        return [(action, action + 1) for action in range(1, int(space.n) - 1, 2)] or [(0, 1)]
     low, high = _bounds(space)
-    action = _neutral(space).copy()
-    action[0] = (low, high)[int(way)][0]
-    return action
+    pairs = []
+    for axis in range(len(low)):
+        ends = np.stack([_neutral(space)] * 2)
+        ends[:, axis] = low[axis], high[axis]
+        pairs.append((ends[0], ends[1]))
+    return pairs
 
 
 def _bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray]:

@@ -261,7 +261,7 @@ def test_an_agent_of_stable_baselines_may_collect(tmp_path):
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
-        ("world=narnia", "got world=narnia; expected one of doom_take_cover, panorama"),
+        ("world=narnia", "got world=narnia; expected one of doom_take_cover, doom_rooms, panorama"),
         ("split=foo", "got split=foo; expected one of train, eval"),
         ("policies=[turn@much]", "got 'turn@much' in policies"),
         ("policies=[turn,turn@2]", "got 'turn' twice"),
@@ -305,6 +305,8 @@ def test_a_policy_without_a_weight_weighs_1():
             "eval",
             {"god_share": 0.33, "max_ticks": 2100, "god_max_ticks": 2100, "seed": 1_000_000, "shard_episodes": 8},
         ),
+        ("doom_rooms", "train", {"god_share": 0.25, "max_ticks": 2100, "god_max_ticks": 0, "seed": 0}),
+        ("doom_rooms", "eval", {"god_share": 0.25, "max_ticks": 2100, "god_max_ticks": 0, "seed": 1_000_000}),
         ("panorama", "train", {"god_share": 0.5, "max_ticks": 512, "god_max_ticks": 0, "seed": 0}),
         ("panorama", "eval", {"god_share": 0.5, "max_ticks": 512, "god_max_ticks": 0, "seed": 1_000_000}),
     ],
@@ -312,6 +314,7 @@ def test_a_policy_without_a_weight_weighs_1():
 def test_presets_record_the_settings_of_the_shipped_datasets(world, split, recorded):
     policies = {
         "doom_take_cover": {"noop": 0.05, "random": 0.25, "sticky": 0.45, "sweep": 0.25},
+        "doom_rooms": {"round_trip": 0.5, "sticky": 0.35, "turn": 0.15},
         "panorama": {"look_back": 0.2, "sticky": 0.35, "turn": 0.45},
     }
     found = CollectCommand(world=world, split=split).config().recorded()

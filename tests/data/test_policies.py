@@ -59,6 +59,36 @@ def test_looking_back_returns_to_where_it_began():
     assert (heading == 0).sum() > 10
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_a_round_trip_takes_back_every_leg_in_reverse_order(seed):
+    taken = actions("round_trip", 4000, spaces.Discrete(5), seed)
+    moves = np.array([[0, 0], [1, 0], [-1, 0], [0, 1], [0, -1]])[taken]
+    heading = np.cumsum(moves[:, 0]) * 2 * np.pi / 128
+    along = moves[:, 1:] * np.stack([np.cos(heading), np.sin(heading)], axis=1)
+    pose = np.stack([heading, *np.cumsum(along, axis=0).T], axis=1)
+    returned = np.abs(pose).max(axis=1) < 1e-9
+    trips = runs(returned)
+
+    assert np.abs(pose[:, 1:]).max() > 5
+    assert sum(back for back, _ in trips) > 4
+    assert max(length for back, length in trips if not back) > 200
+
+
+def test_a_round_trip_uses_every_action_and_pans_further_than_it_walks():
+    legs = [run for seed in range(3) for run in runs(actions("round_trip", 2000, spaces.Discrete(5), seed))]
+
+    assert {action for action, _ in legs} == {0, 1, 2, 3, 4}
+    assert np.median([ticks for action, ticks in legs if action in (1, 2)]) > 40
+    assert np.median([ticks for action, ticks in legs if action in (3, 4)]) < 20
+
+
+def test_a_round_trip_in_a_box_drives_every_axis_to_both_ends():
+    taken = actions("round_trip", 2000, BOX)
+
+    for axis in range(2):
+        assert {BOX.low[axis], BOX.high[axis]} <= set(taken[:, axis])
+
+
 def test_turning_goes_round_and_round():
     lengths = [length for action, length in runs(actions("turn", 4000)) if action]
 
