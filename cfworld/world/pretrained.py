@@ -45,9 +45,11 @@ def find_world(name_or_path: str | Path) -> Path:
     path = Path(name_or_path)
     if path.is_dir():
         return path
+    name = str(name_or_path) if str(name_or_path).isidentifier() else "NAME"
     raise UnknownWorldError(
         f"there is no world {str(name_or_path)!r}: it is neither in the zoo ({', '.join(zoo_names()) or 'empty'}) nor "
-        "a folder. Check the name, or train one with `cfworld train`."
+        f"a folder. Check the name, or train it, `cfworld collect world={name}` and `cfworld train world={name}` with "
+        f"stage=tokenizer and then stage=teacher, and give the folder that comes out, runs/{name}/teacher/export."
     )
 
 

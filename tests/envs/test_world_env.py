@@ -445,7 +445,13 @@ def test_an_unknown_world_is_named() -> None:
         gym.make("cfworld/World-v0", world="no-such-world")
 
 
+def test_an_environment_whose_world_does_not_ship_says_how_to_train_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("cfworld.world.pretrained.zoo_names", list)
+    with pytest.raises(UnknownWorldError, match=r"cfworld train world=doom_rooms.* runs/doom_rooms/teacher/export"):
+        gym.make("cfworld/DoomRooms-v0")
+
+
 def test_importing_the_package_registers_every_environment() -> None:
     assert cfworld.envs is not None
-    names = {"DoomTakeCover", "DoomTakeCoverReal", "Panorama", "PanoramaReal", "World"}
+    names = {"DoomRooms", "DoomRoomsReal", "DoomTakeCover", "DoomTakeCoverReal", "Panorama", "PanoramaReal", "World"}
     assert {f"cfworld/{name}-v0" for name in names} <= gym.registry.keys()
