@@ -32,8 +32,9 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         worlds[name] = baseline = _load(path, config)
         check_baseline(world.config, baseline.config)
     worlds |= {name: make_control(name, world) for name in config.controls}
+    student = _student(config, world)
     folder = common.open_output("evaluate", config.out, config)
-    judged = list(judge(worlds, config, progress_bar))
+    judged = list(judge(worlds, config, progress_bar, student))
     about = {**_about(world, config), "seconds": round(perf_counter() - began, 1)}
     figures = write_report(folder, about, judged)
     bars = [passed for metric in figures["bars"].values() for passed in metric["world"].values()]
@@ -44,6 +45,15 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 
 def _load(name: str, config: EvaluateConfig) -> World:
     return World.from_pretrained(name, variant=config.variant, device=config.device, num_steps=config.num_steps)
+
+
+def _student(config: EvaluateConfig, world: World) -> World | None:
+    """The student whose rollouts are continued, if there is to be one."""
+    if not config.continuation.student:
+        return None
+    student = World.from_pretrained(config.continuation.student, variant="student", device=config.device)
+    check_baseline(world.config, student.config)
+    return student
 
 
 def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
@@ -57,6 +67,7 @@ def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
         "solver": world.sampler.solver.value,
         "num_steps": world.sampler.num_steps,
         "baseline": ", ".join(config.baselines) or None,
+        "continued": config.continuation.student or None,
         "controls": ", ".join(config.controls) or None,
         "starts": config.starts,
         "seed": config.seed,

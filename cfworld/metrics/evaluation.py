@@ -8,6 +8,7 @@ from typing import Any
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 from cfworld.metrics.calibration import heads
+from cfworld.metrics.continuation import ContinuationConfig, run_continuation
 from cfworld.metrics.control import ControlConfig, run_control
 from cfworld.metrics.controls import CONTROLS
 from cfworld.metrics.drift import DriftConfig, run_drift
@@ -21,11 +22,11 @@ from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_roll
 from cfworld.metrics.routes import RecallConfig, run_recall
 from cfworld.metrics.survival import SurvivalConfig, run_survival
 from cfworld.metrics.turning import TURNS
-from cfworld.world import WorldConfig
+from cfworld.world import World, WorldConfig
 
 __all__ = ["BASELINE", "METRICS", "EvaluateConfig", "baseline_titles", "check_baseline", "judge"]
 
-METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe", "promotions")
+METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe", "promotions", "continuation")
 BASELINE = "baseline"
 """With this the names of baselines begin."""
 _SEED_STRIDE = 100_000
@@ -42,8 +43,8 @@ class EvaluateConfig:
         variant: student or teacher; null for the best there is.
         baseline: Another world of the same twin to judge beside it, such as one trained without long memory, or a
             list of several; recall then asks to exceed the midpoint of the best of them and the ceiling.
-        metrics: Some of fidelity, control, heads, drift, survival, recall, probe, promotions; null for all that the
-            twin allows.
+        metrics: Some of fidelity, control, heads, drift, survival, recall, probe, promotions, continuation; null for
+            all that the twin allows, continuation where its student is given.
         controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal.
         starts: Held-out starts for fidelity, control and heads.
         seed: The first evaluation seed, 1000000 or more.
@@ -73,6 +74,7 @@ class EvaluateConfig:
     recall: RecallConfig = field(default_factory=RecallConfig)
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     promotions: PromotionsConfig = field(default_factory=PromotionsConfig)
+    continuation: ContinuationConfig = field(default_factory=ContinuationConfig)
 
     def __post_init__(self) -> None:
         """Refuse unknown names, seeds that were trained on, and empty evaluations."""
@@ -90,6 +92,10 @@ class EvaluateConfig:
         if not all(isinstance(name, str) for name in self.baselines):
             raise ConfigError(
                 f"got baseline={self.baseline}; expected the name or folder of a world, or a list of them"
+            )
+        if "continuation" in (self.metrics or ()) and not self.continuation.student:
+            raise ConfigError(
+                "got metric continuation without continuation.student=; give the world whose student makes the context"
             )
         if self.seed < FIRST_SEED:
             raise ConfigError(f"got seed={self.seed}; expected at least {FIRST_SEED}: smaller ones are for training")
@@ -132,13 +138,16 @@ def check_baseline(world: WorldConfig, baseline: WorldConfig) -> None:
             )
 
 
-def judge(worlds: Mapping[str, WorldLike], config: EvaluateConfig, bar: Bar = silent_bar) -> Iterator[Judgement]:
+def judge(
+    worlds: Mapping[str, WorldLike], config: EvaluateConfig, bar: Bar = silent_bar, student: World | None = None
+) -> Iterator[Judgement]:
     """Judge worlds by every metric that was asked for.
 
     Args:
         worlds: the world to evaluate first, then a baseline and controls; all have the same twin.
         config: what to measure.
         bar: shows how far it is.
+        student: makes the contexts of the metric continuation.
 
     Yields:
         The outcomes, in the order of `METRICS`.
@@ -148,7 +157,8 @@ def judge(worlds: Mapping[str, WorldLike], config: EvaluateConfig, bar: Bar = si
             metric needs.
     """
     settings = next(iter(worlds.values())).config
-    wanted = config.metrics or [m for m in METRICS if m != "recall" or settings.source in TURNS]
+    impossible = {"recall": settings.source not in TURNS, "continuation": student is None}
+    wanted = config.metrics or [metric for metric in METRICS if not impossible.get(metric)]
     if config.prefix_latents % settings.latents_per_chunk:
         raise ConfigError(
             f"got prefix_latents={config.prefix_latents}; expected a multiple of the world's "
@@ -161,6 +171,10 @@ def judge(worlds: Mapping[str, WorldLike], config: EvaluateConfig, bar: Bar = si
     try:
         yield from _from_shared_starts(lasting, twin, config, wanted, bar)
         yield from _from_own_starts(worlds, lasting, twin, config, wanted, bar)
+        if "continuation" in wanted and student is not None:
+            prefix_ticks = config.prefix_latents * settings.frames_per_latent
+            seed = config.seed + _SEED_STRIDE * METRICS.index("continuation")
+            yield run_continuation(lasting, endless(student), twin, config.continuation, prefix_ticks, seed, bar)
     finally:
         twin.close()
 

@@ -1,14 +1,15 @@
-"""Plots of what the memory keeps."""
+"""Plots of what the memory keeps, and of what teachers make of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cfworld.metrics.plots import coloured, panels
+from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.plots import band, coloured, panels
 
-__all__ = ["promotions"]
+__all__ = ["continuation", "promotions"]
 
 
 def promotions(path: Path, kept: Mapping[str, Any]) -> None:
@@ -37,3 +38,25 @@ def promotions(path: Path, kept: Mapping[str, Any]) -> None:
             ax.set_xticks(range(len(found.plain)), [str(layer) for layer in range(len(found.plain))])
             ax.set(title=f"Similarity at checks, {name}", xlabel="layer", ylim=(None, 1.02))
             ax.legend(fontsize=8)
+
+
+def continuation(path: Path, figures: Mapping[str, Mapping[str, Sequence[Interval]]], ages: Sequence[float]) -> None:
+    """Quality of continuations by the age of their context, a line and a band for each world.
+
+    Args:
+        path: the file.
+        figures: intervals by world and quantity, one for each age.
+        ages: in seconds.
+    """
+    titles = {
+        "distance": "Distance to the twin (SD)",
+        "sharpness": "Sharpness, ratio to the twin's",
+        "motion": "Motion, ratio to the twin's",
+        "psnr": "PSNR to the twin's future (dB)",
+    }
+    with panels(path, len(titles)) as axes:
+        for ax, (key, title) in zip(axes, titles.items(), strict=False):
+            for name, colour in coloured(figures):
+                band(ax, ages, figures[name][key], name, colour)
+            ax.set(title=title, xlabel="age of the context (s)")
+        axes[0].legend(fontsize=8)

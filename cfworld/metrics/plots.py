@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
 
-__all__ = ["calibration", "coloured", "confusion", "drift", "fidelity", "panels", "probe", "recall", "survival"]
+__all__ = ["band", "calibration", "coloured", "confusion", "drift", "fidelity", "panels", "probe", "recall", "survival"]
 
 _COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
 _REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
@@ -36,7 +36,7 @@ def fidelity(
     with panels(path, len(titles)) as axes:
         for ax, (key, title) in zip(axes, titles.items(), strict=False):
             for name, colour in coloured(figures):
-                _band(ax, seconds, figures[name][key], name, colour)
+                band(ax, seconds, figures[name][key], name, colour)
             if key.endswith("ratio"):
                 ax.axhline(1, color="#bbbbbb", linewidth=0.8)
                 ax.set_yscale("symlog", linthresh=0.1)
@@ -138,7 +138,7 @@ def recall(
                 reached = context.get(name, {}).get(key)
                 label = name if reached is None else f"{name} (ECL {reached:g} s)"
                 if order:
-                    _band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
+                    band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
                 for place, route in enumerate(route for route in routes if route not in away):
                     found = routes[route][name][key]
                     at = 1.08 * max(seconds, default=1) + place
@@ -185,7 +185,8 @@ def coloured(names: Iterable[str]) -> Iterator[tuple[str, str]]:
         yield name, _REFERENCES.get(name) or next(free)
 
 
-def _band(ax: Axes, x: Sequence[float], intervals: Sequence[Interval], name: str, colour: str) -> None:
+def band(ax: Axes, x: Sequence[float], intervals: Sequence[Interval], name: str, colour: str) -> None:
+    """A line of means over the band of their intervals."""
     ax.plot(x, [interval.mean for interval in intervals], color=colour, marker=".", label=name)
     low, high = [i.low for i in intervals], [i.high for i in intervals]
     ax.fill_between(x, low, high, color=colour, alpha=0.15, linewidth=0)

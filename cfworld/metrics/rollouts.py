@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
@@ -13,6 +13,8 @@ from torch import Tensor
 from cfworld.metrics.progress import Bar, Progress, silent_bar
 from cfworld.metrics.recordings import Recording
 from cfworld.world import Ends, Start, World, WorldState
+
+W = TypeVar("W")
 
 __all__ = [
     "Rollout",
@@ -136,7 +138,7 @@ def begin(world: WorldLike, recordings: Sequence[Recording]) -> Any:
     return state
 
 
-def endless(world: WorldLike) -> WorldLike:
+def endless(world: W) -> W:
     """The same world with episodes that do not end, so that no frame is held after a drawn end."""
     lasting: Any = copy.copy(world)
     if isinstance(world, World):

@@ -8,6 +8,7 @@ import pytest
 from cfworld.cli.evaluate import evaluate
 from cfworld.errors import ConfigError
 from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.continuation import ContinuationConfig
 from cfworld.metrics.drift import DriftConfig
 from cfworld.metrics.evaluation import METRICS, EvaluateConfig, baseline_titles, check_baseline, judge
 from cfworld.metrics.fidelity import FidelityConfig
@@ -93,6 +94,18 @@ def test_the_command_refuses_a_baseline_of_another_twin_before_it_writes(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_the_command_lets_a_world_continue_a_student(tmp_path: Path):
+    world, student = toy_world(), toy_world()
+    student.variant = "student"
+    world.save_pretrained(tmp_path / "teacher")
+    student.save_pretrained(tmp_path / "student")
+    continuation = ContinuationConfig(student=str(tmp_path / "student"), ages=[0.8], seconds=0.4, starts=2)
+    changes = {"metrics": ["continuation"], "continuation": continuation, "out": str(tmp_path / "out")}
+    evaluate(small(world=str(tmp_path / "teacher"), variant="teacher", **changes))
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert set(report["metrics"]["continuation"]["continuations"]) == {"world", "student itself"}
+
+
 def test_one_baseline_is_called_so_and_several_by_what_tells_their_folders_apart():
     assert baseline_titles([]) == {}
     assert baseline_titles(["runs/a/export"]) == {"baseline": "runs/a/export"}
@@ -133,6 +146,7 @@ def test_endless_worlds_never_end_and_leave_the_world_alone():
     [
         ({"metrics": ["beauty"]}, "metrics=\\['beauty'\\]; expected some of fidelity"),
         ({"metrics": []}, "got no metrics"),
+        ({"metrics": ["continuation"]}, "continuation without continuation.student="),
         ({"controls": ["melt"]}, "controls=\\['melt'\\]"),
         ({"starts": 0}, "starts=0"),
         ({"seed": 5}, "smaller ones are for training"),
