@@ -37,8 +37,8 @@ class CollectCommand:
         ticks: Stop at the end of the shard in which so many ticks are reached; 0 means no such limit.
         episodes: Stop after so many episodes; 0 means no such limit.
         policies: Policies with weights after an @ (1 where there is none); every episode draws one. They are sticky,
-            random, noop, sweep, turn, look_back, round_trip, scripted:<file> and sb3:<agent.zip>. Some shells want
-            quotes: 'policies=[turn@0.7,scripted:moves.json@0.3]'.
+            random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file> and sb3:<agent.zip>. Some shells
+            want quotes: 'policies=[turn@0.7,scripted:moves.json@0.3]'.
         god_share: The share of episodes whose reset gets the option god.
         max_ticks: Truncate an episode after so many ticks.
         god_max_ticks: The same for episodes with god; 0 means max_ticks.

@@ -16,7 +16,7 @@ _DOOM = {
 }
 _ROOMS = {
     "env": "cfworld/DoomRoomsReal-v0",
-    "policies": ["round_trip@0.5", "turn@0.15", "sticky@0.35"],
+    "policies": ["round_trip@0.45", "wander@0.25", "sticky@0.2", "turn@0.1"],
     "max_ticks": 2100,
     "episodes": 0,
     "god_share": 0.25,

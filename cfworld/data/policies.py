@@ -124,6 +124,14 @@ def round_trip(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
             yield from _hold(_neutral(space), rng.integers(0, 41))
 
 
+def wander(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
+    """Pan to either hand for 4 to 48 ticks, then on for 8 to 64: the first of the last two opposite actions."""
+    ahead = _opposites(space)[-1][0]
+    while True:
+        yield from _hold(_way(space, rng.integers(2)), rng.integers(4, 49))
+        yield from _hold(ahead, rng.integers(8, 65))
+
+
 BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] = {
     "sticky": sticky,
     "random": random,
@@ -132,6 +140,7 @@ BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] =
     "turn": turn,
     "look_back": look_back,
     "round_trip": round_trip,
+    "wander": wander,
 }
 
 

@@ -314,7 +314,7 @@ def test_a_policy_without_a_weight_weighs_1():
 def test_presets_record_the_settings_of_the_shipped_datasets(world, split, recorded):
     policies = {
         "doom_take_cover": {"noop": 0.05, "random": 0.25, "sticky": 0.45, "sweep": 0.25},
-        "doom_rooms": {"round_trip": 0.5, "sticky": 0.35, "turn": 0.15},
+        "doom_rooms": {"round_trip": 0.45, "sticky": 0.2, "turn": 0.1, "wander": 0.25},
         "panorama": {"look_back": 0.2, "sticky": 0.35, "turn": 0.45},
     }
     found = CollectCommand(world=world, split=split).config().recorded()

@@ -89,6 +89,16 @@ def test_a_round_trip_in_a_box_drives_every_axis_to_both_ends():
         assert {BOX.low[axis], BOX.high[axis]} <= set(taken[:, axis])
 
 
+def test_wandering_pans_and_goes_on_in_turn():
+    whole = runs(actions("wander", 2000, spaces.Discrete(5)))[:-1]
+    pans, walks = whole[::2], whole[1::2]
+
+    assert {action for action, _ in pans} == {1, 2}
+    assert {action for action, _ in walks} == {3}
+    assert max(ticks for _, ticks in pans) <= 48
+    assert 8 <= min(ticks for _, ticks in walks) <= max(ticks for _, ticks in walks) <= 64
+
+
 def test_turning_goes_round_and_round():
     lengths = [length for action, length in runs(actions("turn", 4000)) if action]
 
