@@ -7,9 +7,12 @@ import pytest
 from cfworld.errors import ConfigError
 from cfworld.model import ActionConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
-from cfworld.train.build import run_folder, teacher_stage, tokenizer_stage
+from cfworld.train.build import heads_stage, init_stage, run_folder, teacher_stage, tokenizer_stage
+from cfworld.train.consistency import InitStageConfig
+from cfworld.train.heads import HeadsStageConfig
 from cfworld.train.teacher import TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStageConfig
+from tests.toy import toy_world
 from tests.train.toy_dataset import settings, write_dataset
 
 
@@ -45,3 +48,23 @@ def test_runs_depend_on_an_image_key_only_if_one_is_set(data: str) -> None:
     config = TokenizerStageConfig(num_eval_blocks=2)
     _, depends = tokenizer_stage(settings(), config, "cpu")
     assert set(depends) == {"name", "train_data", "eval_data", "tokenizer"}
+
+
+def test_students_and_heads_begin_with_what_earlier_stages_exported(data: str) -> None:
+    world = settings()
+    teacher = toy_world(actions=world.actions)
+    teacher.tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    teacher.save_pretrained(run_folder(world.name, "teacher") / "export")
+    init, depends = init_stage(world, InitStageConfig(min_latents=4, clip_latents=4), "cpu")
+    assert init.batch(0).clips.latents.shape[1] == 4
+    heads, of_heads = heads_stage(world, HeadsStageConfig(variant="teacher"), "cpu")
+    assert heads.batch(0).clips.latents.shape[1] == 40
+    assert depends["teacher"] == of_heads["generator"]
+
+
+def test_a_teacher_on_another_tokenizers_latents_is_refused(data: str) -> None:
+    world = settings()
+    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    toy_world(actions=world.actions).save_pretrained(run_folder(world.name, "teacher") / "export")
+    with pytest.raises(ConfigError, match="trained with another tokenizer"):
+        init_stage(world, InitStageConfig(), "cpu")
