@@ -1,7 +1,7 @@
 """Where the rollouts that are judged come from: fresh ones from real starts, or ones that go on from step to step."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Bool, Num
@@ -42,6 +42,7 @@ class Judged:
     rollout: Rollout
 
 
+@runtime_checkable
 class RolloutSource(Protocol):
     """Gives every step its targets."""
 

@@ -253,8 +253,8 @@ class SelfRollout:
 def recording(enabled: bool) -> Iterator[None]:
     """Record a graph if asked to.
 
-    Autocast keeps the narrow copies that it makes of weights. Those made without a graph would cut the gradient off
-    from the weights, so they are forgotten first.
+    Autocast keeps the narrow copies that it makes of weights; PyTorch's versions differ in whether it then hands out
+    those made without a graph, which would cut the gradient off from the weights. So they are forgotten first.
     """
     if enabled:
         torch.clear_autocast_cache()

@@ -1,0 +1,116 @@
+"""Stage 2: horizons follow the curriculum, rollouts go on from step to step, and runs resume bit for bit."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfworld import World
+from cfworld.train.context import ContextStageConfig
+from cfworld.train.curriculum import CurriculumConfig
+from cfworld.train.loop import run, step_generator
+from cfworld.train.rollouts import OngoingRollouts
+from tests.train.toy_distill import context_stage, toy_loop
+
+
+def judged(made, step: int):
+    return made.source.judged(made.batch(step), 1, step_generator(0, step), grad=False)
+
+
+def test_fresh_rollouts_are_judged_at_the_end_of_a_horizon_that_grows():
+    """The toy curriculum draws 1 to 2 chunks at first, and 1 to 4 from step 4 on; the target follows them."""
+    made = context_stage(ongoing=False)
+    for step, longest in ((0, 2), (8, 4)):
+        horizons = set()
+        for seed in range(24):
+            batch = made.batch(step)
+            found = made.source.judged(batch, 0, step_generator(seed, step), grad=False)
+            horizons.add(int(found.rollout.step[0]) - 1)
+            if len(horizons) == longest:
+                break
+        assert horizons == set(range(1, longest + 1))
+
+
+def test_ongoing_rollouts_go_on_by_a_target_a_step_and_begin_anew_after_their_horizon():
+    made = context_stage(loop=toy_loop(batch_size=3))
+    assert isinstance(made.source, OngoingRollouts)
+    ages, horizons = [], []
+    for step in range(14):
+        rollout = judged(made, step).rollout
+        ages.append(rollout.step.clone())
+        horizons.append(made.source.horizon.clone())
+    for before, after, horizon in zip(ages, ages[1:], horizons, strict=False):
+        went_on, anew = after == before + 1, after == 1
+        assert (torch.where(before > horizon, anew, went_on)).all()
+    assert max(age.max() for age in ages) == 5, "a horizon of four chunks, and the target after it"
+    for horizon in horizons[8:]:
+        assert 1 <= horizon.min() <= horizon.max() <= 4
+
+
+def test_what_ongoing_rollouts_remember_was_denoised_to_the_end():
+    """The exit pass changes what is judged, not how the rollout goes on."""
+    early, late = context_stage(), context_stage()
+    for step in range(3):
+        batch, draw = early.batch(step), step_generator(0, step)
+        left = early.source.judged(batch, 0, draw, grad=False)
+        right = late.source.judged(batch, 1, step_generator(0, step), grad=False)
+        assert not torch.allclose(left.target.latents, right.target.latents)
+        assert torch.equal(left.rollout.student.keys, right.rollout.student.keys)
+
+
+def test_a_rows_targets_follow_the_actions_of_its_own_clip():
+    made = context_stage()
+    source = made.source
+    assert isinstance(source, OngoingRollouts)
+    for step in range(6):
+        found = judged(made, step)
+        age = found.rollout.step - 1
+        for row in range(2):
+            assert torch.equal(found.target.actions[row, 0], source.actions[row, made.prefix + age[row]])
+
+
+def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
+    whole = context_stage(loop=toy_loop(6, schedule="constant"))
+    figures = run(whole, whole.config.loop, tmp_path / "whole")
+    for steps in (3, 6):
+        part = context_stage(loop=toy_loop(steps, schedule="constant"))
+        resumed = run(part, part.config.loop, tmp_path / "parts")
+    assert resumed["last"] == figures["last"]
+    for name, value in whole.module.state_dict().items():
+        assert torch.equal(value, part.module.state_dict()[name]), name
+
+
+def test_what_is_logged_says_how_the_memory_fares():
+    made = context_stage(curriculum=CurriculumConfig(shortest=9, first=9, last=9))
+    for step in range(8):
+        _, metrics = made.loss(made.batch(step), step_generator(0, step))
+    assert {"critic", "direction", "score_gap", "exit_step", "horizon"} <= set(metrics)
+    assert isinstance(made.source, OngoingRollouts)
+    assert made.source.rollout is not None
+    memory = made.source.rollout.student
+    assert metrics["promotion_rate"] == memory.promotions.sum() / memory.checks.sum()
+    ages = (memory.count[:, None] - memory.source)[:, 1:3][memory.valid[:, 1:3]]
+    assert metrics["slow_age"] == ages.float().mean()
+
+
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_stage_2_trains_in_bf16_with_windows_guidance_and_checkpointing(tmp_path: Path):
+    made = context_stage(
+        steps=2, loop=toy_loop(2, precision="bf16"), score_window=2, guidance=2.0, checkpointed=True,
+        normalise_chunks=True,
+    )  # fmt: skip
+    before = made.student.transformer.head.head.weight.clone()
+    figures = run(made, made.config.loop, tmp_path)
+    assert figures["last"]["direction"] > 0
+    after = made.student.transformer.head.head.weight
+    assert after.dtype == torch.float32, "master weights stay wide"
+    assert not torch.equal(after, before)
+    world = World.from_pretrained(tmp_path / "export", variant="student")
+    state, _ = world.initial(seeds=[0, 1])
+    assert torch.isfinite(world.step(state, [0, 1])[1].latents).all()
+
+
+def test_the_default_curriculum_spans_what_it_says():
+    config = ContextStageConfig()
+    assert config.ongoing
+    assert (config.curriculum.shortest, config.curriculum.last) == (4, 96)

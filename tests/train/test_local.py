@@ -1,0 +1,150 @@
+"""Stage 1: only student and critic move, each at its turn and pace; runs resume; a student comes out."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cfworld import World
+from cfworld.errors import ConfigError
+from cfworld.rollout import Solver
+from cfworld.train.curriculum import CurriculumConfig
+from cfworld.train.distill import DistillConfig, DistillStage, Shown
+from cfworld.train.local import LocalStageConfig
+from cfworld.train.loop import TrainingRun, run, step_generator
+from cfworld.train.rollouts import looped_actions
+from tests.toy import toy_config
+from tests.train.toy_distill import local_stage, toy_loop
+
+
+def weights(module: torch.nn.Module) -> Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+
+
+def with_gradient(module: torch.nn.Module) -> set[str]:
+    """The parts whose parameters got a gradient."""
+    return {name.split(".")[0] for name, parameter in module.named_parameters() if parameter.grad is not None}
+
+
+@pytest.mark.parametrize(("step", "moved"), [(0, {"critic"}), (1, {"critic", "student"})])
+def test_the_critic_learns_at_every_step_and_the_student_at_its_turn(step: int, moved: set[str]):
+    made = local_stage(generator_every=2)
+    loss, metrics = made.loss(made.batch(step), step_generator(0, step))
+    loss.backward()
+    assert with_gradient(made.module) == moved
+    assert with_gradient(made.student) <= {"transformer", "prompts"}
+    assert with_gradient(made.critic) == {"transformer", "prompts"}
+    assert all(parameter.grad is None for parameter in made.teacher.generator.parameters())
+    assert ("direction" in metrics) == ("student" in moved)
+
+
+def test_the_losses_do_not_mix_the_critic_learns_nothing_from_matching_and_the_student_nothing_from_following():
+    made = local_stage(generator_every=1)
+    judged = made.source.judged(made.batch(0), 1, step_generator(0, 0), grad=True)
+    assert judged.target.latents.requires_grad
+    total, metrics = made.loss(made.batch(0), step_generator(0, 0))
+    student = torch.autograd.grad(total, list(made.student.transformer.parameters()), retain_graph=True)
+    alone = torch.autograd.grad(total - metrics["critic"], list(made.student.transformer.parameters()))
+    assert all(torch.equal(one, other) for one, other in zip(student, alone, strict=True))
+
+
+def test_a_student_whose_critic_agrees_with_the_teacher_stays():
+    """At the first step the critic is the teacher, so that the direction is zero whatever the student does."""
+    made = local_stage(generator_every=1)
+    loss, metrics = made.loss(made.batch(0), step_generator(0, 0))
+    loss.backward()
+    assert metrics["direction"] == 0
+    assert all(p.grad is None or p.grad.abs().max() == 0 for p in made.student.parameters())
+
+
+def test_student_and_critic_have_rates_and_betas_of_their_own(tmp_path: Path):
+    made = local_stage(generator_every=2, critic_lr_ratio=0.5, critic_betas=[0.1, 0.2])
+    training = TrainingRun(made, replace(made.config.loop, clip=0.0), tmp_path, torch.device("cpu"), {})
+    training.resume()
+    before = weights(made.student), weights(made.critic)
+    training.take_step()
+    assert torch.equal(weights(made.student), before[0]), "it is not the student's turn"
+    assert not torch.equal(weights(made.critic), before[1])
+    training.take_step()
+    assert not torch.equal(weights(made.student), before[0])
+    student, critic = (optimizer.param_groups[0] for optimizer in training.optimizers)
+    assert critic["lr"] == pytest.approx(0.5 * student["lr"])
+    assert (student["betas"], critic["betas"]) == ((0.9, 0.99), (0.1, 0.2))
+    training.log.close_bar()
+    training.log.close()
+
+
+def test_each_role_is_clipped_on_its_own(tmp_path: Path):
+    made = local_stage(generator_every=1)
+    training = TrainingRun(made, replace(made.config.loop, clip=1e-3), tmp_path, torch.device("cpu"), {})
+    training.resume()
+    for _ in range(2):
+        training.take_step()
+    for network in (made.student, made.critic):
+        norm = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None]).norm()
+        assert norm.item() == pytest.approx(1e-3, rel=1e-2)
+    assert {"grad_norm_student", "grad_norm_critic"} <= set(training.scalars)
+    training.log.close_bar()
+    training.log.close()
+
+
+def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
+    whole = local_stage(loop=toy_loop(4, schedule="constant"))
+    figures = run(whole, whole.config.loop, tmp_path / "whole")
+    for steps in (2, 4):
+        part = local_stage(loop=toy_loop(steps, schedule="constant"))
+        resumed = run(part, part.config.loop, tmp_path / "parts")
+    assert resumed["last"] == figures["last"]
+
+
+def test_the_export_is_a_few_step_student_beside_its_teacher(tmp_path: Path):
+    made = local_stage(steps=2, num_steps=4)
+    run(made, made.config.loop, tmp_path)
+    world = World.from_pretrained(tmp_path / "export")
+    assert (world.variant, world.sampler.solver, world.sampler.num_steps) == ("student", Solver.FEW_STEP, 4)
+    assert torch.equal(world.starts.seeds, made.teacher.starts.seeds)
+    assert world.generator.key_centre.abs().sum() > 0
+    assert list((tmp_path / "samples").glob("*.png"))
+    made.teacher.save_pretrained(tmp_path / "export")
+    assert World.from_pretrained(tmp_path / "export", variant="teacher").sampler == made.teacher.sampler
+
+
+def test_the_paradigms_show_scores_and_student_what_they_say():
+    memory = toy_config().memory
+    window = replace(memory, num_sink=0, num_slow=0)
+    for score, student in ((Shown.MEMORY, Shown.MEMORY), (Shown.WINDOW, Shown.MEMORY), (Shown.WINDOW, Shown.WINDOW)):
+        made: DistillStage = local_stage(score_memory=score, student_memory=student)
+        assert made.machine.score_memory == (memory if score is Shown.MEMORY else window)
+        assert made.machine.student_memory == (memory if student is Shown.MEMORY else window)
+    assert made.batch(0).clips.latents.shape[1] == 2 + 2, "prefix and window"
+
+
+def test_a_short_student_is_exported_with_its_short_memory(tmp_path: Path):
+    made = local_stage(student_memory=Shown.WINDOW, score_memory=Shown.WINDOW)
+    made.export(made.module, tmp_path)
+    assert World.from_pretrained(tmp_path).config.memory.num_slots == 3
+
+
+def test_after_a_clips_end_its_actions_come_again():
+    actions = torch.arange(6)[None, :, None].repeat(2, 1, 1)
+    present = torch.tensor([[True] * 6, [True] * 4 + [False] * 2])
+    looped = looped_actions(actions, present, prefix=2, length=9)[..., 0]
+    assert looped.tolist() == [[0, 1, 2, 3, 4, 5, 2, 3, 4], [0, 1, 2, 3, 2, 3, 2, 3, 2]]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"generator_every": 0}, {"num_targets": 0}, {"critic_lr_ratio": 0.0}, {"critic_betas": [0.9]}, {"num_steps": 0}],
+)
+def test_settings_out_of_range_are_refused(change: dict):
+    with pytest.raises(ConfigError, match=f"{next(iter(change))}="):
+        DistillConfig(**change)
+
+
+def test_stage_1_has_no_curriculum_and_an_episode_must_reach_beyond_the_prefix():
+    with pytest.raises(ConfigError, match=r"stage=context"):
+        LocalStageConfig(curriculum=CurriculumConfig(last=4))
+    with pytest.raises(ConfigError, match="min_latents=2"):
+        local_stage(min_latents=2)
