@@ -8,7 +8,7 @@ SURFACE = {
     "cfworld": "Start StepOutput World WorldConfig WorldState __version__",
     "cfworld.diffusion": (
         "counter_noise counter_uniform denoised euler expand_sigma few_step guided heun interpolate noise_from renoise "
-        "sample_sigma shift sigmas velocity"
+        "sample_sigma shift sigmas stratified_sigma velocity"
     ),
     "cfworld.envs": "DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Ticks Twin WorldEnv",
     "cfworld.errors": (
