@@ -10,7 +10,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.ablation.config import AblationConfig, Steps
 from benchmarks.ablation.execute import Execute, execute_all, in_subprocess
-from benchmarks.ablation.figures import collected
+from benchmarks.ablation.figures import collected, continuations
 from benchmarks.ablation.plan import plan
 from benchmarks.ablation.table import write_results
 from benchmarks.ablation.variants import VARIANTS
@@ -50,7 +50,7 @@ def run_ablation(config: AblationConfig, execute: Execute = in_subprocess, bar: 
             print(f"# {run.title}\ncfworld {' '.join(run.command)}")
         return 0
     outcome = execute_all(runs, execute, bar)
-    write_results(config, collected(runs), [run.title for run in outcome.failed])
+    write_results(config, collected(runs), continuations(runs), [run.title for run in outcome.failed])
     print(f"{config.results}/ablation.md: {len(outcome.made)} runs made, {len(outcome.skipped)} there before, ", end="")
     print(f"{len(outcome.failed)} failed")
     return len(outcome.failed)

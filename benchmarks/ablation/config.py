@@ -46,6 +46,8 @@ class AblationConfig:
         tokenizer: Folder of the trained tokenizer; empty for runs/<world>/tokenizer/export.
         train: More overrides for every `cfworld train`, such as stage.loop.batch_size=4.
         evaluate: More overrides for every `cfworld evaluate`.
+        continuation: More overrides where teachers with and without ERFT continue the full method's student, which is
+            done when all three are among the variants.
         device: Where to train and to generate.
         num_threads: Threads of every training on the CPU.
         work: Folder of the runs. What lies there is not made again.
@@ -71,6 +73,7 @@ class AblationConfig:
             "promotions.starts=8",
         ]
     )
+    continuation: list[str] = field(default_factory=lambda: ["continuation.starts=16"])
     device: str = "cpu"
     num_threads: int = 1
     work: str = "outputs/ablation"

@@ -13,7 +13,7 @@ from benchmarks.ablation.variants import VARIANTS
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.effective_context import effective_context
 
-__all__ = ["SUMMARY", "across_seeds", "collected", "contexts", "summarised"]
+__all__ = ["SUMMARY", "across_seeds", "collected", "contexts", "continuations", "summarised"]
 
 SUMMARY: Mapping[str, str] = {
     "effective_context": "ECL (s)",
@@ -27,6 +27,8 @@ SUMMARY: Mapping[str, str] = {
     "minutes": "minutes",
 }
 """Figures of the table, by key."""
+CONTINUED: Mapping[str, str] = {"world": "teacher", "baseline": "teacher without ERFT"}
+"""Who continues, by the names of the reports."""
 _COLOURS = ("red", "green", "blue", "saturation")
 _T_QUANTILES = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228)
 """97.5 % quantiles of Student's t for 1 to 10 degrees of freedom."""
@@ -63,6 +65,25 @@ def collected(runs: Sequence[Run]) -> dict[str, dict[int, dict[str, Any]]]:
         for name, seconds in reached.items():
             found[name][seed]["effective_context"] = seconds
     return found
+
+
+def continuations(runs: Sequence[Run]) -> dict[str, dict[float, dict[str, Interval]]]:
+    """Figures over seeds of teachers that continue the student: by who continues, age of the context and quantity."""
+    found: dict[str, dict[float, dict[str, list[float | None]]]] = {}
+    for run in runs:
+        report = run.folder / "report.json"
+        if not (run.continues and (run.folder / DONE).is_file() and report.is_file()):
+            continue
+        figures = json.loads(report.read_text(encoding="utf-8"))["metrics"]["continuation"]
+        for name, quantities in figures["continuations"].items():
+            for key, intervals in quantities.items():
+                for age, interval in zip(figures["ages"], intervals, strict=True):
+                    by_age = found.setdefault(CONTINUED.get(name, name), {}).setdefault(age, {})
+                    by_age.setdefault(key, []).append(interval["mean"])
+    return {
+        name: {age: {key: across_seeds(values) for key, values in keys.items()} for age, keys in ages.items()}
+        for name, ages in found.items()
+    }
 
 
 def contexts(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float | None]:

@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.ablation.config import STAGES, AblationConfig
-from benchmarks.ablation.variants import VARIANTS, Variant
+from benchmarks.ablation.variants import FULL, TEACHER, TEACHER_WITHOUT_ERFT, VARIANTS, Variant
 
 __all__ = ["Run", "plan"]
 
 _SCORED = ("local", "context")
+_CONTINUED = {FULL, TEACHER, TEACHER_WITHOUT_ERFT}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,6 +28,8 @@ class Run:
     """The variant that it judges; empty for a training."""
     seed: int = 0
     """The seed of the training."""
+    continues: bool = False
+    """Whether it lets teachers with and without ERFT continue the full method's student."""
 
     @property
     def command(self) -> list[str]:
@@ -41,7 +44,30 @@ def plan(config: AblationConfig) -> list[Run]:
         for name in config.chosen:
             for run in _runs(config, name, seed):
                 runs.setdefault(run.folder, run)
+        if set(config.chosen) >= _CONTINUED:
+            run = _continuation(config, seed)
+            runs[run.folder] = run
     return list(runs.values())
+
+
+def _continuation(config: AblationConfig, seed: int) -> Run:
+    """Both teachers continue the rollouts of the full method's student."""
+    exports = {
+        name: next(run.folder for run in reversed(list(_runs(config, name, seed))) if not run.variant) / "export"
+        for name in _CONTINUED
+    }
+    arguments = (
+        "evaluate",
+        f"world={exports[TEACHER]}",
+        f"baseline={exports[TEACHER_WITHOUT_ERFT]}",
+        "variant=teacher",
+        f"device={config.device}",
+        "metrics=[continuation]",
+        f"continuation.student={exports[FULL]}",
+        *config.continuation,
+    )
+    folder = _folder(config, "continuation", seed, arguments)
+    return Run(title=f"continuation, seed {seed}", arguments=arguments, folder=folder, seed=seed, continues=True)
 
 
 def _runs(config: AblationConfig, name: str, seed: int) -> Iterator[Run]:

@@ -17,6 +17,7 @@ from cfworld.metrics.report import as_figures
 
 __all__ = ["markdown", "write_results"]
 
+Continued = Mapping[str, Mapping[float, Mapping[str, Interval]]]
 _NOTES = (
     "Figures are means over seeds with Student's 95 % interval between seeds. ECL, recall (share of views retrieved "
     "among 16) and PSNR on return: leave-and-return, the latter two averaged over all times away; ECL is set against "
@@ -28,13 +29,17 @@ _NOTES = (
 
 
 def write_results(
-    config: AblationConfig, found: Mapping[str, Mapping[int, Mapping[str, Any]]], failed: Sequence[str]
+    config: AblationConfig,
+    found: Mapping[str, Mapping[int, Mapping[str, Any]]],
+    continued: Continued,
+    failed: Sequence[str],
 ) -> None:
     """Write both files into the folder of results, each whole or not at all.
 
     Args:
         config: what was asked for.
         found: figures by variant and seed.
+        continued: figures of continuations by who continues, age of the context and quantity.
         failed: titles of runs that failed.
     """
     folder = Path(config.results)
@@ -49,14 +54,16 @@ def write_results(
         for name, seeds in found.items()
     }
     settings = {name: value for name, value in asdict(config).items() if name not in ("work", "results", "check")}
-    files.write_json(
-        folder / "ablation.json", {"config": settings, "variants": as_figures(rows), "failed": list(failed)}
-    )
-    files.write_text(folder / "ablation.md", markdown(config, found, failed))
+    figures = {"config": settings, "variants": rows, "continuations": continued, "failed": list(failed)}
+    files.write_json(folder / "ablation.json", as_figures(figures))
+    files.write_text(folder / "ablation.md", markdown(config, found, continued, failed))
 
 
 def markdown(
-    config: AblationConfig, found: Mapping[str, Mapping[int, Mapping[str, Any]]], failed: Sequence[str] = ()
+    config: AblationConfig,
+    found: Mapping[str, Mapping[int, Mapping[str, Any]]],
+    continued: Continued,
+    failed: Sequence[str],
 ) -> str:
     """The table beside the paper's."""
     order = [name for name in VARIANTS if name in found]
@@ -71,6 +78,7 @@ def markdown(
         ours = [_cell(summaries[name][key]) for key in SUMMARY]
         lines.append(f"| {' | '.join([VARIANTS[name].title, str(len(found[name])), *ours, *theirs])} |")
     lines += ["", _NOTES, "", *_recall_by_time(found, order), *_orders(summaries)]
+    lines += _continued(continued)
     if failed:
         lines += ["", f"Runs that failed, and are not in the table: {', '.join(failed)}."]
     return "\n".join(lines) + "\n"
@@ -91,6 +99,19 @@ def _recall_by_time(found: Mapping[str, Mapping[int, Mapping[str, Any]]], order:
         cells = [f"{np.mean(values):.2f}" if values else "-" for values in by_time]
         yield f"| {VARIANTS[name].title} | {' | '.join(cells)} |"
     yield ""
+
+
+def _continued(continued: Continued) -> Iterator[str]:
+    """Distance to the twin (SD), sharpness and motion (ratios) by the age of the student's context."""
+    if not continued:
+        return
+    yield from ("", "Continuations of the full method's student, by the age of the context it made:", "")
+    keys = {"distance": "distance to the twin (SD)", "sharpness": "sharpness ratio", "motion": "motion ratio"}
+    yield f"| continued by | age (s) | {' | '.join(keys.values())} |"
+    yield "|---|" + "---|" * (1 + len(keys))
+    for name, ages in continued.items():
+        for age, figures in ages.items():
+            yield f"| {name} | {age:g} | {' | '.join(_cell(figures[key]) for key in keys)} |"
 
 
 def _orders(summaries: Mapping[str, Mapping[str, Interval]]) -> Iterator[str]:

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-__all__ = ["FAST_ONLY", "FULL", "SINK_AND_FAST", "VARIANTS", "Paper", "Variant"]
+__all__ = ["FAST_ONLY", "FULL", "SINK_AND_FAST", "TEACHER", "TEACHER_WITHOUT_ERFT", "VARIANTS", "Paper", "Variant"]
 
 FULL, FAST_ONLY, SINK_AND_FAST = "full", "fast_only", "sink_and_fast"
+TEACHER, TEACHER_WITHOUT_ERFT = "teacher", "teacher_without_erft"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,8 +81,8 @@ VARIANTS: Mapping[str, Variant] = {
         scored=("paradigm=context_forcing",),
         paper=Paper(total=81.11, background=93.12, subject=92.85, dynamic=55.30),
     ),
-    "teacher": Variant(title="teacher", final="teacher"),
-    "teacher_without_erft": Variant(title="teacher without ERFT", teacher=_NO_ERRORS, final="teacher"),
+    TEACHER: Variant(title="teacher", final="teacher"),
+    TEACHER_WITHOUT_ERFT: Variant(title="teacher without ERFT", teacher=_NO_ERRORS, final="teacher"),
     "without_erft": Variant(title="without ERFT", teacher=_NO_ERRORS, scored=("paradigm=context_forcing",)),
     "self_forcing": Variant(title="short teacher, short student (Self-Forcing)", scored=("paradigm=self_forcing",)),
     "longlive": Variant(title="short teacher, long student (LongLive)", scored=("paradigm=longlive",)),

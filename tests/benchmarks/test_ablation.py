@@ -21,6 +21,7 @@ from cfworld.metrics.progress import silent_bar
 pytestmark = pytest.mark.sources
 
 RECALLED = {"fast_only": 0.2, "sink_and_fast": 0.4, "full": 0.9, "without_cdmd": 0.8, "uniform_1": 0.95}
+TEACHERS = ["teacher", "teacher_without_erft"]
 """What the fake evaluation finds after 4 s; after 8 s it finds half as much."""
 
 
@@ -62,8 +63,12 @@ class FakeCommands:
         if self.fail and self.fail in run.title:
             raise subprocess.CalledProcessError(1, run.command)
         self.made.append(run)
-        if run.variant:
-            files.write_json(run.folder / "report.json", report(RECALLED[run.variant] + 0.01 * run.seed))
+        if run.continues:
+            ages = {key: [interval(1.0 + 0.1 * run.seed), interval(2.0)] for key in ("distance", "sharpness", "motion")}
+            made = {"ages": [0.0, 60.0], "continuations": {"world": ages, "baseline": ages, "student itself": ages}}
+            files.write_json(run.folder / "report.json", {"metrics": {"continuation": made}})
+        elif run.variant:
+            files.write_json(run.folder / "report.json", report(RECALLED.get(run.variant, 0.5) + 0.01 * run.seed))
         else:
             (run.folder / "export").mkdir()
 
@@ -87,7 +92,7 @@ def test_variants_share_what_they_have_in_common():
 def test_every_variant_has_the_same_budget_and_its_own_settings():
     runs = plan(AblationConfig(seeds=[0]))
     for run in runs:
-        if not run.variant:
+        if run.arguments[0] == "train":
             steps = {"teacher": 600, "init": 150, "local": 150, "context": 300}[overrides(run)["stage"]]
             alone = "without CDMD" in run.title and overrides(run)["stage"] == "local"
             assert int(overrides(run)["stage.loop.steps"]) == (450 if alone else steps)
@@ -154,6 +159,23 @@ def test_the_table_stands_beside_the_papers(tmp_path: Path):
     written = json.loads((tmp_path / "results" / "ablation.json").read_text())
     assert written["variants"]["full"]["summary"]["effective_context"]["count"] == 3
     assert set(written["variants"]["full"]["seeds"]) == {"0", "1", "2"}
+
+
+def test_teachers_with_and_without_erft_continue_the_full_methods_student(tmp_path: Path):
+    settings = config(tmp_path, seeds=[0, 1], variants=["full", *TEACHERS])
+    runs = plan(settings)
+    (first, second) = (run for run in runs if run.continues)
+    full, teacher, without = (
+        next(run for run in runs if run.variant == name and run.seed == 0) for name in ["full", *TEACHERS]
+    )
+    given = overrides(first)
+    assert given["continuation.student"] == overrides(full)["world"]
+    assert (given["world"], given["baseline"]) == (overrides(teacher)["world"], overrides(without)["world"])
+    assert second.seed == 1
+    run_ablation(settings, FakeCommands(), silent_bar)
+    page = (tmp_path / "results" / "ablation.md").read_text()
+    assert "| teacher without ERFT | 0 | 1.05 [" in page
+    assert "| student itself | 60 | 2.00 [2.00, 2.00] |" in page
 
 
 def test_the_effective_context_is_set_against_the_best_baseline():
