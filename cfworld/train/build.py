@@ -93,7 +93,7 @@ def _distilled(
     tokenizer = _trained_tokenizer(world)
     check_tokenizer(teacher, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "memory": config_to_dict(world.memory)}
-    depends |= {"teacher": teacher.fingerprint, "student": student.fingerprint}
+    depends |= {"teacher": weights_name(teacher), "student": weights_name(student)}
     return (teacher, student, *_banks(world, tokenizer, device)), depends
 
 

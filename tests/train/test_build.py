@@ -3,13 +3,25 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from cfworld.errors import ConfigError
 from cfworld.model import ActionConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
-from cfworld.train.build import heads_stage, init_stage, run_folder, teacher_stage, tokenizer_stage
+from cfworld.train.build import (
+    context_stage,
+    heads_stage,
+    init_stage,
+    local_stage,
+    run_folder,
+    teacher_stage,
+    tokenizer_stage,
+)
 from cfworld.train.consistency import InitStageConfig
+from cfworld.train.context import ContextStageConfig
+from cfworld.train.distill import DistillStage
 from cfworld.train.heads import HeadsStageConfig
+from cfworld.train.local import LocalStageConfig
 from cfworld.train.teacher import TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStageConfig
 from tests.toy import toy_world
@@ -68,3 +80,21 @@ def test_a_teacher_on_another_tokenizers_latents_is_refused(data: str) -> None:
     toy_world(actions=world.actions).save_pretrained(run_folder(world.name, "teacher") / "export")
     with pytest.raises(ConfigError, match="trained with another tokenizer"):
         init_stage(world, InitStageConfig(), "cpu")
+
+
+def test_stages_1_and_2_begin_with_what_the_stages_before_exported(data: str) -> None:
+    """The student of `init` begins Stage 1, that of `local` Stage 2; both are held against the same teacher."""
+    world = settings()
+    tokenizer = BlockVAE(world.tokenizer)
+    tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    for seed, (name, variant) in enumerate((("teacher", "teacher"), ("init", "student"), ("local", "student"))):
+        made = toy_world(seed=seed, actions=world.actions)
+        made.variant, made.tokenizer = variant, tokenizer
+        made.save_pretrained(run_folder(world.name, name) / "export")
+    first, depends = local_stage(world, LocalStageConfig(min_latents=4, num_targets=2), "cpu")
+    second, _ = context_stage(world, ContextStageConfig(min_latents=4), "cpu")
+    for stage, seed in ((first, 1), (second, 2)):
+        assert isinstance(stage, DistillStage)
+        expected = toy_world(seed=seed, actions=world.actions).generator.transformer.patch_embedding.weight
+        assert torch.equal(stage.student.transformer.patch_embedding.weight, expected.bfloat16().float())
+    assert depends["memory"]["threshold"] == world.memory.threshold, "rollouts decide by it"
