@@ -17,6 +17,8 @@ LARGEST_WEIGHT = 100.0
 class PatchCritic(nn.Module):
     """Logits of "this is real" for overlapping patches of a block of frames, about 20 pixels wide.
 
+    It has no normalisation: that would take away the contrast by which a blurred block is told from a sharp one.
+
     Args:
         channels: Frames and colours P of a block.
         width: Feature channels at half the resolution.
@@ -29,10 +31,8 @@ class PatchCritic(nn.Module):
             nn.Conv2d(4 * channels, width, 3, padding=1),
             nn.LeakyReLU(0.2),
             nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-            nn.GroupNorm(2, 2 * width),
             nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 2 * width, 3, padding=1),
-            nn.GroupNorm(2, 2 * width),
             nn.LeakyReLU(0.2),
             nn.Conv2d(2 * width, 1, 3, padding=1),
         )
