@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
-__all__ = ["AdversarialPair", "PatchCritic", "balance", "hinge_loss"]
+__all__ = ["AdversarialPair", "PatchCritic", "balance", "hinge_loss", "patch_weights"]
 
 LARGEST_WEIGHT = 100.0
 
@@ -51,19 +51,34 @@ class AdversarialPair(nn.Module):
         self.vae = vae
         self.critic = critic
 
-    def fooled(self, pixels: Float[Tensor, "B P H W"]) -> Tensor:
+    def fooled(self, pixels: Float[Tensor, "B P H W"], weights: Float[Tensor, "B P H W"]) -> Tensor:
         """The tokenizer's adversarial loss, -E[D(x_hat)]; its gradient does not reach the critic's weights."""
         frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
-        return -functional_call(self.critic, frozen, (pixels,)).float().mean()
+        logits = functional_call(self.critic, frozen, (pixels,)).float()
+        return -(patch_weights(weights, logits) * logits).mean()
 
-    def criticise(self, real: Float[Tensor, "B P H W"], made: Float[Tensor, "B P H W"]) -> Tensor:
+    def criticise(
+        self, real: Float[Tensor, "B P H W"], made: Float[Tensor, "B P H W"], weights: Float[Tensor, "B P H W"]
+    ) -> Tensor:
         """The critic's hinge loss; its gradient does not reach the tokenizer."""
-        return hinge_loss(self.critic(real), self.critic(made.detach()))
+        judged = self.critic(real), self.critic(made.detach())
+        return hinge_loss(*judged, patch_weights(weights, judged[0]))
 
 
-def hinge_loss(real: Float[Tensor, "*logits"], made: Float[Tensor, "*logits"]) -> Tensor:
-    """E[max(0, 1 - D(x))] / 2 + E[max(0, 1 + D(x_hat))] / 2; zero for a sure and right critic."""
-    return 0.5 * (functional.relu(1 - real.float()).mean() + functional.relu(1 + made.float()).mean())
+def hinge_loss(
+    real: Float[Tensor, "*logits"], made: Float[Tensor, "*logits"], weights: Float[Tensor, "*logits"]
+) -> Tensor:
+    """E[w max(0, 1 - D(x))] / 2 + E[w max(0, 1 + D(x_hat))] / 2; zero for a sure and right critic."""
+    return 0.5 * (weights * (functional.relu(1 - real.float()) + functional.relu(1 + made.float()))).mean()
+
+
+def patch_weights(weights: Float[Tensor, "B P H W"], logits: Float[Tensor, "B 1 p q"]) -> Float[Tensor, "B 1 p q"]:
+    """How much each patch counts, on average 1: by what its pixels weigh over the least weight, 1.
+
+    Most patches of a game are plain floor or sky, where a critic has nothing to say; they count next to nothing.
+    """
+    pooled = functional.adaptive_avg_pool2d(weights.mean(dim=1, keepdim=True) - 1.0, logits.shape[-2:]) + 1e-3
+    return pooled / pooled.mean()
 
 
 def balance(reconstruction: Tensor, adversarial: Tensor, weight: nn.Parameter) -> Tensor:

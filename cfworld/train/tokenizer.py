@@ -152,10 +152,10 @@ class TokenizerStage:
         metrics = {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
         if not isinstance(self.module, AdversarialPair):
             return loss, metrics
-        criticism = self.module.criticise(batch.pixels, pixels)
+        criticism = self.module.criticise(batch.pixels, pixels, batch.weights)
         metrics["critic"] = criticism
         if batch.step >= config.adversarial_start:
-            fooled = self.module.fooled(pixels)
+            fooled = self.module.fooled(pixels, batch.weights)
             metrics["adversarial"] = fooled
             loss = loss + config.adversarial_weight * balance(loss, fooled, self.vae.last_weight) * fooled
         return loss + criticism, metrics

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from cfworld.train.adversary import AdversarialPair, PatchCritic, balance, hinge_loss
+from cfworld.train.adversary import AdversarialPair, PatchCritic, balance, hinge_loss, patch_weights
 
 
 def pair() -> tuple[AdversarialPair, torch.Tensor]:
@@ -13,20 +13,27 @@ def pair() -> tuple[AdversarialPair, torch.Tensor]:
 
 
 def test_the_hinge_is_zero_for_a_sure_critic_and_one_for_an_undecided_one():
-    assert hinge_loss(torch.tensor([1.0, 3.0]), torch.tensor([-1.0, -2.0])) == 0
-    assert hinge_loss(torch.zeros(4), torch.zeros(4)) == 1
+    assert hinge_loss(torch.tensor([1.0, 3.0]), torch.tensor([-1.0, -2.0]), torch.ones(2)) == 0
+    assert hinge_loss(torch.zeros(4), torch.zeros(4), torch.ones(4)) == 1
+
+
+def test_patches_of_plain_floor_hardly_count():
+    weights = torch.ones(1, 3, 4, 4)
+    weights[..., 2:] = 5.0
+    found = patch_weights(weights, torch.zeros(1, 1, 1, 2)).flatten()
+    torch.testing.assert_close(found, torch.tensor([0.0, 2.0]), rtol=0, atol=1e-3)
 
 
 def test_fooling_moves_the_tokenizer_and_not_the_critic():
     made, real = pair()
-    made.fooled(made.vae(real)).backward()
+    made.fooled(made.vae(real), torch.full_like(real, 2.0)).backward()
     assert all(parameter.grad is None for parameter in made.critic.parameters())
     assert all(parameter.grad is not None for parameter in made.vae.parameters())
 
 
 def test_criticism_moves_the_critic_and_not_the_tokenizer():
     made, real = pair()
-    made.criticise(real, made.vae(real)).backward()
+    made.criticise(real, made.vae(real), torch.full_like(real, 2.0)).backward()
     assert all(parameter.grad is None for parameter in made.vae.parameters())
     assert all(parameter.grad is not None for parameter in made.critic.parameters())
 
