@@ -19,11 +19,13 @@ from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
 from cfworld.train.adversary import AdversarialPair, PatchCritic, balance
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig
+from cfworld.train.optim import Role
 from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
 
 __all__ = ["TokenizerStage", "TokenizerStageConfig"]
 
 EVAL_BATCH = 32
+CRITIC_BETAS = (0.5, 0.95)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -42,6 +44,7 @@ class TokenizerStageConfig:
         adversarial_weight: Weight of the adversarial term, in units that make its gradient at the decoder's last
             layer as large as the reconstruction's; 0 leaves it and its critic out.
         adversarial_start: Step at which it begins; the critic learns from the first step.
+        critic_lr_ratio: The critic's learning rate as a multiple of the loop's.
         init_from: Folder of an exported tokenizer to begin with; "" begins with random weights.
         freeze_encoder: Train the decoder alone: the latents, and what was trained on them, stay valid.
         latent_noise: Each row's latents get noise of up to so many standard deviations before decoding.
@@ -60,6 +63,7 @@ class TokenizerStageConfig:
     kl_weight: float = 1e-4
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
+    critic_lr_ratio: float = 5.0
     init_from: str = ""
     freeze_encoder: bool = False
     latent_noise: float = 0.1
@@ -71,7 +75,14 @@ class TokenizerStageConfig:
         for name in ("rare_weight", "motion_weight", "weight_clip", "squared_weight", "edge_weight"):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
-        for name in ("kl_weight", "latent_noise", "max_gigabytes", "adversarial_weight", "adversarial_start"):
+        for name in (
+            "kl_weight",
+            "latent_noise",
+            "max_gigabytes",
+            "adversarial_weight",
+            "adversarial_start",
+            "critic_lr_ratio",
+        ):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
         if min(self.num_statistics_blocks, self.num_eval_blocks) < 2:
@@ -129,6 +140,13 @@ class TokenizerStage:
         seed = config.loop.seed
         self.median = torch.from_numpy(train.median(np.random.default_rng((seed, 1)))).to(self.device)
         self.eval_blocks = torch.from_numpy(held_out.draw(np.random.default_rng((seed, 2)), config.num_eval_blocks))
+
+    def roles(self) -> Mapping[str, Role]:
+        """The tokenizer, and its critic at a pace of its own."""
+        if not isinstance(self.module, AdversarialPair):
+            return {"": Role(module=self.module)}
+        critic = Role(module=self.module.critic, lr_ratio=self.config.critic_lr_ratio, betas=CRITIC_BETAS)
+        return {"vae": Role(module=self.vae), "critic": critic}
 
     def batch(self, step: int) -> Batch:
         """Draw the blocks of a step."""
