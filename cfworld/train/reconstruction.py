@@ -9,10 +9,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["contact_sheet", "pixel_weights", "reconstruction_figures", "texture_error", "weighted_error"]
-
-WINDOW = 5
-"""Width of the windows in which textures are compared, in pixels."""
+__all__ = ["contact_sheet", "pixel_weights", "reconstruction_figures", "weighted_error"]
 
 MOVING = 0.05
 """A pixel moves when a colour changes by more than this share of its range."""
@@ -56,27 +53,6 @@ def weighted_error(
     across = (weights[..., 1:] * (error[..., 1:] - error[..., :-1]).abs()).mean()
     down = (weights[..., 1:, :] * (error[..., 1:, :] - error[..., :-1, :]).abs()).mean()
     return absolute, squared, 0.5 * (across + down)
-
-
-def texture_error(
-    pixels: Float32[Tensor, "B P H W"], target: Float32[Tensor, "B P H W"], weights: Float32[Tensor, "B P H W"]
-) -> Tensor:
-    """Weighted mean difference of the local strength of texture: the root mean square slope in windows of 5x5 pixels.
-
-    Slopes across and down are compared each on its own, so that the grain keeps its direction. A texture of the right
-    strength in the wrong place costs nothing here, while a blurred one does: where the place cannot be known, absolute
-    errors alone would smooth it away.
-    """
-    error = pixels.new_zeros(())
-    for axis in (-1, -2):
-        strength = [_strength(values.diff(dim=axis)) for values in (pixels, target)]
-        pooled = functional.avg_pool2d(weights.narrow(axis, 1, weights.shape[axis] - 1), WINDOW, stride=2)
-        error = error + 0.5 * (pooled * (strength[0] - strength[1]).abs()).mean()
-    return error
-
-
-def _strength(slopes: Float32[Tensor, "B P H W"]) -> Tensor:
-    return (functional.avg_pool2d(slopes.square(), WINDOW, stride=2) + 1e-4).sqrt()
 
 
 def reconstruction_figures(frames: UInt8[Tensor, "B G H W 3"], decoded: UInt8[Tensor, "B F H W 3"]) -> dict[str, float]:

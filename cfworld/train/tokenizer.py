@@ -20,13 +20,7 @@ from cfworld.train.adversary import AdversarialPair, PatchCritic, balance
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
-from cfworld.train.reconstruction import (
-    contact_sheet,
-    pixel_weights,
-    reconstruction_figures,
-    texture_error,
-    weighted_error,
-)
+from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
 
 __all__ = ["TokenizerStage", "TokenizerStageConfig"]
 
@@ -46,8 +40,6 @@ class TokenizerStageConfig:
         weight_clip: Distances and changes count up to this much (pixels span 0 to 1).
         squared_weight: Weight of the squared error beside the absolute one.
         edge_weight: Weight of the error of the spatial differences, which keeps textures sharp.
-        texture_weight: Weight of the error of the local strength of texture, which asks for grain where its place
-            cannot be known.
         kl_weight: Weight of the Kullback-Leibler divergence, a mean over latent elements.
         adversarial_weight: Weight of the adversarial term, in units that make its gradient at the decoder's last
             layer as large as the reconstruction's; 0 leaves it and its critic out.
@@ -68,7 +60,6 @@ class TokenizerStageConfig:
     weight_clip: float = 0.5
     squared_weight: float = 1.0
     edge_weight: float = 0.5
-    texture_weight: float = 0.0
     kl_weight: float = 1e-4
     adversarial_weight: float = 0.0
     adversarial_start: int = 0
@@ -91,7 +82,6 @@ class TokenizerStageConfig:
             "adversarial_weight",
             "adversarial_start",
             "critic_lr_ratio",
-            "texture_weight",
         ):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
@@ -178,9 +168,6 @@ class TokenizerStage:
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         loss = absolute + config.squared_weight * squared + config.edge_weight * edges + config.kl_weight * kl
         metrics = {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
-        if config.texture_weight > 0.0:
-            metrics["texture"] = texture_error(pixels.float(), batch.pixels, batch.weights)
-            loss = loss + config.texture_weight * metrics["texture"]
         if not isinstance(self.module, AdversarialPair):
             return loss, metrics
         criticism = self.module.criticise(batch.pixels, pixels, batch.weights)

@@ -1,13 +1,7 @@
 import pytest
 import torch
 
-from cfworld.train.reconstruction import (
-    contact_sheet,
-    pixel_weights,
-    reconstruction_figures,
-    texture_error,
-    weighted_error,
-)
+from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
 
 
 def blocks(*values: int) -> torch.Tensor:
@@ -59,19 +53,3 @@ def test_the_sheet_shows_real_blocks_above_their_reconstructions() -> None:
     assert sheet[0, 0, 0] == 7
     assert sheet[4, 0, 0] == 107
     assert sheet[0, 8, 0] == 6
-
-
-def test_texture_of_the_right_strength_in_the_wrong_place_costs_little_and_blur_much() -> None:
-    stripes = torch.zeros(1, 3, 16, 20)
-    stripes[..., ::2] = 1.0
-    weights = torch.ones_like(stripes)
-    assert texture_error(1.0 - stripes, stripes, weights) == 0
-    torch.testing.assert_close(
-        texture_error(torch.full_like(stripes, 0.5), stripes, weights), torch.tensor(0.5 * (1.0001**0.5 - 0.01))
-    )
-
-
-def test_the_grain_of_a_texture_has_a_direction() -> None:
-    across = torch.zeros(1, 3, 16, 16)
-    across[..., ::2] = 1.0
-    assert texture_error(across.mT, across, torch.ones_like(across)) > 0.9
