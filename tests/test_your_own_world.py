@@ -30,6 +30,13 @@ TINY_WORLD = (
     "stage.loop.batch_size=2",
     "stage.loop.warmup=0",
 )
+TINY_ROLLOUTS = (
+    "stage.loop.steps=2",
+    "stage.generator_every=2",
+    "stage.min_latents=5",
+    "stage.sheet_rows=1",
+    "stage.sheet_latents=8",
+)
 TINY = {
     "stage=tokenizer": (
         *TINY_WORLD,
@@ -44,6 +51,24 @@ TINY = {
         "stage.min_latents=4",
         "stage.sheet_rows=1",
         "stage.sheet_latents=8",
+    ),
+    "stage=init": (
+        *TINY_WORLD,
+        "stage.loop.steps=2",
+        "stage.clip_latents=12",
+        "stage.min_latents=4",
+        "stage.sheet_rows=1",
+        "stage.sheet_latents=8",
+    ),
+    "stage=local": (*TINY_WORLD, *TINY_ROLLOUTS, "stage.num_targets=2"),
+    "stage=context": (*TINY_WORLD, *TINY_ROLLOUTS, "stage.curriculum={shortest:0,first:1,last:2,ramp_steps:2}"),
+    "stage=heads": (
+        *TINY_WORLD,
+        "stage.loop.steps=2",
+        "stage.clip_latents=12",
+        "stage.eval_clips=2",
+        "stage.calibration_rollouts=2",
+        "stage.calibration_latents=2",
     ),
     "frames=600": ("frames=12",),
 }
@@ -75,7 +100,7 @@ def files_of_the_page() -> dict[str, str]:
 
 def commands_of_the_page() -> list[list[str]]:
     blocks = re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    return [line.split() for block in blocks for line in block.splitlines()]
+    return [line.split() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
 def write(folder: Path, name: str, **changes: str) -> str:
@@ -119,15 +144,14 @@ def test_the_recipe_leads_from_a_simulator_to_an_environment(
         write(folder, "record.py", **{'("train", 400, 0)': '("train", 5, 0)', '("eval", 60, ': '("eval", 3, '}),
         run_name="__main__",
     )
-    tokenizer, teacher, rollout = commands_of_the_page()
-    run(tokenizer)
-    run(teacher)
-    run(rollout)
+    for command in commands_of_the_page():
+        run(command)
     assert (folder / "outputs/lamp/rollout.mp4").stat().st_size > 0
 
     played = runpy.run_path(write(folder, "play.py", **{"range(200)": "range(3)"}))
     assert played["env"].spec.id == "cfworld/World-v0"
     assert played["env"].action_space == spaces.Box(-1.0, 1.0, (2,))
+    assert played["env"].unwrapped.world.variant == "student"
     assert played["observation"].shape == (48, 64, 3)
     assert np.isfinite(played["reward"])
 
