@@ -77,7 +77,7 @@ def test_an_unknown_choice_is_told_with_the_choices_alone(
 ) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
     said = refusal(capsys, "train", "stage=nope")
-    assert "got stage=nope; expected one of teacher, tokenizer." in said
+    assert "got stage=nope; expected one of context, heads, init, local, teacher, tokenizer." in said
     assert "got memory=nope; expected one of context_forcing, fast_only" in refusal(capsys, "train", "memory=nope")
 
 
