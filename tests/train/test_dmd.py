@@ -113,7 +113,9 @@ def test_a_gaussian_student_moves_onto_its_teacher():
 def test_a_learnt_critic_leads_the_student_to_its_teacher_too():
     """The critic is a small network that knows of the student what its own loss on the samples tells it."""
     mean, log_std = torch.tensor(-1.0, requires_grad=True), torch.tensor(0.5).log().requires_grad_()
-    critic = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.SiLU(), torch.nn.Linear(16, 1))
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        critic = torch.nn.Sequential(torch.nn.Linear(2, 16), torch.nn.SiLU(), torch.nn.Linear(16, 1))
     critics = torch.optim.Adam(critic.parameters(), lr=0.02)
 
     def predict(x: Tensor, noisy: Tensor, sigma: Tensor) -> Tensor:
