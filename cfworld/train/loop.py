@@ -1,6 +1,5 @@
 """The one training loop: any stage, resumable to bit-identical losses on the CPU."""
 
-import math
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -18,7 +17,7 @@ from cfworld.train import run_state
 from cfworld.train.ema import EMA
 from cfworld.train.log import RunLog
 from cfworld.train.loop_config import LoopConfig
-from cfworld.train.optim import Role, build_optimizers, learning_rate
+from cfworld.train.optim import Role, build_optimizers, clip_gradients, learning_rate
 
 __all__ = ["LoopConfig", "Stage", "StageWithRoles", "run", "step_generator"]
 
@@ -181,9 +180,7 @@ class TrainingRun:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             loss, metrics = self.stage.loss(batch, step_generator(config.seed, step, self.device))
         loss.backward()
-        norms = {
-            role.name: torch.nn.utils.clip_grad_norm_(role.parameters, config.clip or math.inf) for role in self.roles
-        }
+        norms = {role.name: clip_gradients(role.parameters, config.clip, self.device) for role in self.roles}
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update(self.module, step)

@@ -5,11 +5,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from cfworld.errors import ConfigError
 
-__all__ = ["Role", "build_optimizers", "learning_rate", "split_parameters"]
+__all__ = ["Role", "build_optimizers", "clip_gradients", "learning_rate", "split_parameters"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -110,6 +110,23 @@ def _adamw(
     ]
     groups = [group for group in groups if group["params"]]
     return torch.optim.AdamW(groups, lr=lr, betas=betas, fused=True)
+
+
+def clip_gradients(parameters: Iterable[nn.Parameter], limit: float, device: torch.device) -> Tensor:
+    """Scale gradients down to a norm, together.
+
+    Args:
+        parameters: Those without a gradient are left out.
+        limit: Largest norm; 0 leaves the gradients as they are.
+        device: Where the norm is wanted. PyTorch's own is on the CPU if there is no gradient at all.
+
+    Returns:
+        The norm before, a scalar on `device`; 0 if there is no gradient.
+    """
+    with_gradient = [parameter for parameter in parameters if parameter.grad is not None]
+    if not with_gradient:
+        return torch.zeros((), device=device)
+    return nn.utils.clip_grad_norm_(with_gradient, limit or math.inf).to(device)
 
 
 def learning_rate(step: int, *, steps: int, peak: float, warmup: int, schedule: str, final_ratio: float) -> float:

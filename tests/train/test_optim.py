@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from cfworld.errors import ConfigError
-from cfworld.train.optim import build_optimizers, learning_rate, split_parameters
+from cfworld.train.optim import build_optimizers, clip_gradients, learning_rate, split_parameters
 
 
 def network() -> nn.ModuleDict:
@@ -52,3 +52,21 @@ def test_muon_on_an_older_pytorch_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.delattr(torch.optim, "Muon", raising=False)
     with pytest.raises(ConfigError, match=r"2\.9"):
         build_optimizers(network(), name="muon", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
+
+
+@pytest.mark.parametrize("with_gradient", [True, False])
+def test_the_norm_lies_where_it_is_wanted_even_without_a_gradient(with_gradient: bool) -> None:
+    """The norms of a run's roles are stacked, and only some of them move at a step."""
+    parameter = nn.Parameter(torch.zeros(3, device="meta"))
+    parameter.grad = torch.zeros(3, device="meta") if with_gradient else None
+    norm = clip_gradients([parameter], 1.0, torch.device("meta"))
+    assert (norm.device.type, norm.shape) == ("meta", ())
+
+
+def test_gradients_are_scaled_to_the_limit_or_left_alone() -> None:
+    parameters = [nn.Parameter(torch.zeros(1)) for _ in range(3)]
+    for limit, expected in ((0.0, 4.0), (1.0, 0.8)):
+        parameters[0].grad, parameters[1].grad = torch.tensor([3.0]), torch.tensor([4.0])
+        assert clip_gradients(parameters, limit, torch.device("cpu")).item() == pytest.approx(5.0)
+        assert parameters[1].grad.item() == pytest.approx(expected)
+    assert clip_gradients(parameters[2:], 1.0, torch.device("cpu")).item() == 0
