@@ -201,7 +201,7 @@ class SelfRollout:
         """One chunk: the prediction at the exit pass, and what is to be remembered (without a gradient)."""
         last = self.sampler.num_steps - 1 if finish else exit_step
         grid = sigmas(self.sampler.num_steps, self.sampler.shift, context.positions.device)
-        shape = rollout.student.latents[:, : self.chunk].shape[1:]
+        shape = (self.chunk, *rollout.student.latents.shape[2:])
 
         def noise(index: int) -> Tensor:
             return counter_noise(rollout.seeds, rollout.step, index, shape)

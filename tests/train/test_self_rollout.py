@@ -217,3 +217,13 @@ def test_the_noise_is_the_worlds():
     rollout, actions = start(made)
     _, target = made.target(rollout, actions[:, :1], 0, grad=False, finish=False)
     assert torch.equal(target.latents, counter_noise(rollout.seeds, rollout.step, 0, (1, 4, 8, 8)))
+
+
+def test_a_chunk_may_be_longer_than_what_is_remembered():
+    memory = MemoryConfig(num_sink=0, num_slow=0, num_fast=3, latents_per_chunk=2)
+    assert memory.num_slots < memory.latents_per_chunk
+    made = machine(memory)
+    rollout, actions = start(made)
+    rollout, _ = made.advance(rollout, actions[:, :2])
+    _, target = made.target(rollout, actions[:, 2:4], LAST, grad=False, finish=True)
+    assert target.latents.shape == (2, 2, 4, 8, 8)
