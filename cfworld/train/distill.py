@@ -30,7 +30,7 @@ from cfworld.train.self_rollout import Rollout, SelfRollout
 from cfworld.train.student_world import CENTRE_CLIPS, few_step_sampler, student_world
 from cfworld.world import World
 
-__all__ = ["DistillConfig", "DistillStage", "Shown"]
+__all__ = ["DistillConfig", "DistillStage", "Shown", "rollout_metrics"]
 
 
 class Shown(StrEnum):
@@ -244,16 +244,23 @@ class DistillStage(ABC):
 def rollout_metrics(rollout: Rollout, machine: SelfRollout) -> dict[str, Tensor]:
     """How far the rollouts have come, in chunks, and what the student's memory has made of them.
 
+    The first check of a row has nothing to compare with and always promotes, so that rate and similarity begin with
+    the second.
+
     Returns:
-        Mean horizon, promotions a check, similarity at the last check, and the mean age of slow slots in latents.
+        Mean horizon, promotions a check, mean similarity at the last check, and the mean age of slow slots in latents;
+        0 where there is nothing to count yet.
     """
     memory, config = rollout.student, machine.student_memory
     slow = slice(config.num_sink, config.num_sink + config.num_slow)
     valid = memory.valid[:, slow]
     age = (memory.count[:, None] - memory.source[:, slow]) * valid
+    compared = (memory.checks - 1).clamp(min=0)
+    promoted = (memory.promotions - 1).clamp(min=0)
+    has_compared = compared > 0
     return {
         "horizon": rollout.step.float().mean(),
-        "promotion_rate": memory.promotions.sum() / memory.checks.sum().clamp(min=1),
-        "similarity": memory.similarity.mean(),
+        "promotion_rate": promoted.sum() / compared.sum().clamp(min=1),
+        "similarity": (memory.similarity * has_compared).sum() / has_compared.sum().clamp(min=1),
         "slow_age": age.sum() / valid.sum().clamp(min=1),
     }

@@ -1,5 +1,6 @@
 """Stage 2: horizons follow the curriculum, rollouts go on from step to step, and runs resume bit for bit."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 from cfworld import World
 from cfworld.train.context import ContextStageConfig
 from cfworld.train.curriculum import CurriculumConfig
+from cfworld.train.distill import rollout_metrics
 from cfworld.train.loop import run, step_generator
 from cfworld.train.rollouts import OngoingRollouts
 from tests.train.toy_distill import context_stage, toy_loop
@@ -88,9 +90,27 @@ def test_what_is_logged_says_how_the_memory_fares():
     assert isinstance(made.source, OngoingRollouts)
     assert made.source.rollout is not None
     memory = made.source.rollout.student
-    assert metrics["promotion_rate"] == memory.promotions.sum() / memory.checks.sum()
+    assert metrics["promotion_rate"] == 1, "the toy memory promotes at every check"
     ages = (memory.count[:, None] - memory.source)[:, 1:3][memory.valid[:, 1:3]]
     assert metrics["slow_age"] == ages.float().mean()
+
+
+def test_the_rate_of_promotions_counts_neither_first_checks_nor_rows_without_checks():
+    """First checks are forced. Of the others, the second row has 1 of 3 promoted and the third 1 of 1."""
+    made = context_stage(loop=toy_loop(batch_size=4))
+    rollout = judged(made, 0).rollout
+    counts = {"checks": [0, 4, 2, 1], "promotions": [0, 2, 2, 1]}
+    memory = replace(
+        rollout.student,
+        **{name: torch.tensor(values) for name, values in counts.items()},
+        similarity=torch.tensor([1.0, 0.75, 0.25, -1.0]),
+    )
+    metrics = rollout_metrics(replace(rollout, student=memory), made.machine)
+    assert metrics["promotion_rate"] == 0.5
+    assert metrics["similarity"] == 0.5
+    memory = replace(memory, checks=torch.ones_like(memory.checks), promotions=torch.ones_like(memory.promotions))
+    metrics = rollout_metrics(replace(rollout, student=memory), made.machine)
+    assert (metrics["promotion_rate"], metrics["similarity"]) == (0, 0), "nothing was compared yet"
 
 
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
