@@ -21,6 +21,7 @@ from cfworld.envs.spaces import (
     world_observation_space,
 )
 from cfworld.errors import ActionError, ConfigError, EnvironmentClosedError, ResetNeededError, ShapeError
+from cfworld.memory import MemoryConfig
 from cfworld.prompts.base import as_tensor
 from cfworld.world import Ends, Start, StepOutput, World
 
@@ -70,6 +71,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         starts: the starts to draw from, indices or `Start`s; None means all of the world's.
         render_mode: None, "rgb_array" (last frame), "rgb_array_list" (all frames of the step) or "human".
         info_frames: put the frames of the step, [F, H, W, 3], into `info["frames"]`.
+        memory: another memory than the world's own, a `MemoryConfig` or the name of a preset: context_forcing,
+            fast_only, infinity_rope, longlive, self_forcing or uniform.
 
     Raises:
         ConfigError: if an argument is none of these.
@@ -91,8 +94,9 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         starts: Sequence[int | Start] | np.ndarray | None = None,
         render_mode: str | None = None,
         info_frames: bool = False,
+        memory: MemoryConfig | str | None = None,
     ):
-        self.world = _world(world, variant, device, has_ends=termination_fn is None)
+        self.world = _world(world, variant, device, memory, has_ends=termination_fn is None)
         config = self.world.config
         self.horizon = check_horizon(horizon, config.horizon_frames, config.frames_per_step)
         self.reward_fn = reward_fn
@@ -309,11 +313,19 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         return state
 
 
-def _world(world: str | Path | World, variant: str | None, device: str | None, has_ends: bool) -> World:
+def _world(
+    world: str | Path | World,
+    variant: str | None,
+    device: str | None,
+    memory: MemoryConfig | str | None,
+    has_ends: bool,
+) -> World:
     if not isinstance(world, World):
-        world = World.from_pretrained(world, variant=variant, device=device or "cpu")
-    elif variant is not None or device is not None:
-        raise ConfigError(f"got variant={variant!r}, device={device!r} beside a World that is built; expected neither")
+        world = World.from_pretrained(world, variant=variant, device=device or "cpu", memory=memory)
+    elif any(given is not None for given in (variant, device, memory)):
+        raise ConfigError(
+            f"got variant={variant!r}, device={device!r}, memory={memory!r} beside a World that is built; expected none"
+        )
     if has_ends:
         return world
     config = dataclasses.replace(world.config, ends=Ends.NEVER)

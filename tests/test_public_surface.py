@@ -18,8 +18,8 @@ SURFACE = {
     ),
     "cfworld.export": "VideoWriter film_strip open_video write_film_strip write_video",
     "cfworld.memory": (
-        "MemoryConfig MemoryState NewLatents Positions PromotionRule absolute_positions bounded_positions commit "
-        "consolidate empty_memory is_check key_similarity memory_positions push_index token_mean"
+        "MemoryConfig MemoryState NewLatents PRESETS Positions PromotionRule absolute_positions bounded_positions "
+        "chosen_memory commit consolidate empty_memory is_check key_similarity memory_positions push_index token_mean"
     ),
     "cfworld.model": (
         "ActionConfig ContextFunction Generator Heads Transformer TransformerConfig TransformerOutput apply_rope "

@@ -26,7 +26,7 @@ EXAMPLE = "world=panorama metrics=[fidelity,control] controls=[freeze] starts=16
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     """Judge, write the report, and return its figures."""
     began = perf_counter()
-    world = _load(config.world, config)
+    world = _load(config.world, config, config.memory)
     worlds: dict[str, WorldLike] = {"world": world}
     for name, path in baseline_titles(config.baselines).items():
         worlds[name] = baseline = _load(path, config)
@@ -43,8 +43,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     return figures
 
 
-def _load(name: str, config: EvaluateConfig) -> World:
-    return World.from_pretrained(name, variant=config.variant, device=config.device, num_steps=config.num_steps)
+def _load(name: str, config: EvaluateConfig, memory: str | None = None) -> World:
+    return World.from_pretrained(
+        name, variant=config.variant, device=config.device, num_steps=config.num_steps, memory=memory
+    )
 
 
 def _student(config: EvaluateConfig, world: World) -> World | None:
@@ -66,6 +68,7 @@ def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
         "twin": world.config.source,
         "solver": world.sampler.solver.value,
         "num_steps": world.sampler.num_steps,
+        "memory": f"{config.memory or 'its own'} ({world.config.memory.summary})",
         "baseline": ", ".join(config.baselines) or None,
         "continued": config.continuation.student or None,
         "controls": ", ".join(config.controls) or None,

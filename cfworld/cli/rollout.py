@@ -47,6 +47,8 @@ class RolloutConfig:
             agent of Stable-Baselines3 (<file>.zip).
         seed: Seed of the first world; the others count on from it.
         num_steps: Denoising steps; null for the world's own.
+        memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that
+            the world was trained with; null for its own.
         device: Where to generate: cpu, cuda, cuda:1 ...
         scale: Pixels of the video per pixel of a frame.
         out: Folder to write to; null for outputs/rollout/<time>.
@@ -59,6 +61,7 @@ class RolloutConfig:
     policy: str = "sticky"
     seed: int = 0
     num_steps: int | None = None
+    memory: str | None = None
     device: str = "cpu"
     scale: int = 6
     out: str | None = None
@@ -116,7 +119,11 @@ class Recording:
 def rollout(config: RolloutConfig) -> dict[str, Any]:
     """Generate, write `rollout.mp4`, `rollout.png` and `rollout.json`, and return the figures."""
     world = World.from_pretrained(
-        config.world, variant=config.variant, device=config.device, num_steps=config.num_steps
+        config.world,
+        variant=config.variant,
+        device=config.device,
+        num_steps=config.num_steps,
+        memory=config.memory,
     )
     live = LiveRows(world, range(config.seed, config.seed + config.worlds), policies(config.policy, world))
     folder = common.open_output("rollout", config.out, config)
@@ -229,6 +236,7 @@ def _figures(config: RolloutConfig, live: LiveRows, seconds: list[float]) -> dic
         "world": config.world,
         "variant": world.variant,
         "num_steps": world.sampler.num_steps,
+        "memory": world.config.memory.summary,
         "seed": config.seed,
         "policy": config.policy,
         "worlds": config.worlds,

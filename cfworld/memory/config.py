@@ -82,6 +82,13 @@ class MemoryConfig:
         """Stored slots S: sink, slow and the past part of fast."""
         return self.num_sink + self.num_slow + self.num_stored_fast
 
+    @property
+    def summary(self) -> str:
+        """Sizes, cadence and rule in one line."""
+        sizes = f"sink {self.num_sink}, slow {self.num_slow}, fast {self.num_fast}"
+        slow = f", {self.rule.value} every {self.consolidate_every} chunks" if self.num_slow else ""
+        return f"{sizes}{slow}, {self.positions.value} positions"
+
     def nominal_span(self, promotion_rate: float = 1.0) -> float:
         """Latents from the oldest slow slot to now: N_s + N_l + N_c x interval / promotion rate."""
         interval = self.consolidate_every * self.latents_per_chunk

@@ -51,6 +51,8 @@ class EvaluateConfig:
         prefix_latents: Latents of real frames before a start.
         batch: Rows generated together.
         num_steps: Denoising steps; null for the world's own.
+        memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that
+            the world was trained with; null for its own. Baselines keep theirs, so that the same weights may be one.
         device: Where to generate: cpu, cuda, cuda:1 ...
         out: Folder to write to; null for outputs/evaluate/<time>.
     """
@@ -65,6 +67,7 @@ class EvaluateConfig:
     prefix_latents: int = 8
     batch: int = 32
     num_steps: int | None = None
+    memory: str | None = None
     device: str = "cpu"
     out: str | None = None
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)

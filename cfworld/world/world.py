@@ -14,7 +14,7 @@ from torch import Tensor
 
 from cfworld.diffusion import counter_noise, counter_uniform
 from cfworld.errors import StartError, StateError
-from cfworld.memory import MemoryConfig
+from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise, prime
 from cfworld.tokenizer import Tokenizer
@@ -67,7 +67,7 @@ class World:
         variant: str | None = None,
         device: str | torch.device = "cpu",
         num_steps: int | None = None,
-        memory: MemoryConfig | None = None,
+        memory: MemoryConfig | str | None = None,
         precision: str | None = None,
     ) -> "World":
         """Load a world.
@@ -77,7 +77,7 @@ class World:
             variant: "student" or "teacher"; None takes the student if there is one.
             device: Where it runs.
             num_steps: Steps of the sampler, if not the checkpoint's own.
-            memory: Another memory than the checkpoint's own (a baseline's, say).
+            memory: Another memory than the checkpoint's own, or the name of a preset to lay over it: `fast_only`, say.
             precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. In bf16
                 the latents, rewards and ends of a row come out bit for bit the same alone and in any batch, and its
                 frames to within rounding; in fp32 the CPU's products may round differently at another batch size.
@@ -85,13 +85,13 @@ class World:
         Raises:
             UnknownWorldError: If there is no such world.
             CheckpointError: If it is damaged, or has no such variant.
-            ConfigError: If the precision is unknown.
+            ConfigError: If the precision or the preset is unknown.
         """
         from cfworld.world.pretrained import load_world
 
         world = load_world(name_or_path, variant, device, precision)
         sampler = world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
-        world.config = replace(world.config, sampler=sampler, memory=memory or world.config.memory)
+        world.config = replace(world.config, sampler=sampler, memory=chosen_memory(world.config.memory, memory))
         return world
 
     def save_pretrained(self, path: str | Path) -> None:

@@ -52,6 +52,13 @@ def test_a_rollout_leaves_video_strip_configuration_and_figures(toy: str, tmp_pa
     assert figures["peak_memory_mb"] > 50
 
 
+def test_a_rollout_may_keep_another_memory_than_the_worlds(toy: str, tmp_path: Path) -> None:
+    figures = rollout(RolloutConfig(world=toy, frames=4, memory="infinity_rope", out=str(tmp_path)))
+    assert figures["memory"] == "sink 1, slow 0, fast 6, bounded positions"
+    with pytest.raises(ConfigError, match="memory='short'"):
+        rollout(RolloutConfig(world=toy, frames=4, memory="short", out=str(tmp_path)))
+
+
 def test_rows_are_those_of_the_environment_with_the_same_seed() -> None:
     world = toy_world()
     live = LiveRows(world, [5, 6], policies("noop", world))

@@ -1,6 +1,7 @@
 import dataclasses
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -455,3 +456,26 @@ def test_importing_the_package_registers_every_environment() -> None:
     assert cfworld.envs is not None
     names = {"DoomRooms", "DoomRoomsReal", "DoomTakeCover", "DoomTakeCoverReal", "Panorama", "PanoramaReal", "World"}
     assert {f"cfworld/{name}-v0" for name in names} <= gym.registry.keys()
+
+
+def test_an_environment_may_remember_less_than_its_world(tmp_path: Path):
+    toy_world().save_pretrained(tmp_path)
+    own = WorldEnv(tmp_path)
+    given = MemoryConfig(num_sink=0, num_slow=0, num_fast=3)
+    for memory, num_fast in (("fast_only", 7), (given, 3)):
+        env = gym.make("cfworld/World-v0", world=tmp_path, memory=memory).unwrapped
+        assert isinstance(env, WorldEnv)
+        assert (env.world.config.memory.num_slots, own.world.config.memory.num_slots) == (num_fast - 1, 6)
+        env.reset(seed=0)
+        env.step(1)
+        own.reset(seed=0)
+        with pytest.raises(StateError, match="memory"):
+            own.set_state(env.get_state())
+
+
+def test_an_unknown_memory_or_one_beside_a_built_world_is_refused(tmp_path: Path, world: World):
+    toy_world().save_pretrained(tmp_path)
+    with pytest.raises(ConfigError, match="memory='none'; expected"):
+        WorldEnv(tmp_path, memory="none")
+    with pytest.raises(ConfigError, match="memory='fast_only' beside a World that is built"):
+        WorldEnv(world, memory="fast_only")

@@ -106,6 +106,17 @@ def test_the_command_lets_a_world_continue_a_student(tmp_path: Path):
     assert set(report["metrics"]["continuation"]["continuations"]) == {"world", "student itself"}
 
 
+def test_the_command_judges_a_world_with_another_memory_against_its_own(tmp_path: Path):
+    toy_world().save_pretrained(tmp_path / "world")
+    world, out = str(tmp_path / "world"), tmp_path / "out"
+    evaluate(small(world=world, baseline=world, memory="fast_only", metrics=["probe"], out=str(out)))
+    report = json.loads((out / "report.json").read_text())
+    assert report["about"]["memory"] == "fast_only (sink 0, slow 0, fast 7, bounded positions)"
+    assert "- memory: fast_only (sink 0" in (out / "report.md").read_text()
+    kinds = {name: {slot["kind"] for slot in slots} for name, slots in report["metrics"]["probe"]["slots"].items()}
+    assert kinds == {"world": {"fast"}, "baseline": {"sink", "slow", "fast"}}
+
+
 def test_one_baseline_is_called_so_and_several_by_what_tells_their_folders_apart():
     assert baseline_titles([]) == {}
     assert baseline_titles(["runs/a/export"]) == {"baseline": "runs/a/export"}

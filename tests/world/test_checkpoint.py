@@ -151,6 +151,16 @@ def test_the_sampler_and_the_memory_can_be_overridden(folder: Path):
     assert world.config.memory.num_slow == 0
 
 
+def test_a_preset_is_laid_over_the_memory_that_the_world_has(folder: Path):
+    world = cfworld.World.from_pretrained(folder, memory="self_forcing")
+    assert world.config.memory == replace(toy_config().memory, num_sink=0, num_slow=0, num_fast=17)
+    state, _ = world.initial(seeds=[0])
+    assert state.memory.valid.shape == (1, 16)
+    assert world.step(state, [1])[1].frames is not None
+    with pytest.raises(ConfigError, match=r"memory='slow_only'; expected a MemoryConfig or one of .*fast_only"):
+        cfworld.World.from_pretrained(folder, memory="slow_only")
+
+
 def test_no_file_is_larger_than_a_shard_and_all_are_checked(folder: Path):
     assert named_files(folder) == {file.name for file in folder.glob("*.safetensors")}
     assert all(file.stat().st_size <= 16_100_000 for file in folder.iterdir())
