@@ -1,7 +1,7 @@
 """`cfworld train`: trains one stage of a world."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,11 @@ from cfworld.cli import common, help_text
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.train.build import STAGES, run_folder
+from cfworld.train.distill import DistillConfig, Shown
 from cfworld.train.loop import run
 from cfworld.world import config_to_dict
 
-__all__ = ["TrainConfig", "main"]
+__all__ = ["Paradigm", "TrainConfig", "main"]
 
 SUMMARY = (
     "Train one stage of a world. A run that was interrupted is resumed by the same command: its folder is "
@@ -24,32 +25,65 @@ EXAMPLE = "world=panorama stage=teacher memory=uniform stage.loop.steps=1000 out
 
 
 @dataclass(kw_only=True, slots=True)
+class Paradigm:
+    """Which memory is shown to whom while a student learns on its rollouts.
+
+    Attributes:
+        score_memory: What teacher and critic are shown.
+        student_memory: What the student is shown, and keeps.
+    """
+
+    score_memory: Shown = Shown.MEMORY
+    student_memory: Shown = Shown.MEMORY
+
+
+@dataclass(kw_only=True, slots=True)
 class TrainConfig:
     """What `cfworld train` takes.
 
     Attributes:
         world: The world, a file of configs/world.
         stage: What is trained and how, a file of configs/stage.
+        paradigm: Which memory is shown to whom in the stages local and context, a file of configs/paradigm; null for
+            what the stage says.
         device: Where to train: cpu, cuda, cuda:1 ...
         out: The run folder; null for runs/<world>/<stage>.
     """
 
     world: WorldSettings
     stage: Any
+    paradigm: Paradigm | None = None
     device: str = "cpu"
     out: str | None = None
 
 
 def train(config: TrainConfig) -> dict[str, Any]:
-    """Train a stage, and return its figures."""
+    """Train a stage, and return its figures.
+
+    Raises:
+        ConfigError: If there is no such stage, or it has no use for a paradigm.
+    """
     builders = {schema: build for schema, build in STAGES.values()}
     if type(config.stage) not in builders:
         raise ConfigError(f"Got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
-    folder = Path(config.out) if config.out else run_folder(config.world.name, config.stage.name)
-    stage, world = builders[type(config.stage)](config.world, config.stage, config.device)
-    details = {"world": world, "stage": config_to_dict(config.stage)}
+    settings = _under(config.paradigm, config.stage)
+    folder = Path(config.out) if config.out else run_folder(config.world.name, settings.name)
+    stage, world = builders[type(settings)](config.world, settings, config.device)
+    details = {"world": world, "stage": config_to_dict(settings)}
     del details["stage"]["loop"]
-    return run(stage, config.stage.loop, folder, config.device, details)
+    return run(stage, settings.loop, folder, config.device, details)
+
+
+def _under(paradigm: Paradigm | None, settings: Any) -> Any:
+    """The settings of a stage under a paradigm."""
+    if paradigm is None:
+        return settings
+    if not isinstance(settings, DistillConfig):
+        stage = next(name for name, (schema, _) in STAGES.items() if schema is type(settings))
+        raise ConfigError(
+            f"Got a paradigm with stage={stage}; paradigms belong to the stages local and context. Leave paradigm= out."
+        )
+    return replace(settings, **asdict(paradigm))
 
 
 def main() -> None:

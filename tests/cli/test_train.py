@@ -1,0 +1,62 @@
+"""`cfworld train` as Hydra composes it: which stages a paradigm changes, and which refuse it."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfworld.cli import train
+from cfworld.train.distill import DistillConfig, Shown
+
+
+@pytest.fixture
+def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
+    """The settings of stages 1 and 2 that are to be trained; nothing is."""
+    seen: list[Any] = []
+
+    def build(_world: Any, settings: Any, _device: str) -> tuple[None, dict[str, Any]]:
+        seen.append(settings)
+        return None, {}
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(train, "STAGES", {name: (schema, build) for name, (schema, _) in train.STAGES.items()})
+    monkeypatch.setattr(train, "run", lambda *_: {})
+    return seen
+
+
+@pytest.mark.parametrize("stage", ["local", "context"])
+@pytest.mark.parametrize(
+    ("paradigm", "scores", "student"),
+    [
+        ("context_forcing", Shown.MEMORY, Shown.MEMORY),
+        ("longlive", Shown.WINDOW, Shown.MEMORY),
+        ("self_forcing", Shown.WINDOW, Shown.WINDOW),
+    ],
+)
+def test_a_paradigm_says_which_memory_is_shown(
+    built: list[Any], monkeypatch: pytest.MonkeyPatch, stage: str, paradigm: str, scores: Shown, student: Shown
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", f"stage={stage}", f"paradigm={paradigm}", "stage.num_steps=2"])
+    train.main()
+    (settings,) = built
+    assert isinstance(settings, DistillConfig)
+    assert (settings.score_memory, settings.student_memory) == (scores, student)
+    assert (settings.name, settings.num_steps) == (stage, 2)
+
+
+def test_without_a_paradigm_the_stage_says_it_itself(built: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "stage=local", "stage.score_memory=WINDOW"])
+    train.main()
+    assert (built[0].score_memory, built[0].student_memory) == (Shown.WINDOW, Shown.MEMORY)
+
+
+@pytest.mark.parametrize("stage", ["teacher", "init", "heads"])
+def test_a_paradigm_is_refused_where_no_rollouts_are_judged(
+    built: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], stage: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["train", "paradigm=longlive", f"stage={stage}"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert f"stage={stage}; paradigms belong to the stages local and context" in capsys.readouterr().err
+    assert not built
