@@ -1,9 +1,9 @@
 """The stage that makes a few-step student of the teacher: causal consistency distillation on real clips.
 
-The student begins with the teacher's weights. On the teacher's own trajectories, conditioned on the clean context
-that the memory would show, it learns to jump from any noise level to the end: from one level the frozen teacher
-takes a step to the next, and what the averaged student makes of that point is the target (Causal Forcing++, arXiv
-2605.15141; Consistency Models, arXiv 2303.01469). docs/adr/0007 says why, and what the alternative is.
+The student begins with the teacher's weights. On the teacher's own trajectories, conditioned on the real context that
+the memory would show, into which ERFT puts errors, it learns to jump from any noise level to the end: from one level
+the frozen teacher takes a step to the next, and what the averaged student makes of that point is the target (Causal
+Forcing++, arXiv 2605.15141; Consistency Models, arXiv 2303.01469). docs/adr/0007 says why, and what the alternative is.
 """
 
 import copy
@@ -26,10 +26,10 @@ from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random
 from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
-from cfworld.train.latent_bank import ClipBatch, LatentBank
+from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.rollout_sheet import rollout_sheet
-from cfworld.train.student_world import CENTRE_CLIPS, few_step_sampler, student_world
+from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
 from cfworld.world import World
 
 __all__ = ["InitStage", "InitStageConfig", "Target"]
@@ -158,7 +158,8 @@ class InitStage:
 
     def batch(self, step: int) -> ClipStep:
         """The clips of a step."""
-        return ClipStep(clips=self._clips(step, self.config.loop.batch_size), step=step)
+        clips = self.sampler.batch(step, self.config.loop.batch_size)
+        return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Distance of the student's jump from its target, and the heads' losses; the averaged student moves first."""
@@ -218,13 +219,11 @@ class InitStage:
         world.save_pretrained(folder)
         return {"parameters": sum(parameter.numel() for parameter in ema_module.parameters())}
 
-    def _clips(self, step: int, count: int) -> ClipBatch:
-        return self.train.clips(self.sampler.batch(step, count), self.config.clip_latents, self.device)
-
     def _world(self, module: nn.Module) -> World:
         assert isinstance(module, Generator)
         sampler = few_step_sampler(self.config.num_steps, self.config.sigma_shift)
-        return student_world(self.teacher, module, sampler, self._clips(0, CENTRE_CLIPS))
+        chunk, seed = self.teacher.config.latents_per_chunk, self.config.loop.seed
+        return student_world(self.teacher, module, sampler, centre_clips(self.train, chunk, seed, self.device))
 
     def _path(self, rows: int, num_chunks: int, generator: torch.Generator) -> Float[Tensor, " points B M T"]:
         """The teacher's noise levels for every target, one path per chunk and copy."""

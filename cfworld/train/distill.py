@@ -20,14 +20,14 @@ from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
 from cfworld.train.curriculum import CurriculumConfig, draw_exit
-from cfworld.train.latent_bank import ClipBatch, LatentBank
+from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.rollouts import DistillStep, RolloutSource
 from cfworld.train.scores import following_loss, matching_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout
-from cfworld.train.student_world import CENTRE_CLIPS, few_step_sampler, student_world
+from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
 from cfworld.world import World
 
 __all__ = ["DistillConfig", "DistillStage", "Shown", "rollout_metrics"]
@@ -54,7 +54,8 @@ class DistillConfig:
         name: The stage's name; its runs lie in runs/<world>/<name>.
         teacher: Folder of the teacher's export, the real score; empty for runs/<world>/teacher/export.
         student: Folder where the student begins; empty for the export of the stage before.
-        loop: Length, rates and cadence; lr, betas and ema_decay are the student's.
+        loop: Length, rates and cadence; lr, betas and ema_decay are the student's. The average moves at every step,
+            so that between two updates of the student it decays by ema_decay ** generator_every.
         generator_every: Steps from one update of the student to the next; the critic learns at every step.
         critic_lr_ratio: The critic's learning rate as a share of the student's.
         critic_betas: AdamW's decay rates for the critic.
@@ -181,7 +182,8 @@ class DistillStage(ABC):
 
     def batch(self, step: int) -> DistillStep:
         """The clips of a step."""
-        return DistillStep(clips=self._clips(step, self.config.loop.batch_size), step=step)
+        clips = self.sampler.batch(step, self.config.loop.batch_size)
+        return DistillStep(clips=self.train.clips(clips, self.clip_latents, self.device), step=step)
 
     def loss(self, batch: DistillStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's flow matching, and the student's distribution matching where it is the student's turn."""
@@ -229,16 +231,14 @@ class DistillStage(ABC):
         world.save_pretrained(folder)
         return {"parameters": sum(parameter.numel() for parameter in world.generator.parameters())}
 
-    def _clips(self, step: int, count: int) -> ClipBatch:
-        return self.train.clips(self.sampler.batch(step, count), self.clip_latents, self.device)
-
     def _world(self, module: nn.Module) -> World:
         assert isinstance(module, nn.ModuleDict)
         student = module["student"]
         assert isinstance(student, Generator)
         like = copy.copy(self.teacher)
         like.config = replace(self.teacher.config, memory=self.machine.student_memory)
-        return student_world(like, student, self.machine.sampler, self._clips(0, CENTRE_CLIPS))
+        clips = centre_clips(self.train, self.machine.chunk, self.config.loop.seed, self.device)
+        return student_world(like, student, self.machine.sampler, clips)
 
 
 def rollout_metrics(rollout: Rollout, machine: SelfRollout) -> dict[str, Tensor]:

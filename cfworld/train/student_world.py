@@ -7,15 +7,16 @@ from pathlib import Path
 
 import torch
 
+from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, Solver, mean_keys
 from cfworld.tokenizer import Tokenizer
-from cfworld.train.latent_bank import ClipBatch
+from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.world import World, WorldConfig
 
 __all__ = [
-    "CENTRE_CLIPS",
+    "centre_clips",
     "check_tokenizer",
     "few_step_sampler",
     "load_for_training",
@@ -24,8 +25,8 @@ __all__ = [
     "weights_name",
 ]
 
-CENTRE_CLIPS = 32
-"""Clips over which the mean key is measured."""
+CENTRE_CLIPS, CENTRE_LATENTS = 32, 40
+"""Clips over which the mean key is measured, and their length if episodes are as long."""
 
 ESSENTIAL = ("prefix_latents", "actions", "tokenizer", "transformer")
 """What weights and starts depend on."""
@@ -94,7 +95,7 @@ def student_world(like: World, student: Generator, sampler: SamplerConfig, clips
         like: The world that the student was distilled from.
         student: Its generator; it is copied.
         sampler: How it is sampled.
-        clips: Real clips, over which the student's mean key is measured.
+        clips: Real clips without padding, over which the student's mean key is measured.
     """
     world = World(
         replace(like.config, sampler=sampler),
@@ -106,6 +107,24 @@ def student_world(like: World, student: Generator, sampler: SamplerConfig, clips
     )
     measure_centre(world, clips)
     return world
+
+
+def centre_clips(bank: LatentBank, latents_per_chunk: int, seed: int, device: torch.device) -> ClipBatch:
+    """The clips over which every stage measures the mean key: of one length, without padding.
+
+    Args:
+        bank: Real latents.
+        latents_per_chunk: The length is a multiple of it.
+        seed: Seeds the choice of clips.
+        device: Where they go.
+
+    Raises:
+        DatasetError: If no episode holds a chunk.
+    """
+    longest = min(CENTRE_LATENTS, max(bank.num_latents))
+    length = max(longest - longest % latents_per_chunk, latents_per_chunk)
+    sampler = ClipSampler(bank.num_latents, length, seed, min_latents=length)
+    return bank.clips(sampler.batch(0, CENTRE_CLIPS), length, device)
 
 
 def measure_centre(world: World, clips: ClipBatch) -> None:

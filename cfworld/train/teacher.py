@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from cfworld.data import ClipSampler
@@ -21,7 +21,7 @@ from cfworld.train.gathered import gathered_forward, slot_schedule
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.rollout_sheet import rollout_sheet
-from cfworld.train.student_world import CENTRE_CLIPS, measure_centre
+from cfworld.train.student_world import centre_clips, measure_centre
 from cfworld.world import EncodedStarts, World, WorldConfig
 
 __all__ = ["TeacherStage", "TeacherStageConfig", "teacher_weights"]
@@ -40,7 +40,7 @@ class TeacherStageConfig:
         min_latents: Shortest episode that is used; shorter clips are padded.
         num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
         sigma_shift: Shift of the training noise levels.
-        prompt_dropout: Share of targets whose prompt is dropped, for guidance.
+        prompt_dropout: Share of target chunks whose prompts are dropped, for guidance.
         promotion_interval: Longest mean distance, in chunks, between latents promoted during training. Each clip
             draws its own between 1 and this, and then every chunk's fate at random: the paper's random draw from
             the past, kept by the rollout's own bookkeeping.
@@ -137,7 +137,7 @@ class TeacherStage:
         noise = torch.randn(latents.shape, generator=generator, device=self.device)
         noisy = interpolate(latents, noise, sigma)
         context = self.errors.inject(clips.latents, batch.step, generator)
-        dropped = torch.rand(copies, generator=generator, device=self.device) < config.prompt_dropout
+        dropped = self._dropped(copies, generator)
         output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions, dropped)
 
         squared = (output.velocity - velocity(latents, noise)).square().mean(dim=(3, 4, 5))
@@ -180,8 +180,8 @@ class TeacherStage:
         world = World(
             self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self._starts(), device=self.device
         )
-        clips = self.train.clips(self.sampler.batch(0, CENTRE_CLIPS), self.config.clip_latents, self.device)
-        measure_centre(world, clips)
+        seed = self.config.loop.seed
+        measure_centre(world, centre_clips(self.train, self.world.latents_per_chunk, seed, self.device))
         return world
 
     def _starts(self) -> EncodedStarts:
@@ -206,6 +206,13 @@ class TeacherStage:
         lead = (copies[0], copies[1], copies[2] // chunk)
         sigma = stratified_sigma(lead, self.config.sigma_shift, generator)
         return sigma.repeat_interleave(chunk, dim=2)
+
+    def _dropped(self, copies: tuple[int, int, int], generator: torch.Generator) -> Bool[Tensor, "B M T"]:
+        """Which prompts are dropped: those of whole chunks, as guidance does it."""
+        chunk = self.world.latents_per_chunk
+        lead = (copies[0], copies[1], copies[2] // chunk)
+        dropped = torch.rand(lead, generator=generator, device=self.device) < self.config.prompt_dropout
+        return dropped.repeat_interleave(chunk, dim=2)
 
 
 def teacher_weights(name_or_path: str, world: WorldConfig) -> dict[str, Tensor]:

@@ -8,11 +8,13 @@ import torch
 from cfworld import World
 from cfworld.errors import ConfigError
 from cfworld.rollout import Solver
+from cfworld.train import consistency
 from cfworld.train.consistency import InitStage, InitStageConfig, Target
 from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
 from tests.toy import toy_world
 from tests.train.toy_bank import toy_bank
+from tests.train.toy_residuals import assert_one_step_errors, watched_loss
 
 
 def stage(steps: int = 4, **changes) -> InitStage:
@@ -39,6 +41,24 @@ def test_only_the_student_gets_a_gradient():
     assert untouched == {"prompts.null"}, "no prompt is dropped"
     for frozen in (made.teacher.generator, made.target.module):
         assert all(parameter.grad is None and not parameter.requires_grad for parameter in frozen.parameters())
+
+
+def test_the_bank_gets_the_students_one_step_errors(monkeypatch: pytest.MonkeyPatch):
+    made = stage()
+    batch, passes, residuals = watched_loss(monkeypatch, consistency, made)
+    (of_student,) = (seen for seen in passes if seen.network is made.module)
+    assert_one_step_errors(batch, of_student, residuals)
+
+
+def test_the_centre_is_measured_over_the_same_clips_whatever_the_stage_learns_from(tmp_path: Path):
+    """Clips of 8 latents need no padding here, those of 16 do."""
+    centres = []
+    for length in (8, 16):
+        made = stage(clip_latents=length)
+        made.export(made.module, tmp_path / str(length))
+        centres.append(World.from_pretrained(tmp_path / str(length)).generator.key_centre)
+    assert centres[0].abs().sum() > 0
+    assert torch.equal(*centres)
 
 
 def test_a_student_that_is_its_own_teacher_misses_the_ends_of_trajectories_but_not_of_the_last_step():

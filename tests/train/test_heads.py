@@ -8,6 +8,7 @@ import torch
 
 from cfworld import World
 from cfworld.errors import ConfigError
+from cfworld.train import heads
 from cfworld.train.calibration import calibrate, fit_shift
 from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
@@ -15,6 +16,7 @@ from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig, run, step_generator
 from tests.toy import toy_world
 from tests.train.toy_bank import toy_bank
+from tests.train.toy_residuals import assert_one_step_errors, watched_loss
 
 LENGTHS = (9, 6, 14, 5, 11, 3, 8, 12)
 
@@ -44,6 +46,11 @@ def test_nothing_but_the_heads_moves(tmp_path: Path):
     run(made, made.config.loop, tmp_path)
     moved = {name for name, value in made.generator.state_dict().items() if not torch.equal(value, before[name])}
     assert moved == {name for name in before if name.startswith("heads.")}
+
+
+def test_the_bank_gets_the_generators_one_step_errors(monkeypatch: pytest.MonkeyPatch):
+    batch, (seen,), residuals = watched_loss(monkeypatch, heads, stage())
+    assert_one_step_errors(batch, seen, residuals)
 
 
 def test_a_hazard_that_shows_in_the_picture_is_learnt_at_its_rate():

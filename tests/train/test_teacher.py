@@ -1,5 +1,6 @@
 """The teacher's stage: learns, resumes to the same losses, ships a world that runs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,11 +10,13 @@ from cfworld import World
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import ActionConfig
 from cfworld.tokenizer import BlockVAE
+from cfworld.train import teacher
 from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig, teacher_weights
 from tests.toy import toy_config
 from tests.train.toy_bank import toy_bank
+from tests.train.toy_residuals import assert_one_step_errors, watched_loss
 
 
 def stage(steps: int = 6, god: tuple[int, ...] = (1,), **changes) -> TeacherStage:
@@ -51,6 +54,22 @@ def test_god_episodes_say_nothing_about_ends():
     everyone, nobody = (losses(stage(clip_latents=14, god=god), 1)[0]["hazard"] for god in ((0, 1, 2), ()))
     assert everyone == 0
     assert nobody > 0
+
+
+def test_the_bank_gets_the_teachers_one_step_errors(monkeypatch: pytest.MonkeyPatch):
+    made = stage(num_copies=2)
+    torch.nn.init.normal_(made.module.get_parameter("transformer.head.head.weight"), std=0.2)
+    batch, passes, residuals = watched_loss(monkeypatch, teacher, made)
+    assert_one_step_errors(batch, passes[0], residuals)
+
+
+def test_prompts_are_dropped_by_whole_chunks(monkeypatch: pytest.MonkeyPatch):
+    made = stage(prompt_dropout=0.5)
+    made.world = replace(made.world, memory=replace(made.world.memory, latents_per_chunk=2))
+    _, ((*_, dropped),), _ = watched_loss(monkeypatch, teacher, made)
+    assert dropped is not None
+    assert 0 < dropped.float().mean() < 1
+    assert torch.equal(dropped[..., ::2], dropped[..., 1::2])
 
 
 def test_training_lowers_the_loss_on_one_clip_with_one_noise():
