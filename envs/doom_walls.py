@@ -85,7 +85,15 @@ def write_wad(path: Path, lumps: Sequence[Lump]) -> None:
     Args:
         path: the file.
         lumps: its lumps; those of the same map, apart from the TEXTMAP, if the file exists.
+
+    Raises:
+        ConfigError: if the TEXTMAP is larger than that size.
     """
+    if too_large := [len(lump.data) for lump in lumps if lump.name == "TEXTMAP" and len(lump.data) > _TEXTMAP_BYTES]:
+        raise ConfigError(
+            f"got a TEXTMAP of {too_large[0]} bytes; expected at most {_TEXTMAP_BYTES}, so that the lumps behind it "
+            "stay where they are. Use the map of the ViZDoom release that cfworld names"
+        )
     padded = [lump.data.ljust(_TEXTMAP_BYTES) if lump.name == "TEXTMAP" else lump.data for lump in lumps]
     *starts, end = accumulate((len(data) for data in padded), initial=_HEADER.size)
     directory = [

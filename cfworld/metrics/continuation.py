@@ -1,9 +1,10 @@
 """Continuation (the paper's Fig. 6): how well does a teacher go on from what a student made, however old that is?
 
 The student rolls out from real starts. At several ages of its rollout the teacher takes over: its memory holds the
-student's latents, read by its own clean passes beside their true neighbours, as distillation does. What it then makes
-stands beside the twin at equal elapsed time: colour, sharpness and motion, and, where the context still shows the
-twin's episode, the true future itself. Errors of the student that the teacher does not know how to take are what
+student's latents, read by its own clean passes beside their true neighbours. Unlike the teacher in distillation, whose
+memory follows the student's promotions, it decides on its own. What it then makes stands beside the twin at equal
+elapsed time: colour, sharpness and motion, and, where the context still shows the twin's episode, the true future
+itself. Errors of the student that the teacher does not know how to take are what
 error-recycling fine-tuning is for: judge a teacher with it beside one without.
 """
 

@@ -189,7 +189,7 @@ def _route_tables(routes: Mapping[str, Figures]) -> list[Table]:
             rows=[[name, *(found.get(key) for key in keys)] for name, found in figures.items()],
             note=(
                 f"Recalled: nearest among {NUM_VIEWS} views of the episode, having moved as driven. "
-                "Promoted: something entered slow memory while away."
+                "Promoted: a chunk was flagged for slow memory while away, where it goes as it leaves fast memory."
             ),
         )
         for route, figures in routes.items()

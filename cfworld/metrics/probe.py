@@ -68,7 +68,7 @@ def slot_kinds(memory: Any) -> list[str]:
 
 
 def slot_effects(world: World, state: WorldState, actions: Any, progress: Progress = silent) -> Effects:
-    """Swap each slot with the next row's, one at a time, and generate the next chunk again.
+    """Put the row before's into each slot, one at a time, and generate the next chunk again.
 
     Args:
         world: the world.

@@ -39,7 +39,7 @@ class Returned:
     track: UInt8[np.ndarray, "B n h W 3"]
     """The view at the end of each step; the last one is the view on return."""
     promotions: Int64[np.ndarray, " B"] | None = None
-    """Chunks promoted to slow memory while away; None for what has no memory of ours."""
+    """Chunks flagged for slow memory while away; None for what has no memory of ours."""
 
     @property
     def back(self) -> UInt8[np.ndarray, "B h W 3"]:
@@ -60,7 +60,7 @@ class Scores:
     psnr_departed: Float64[np.ndarray, " B"] | None = None
     """Of the view on return against the view that was left, in dB."""
     promoted: Float64[np.ndarray, " B"] | None = None
-    """1 where something was promoted to slow memory while away, else 0."""
+    """1 where a chunk was flagged for slow memory while away, else 0."""
 
     def figures(self) -> dict[str, Interval]:
         """Means over the starts, of what was measured."""

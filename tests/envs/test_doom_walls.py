@@ -138,3 +138,12 @@ def test_what_is_no_wad_is_refused(tmp_path):
     path.write_bytes(b"nothing of the kind")
     with pytest.raises(ConfigError, match="expected a WAD"):
         read_wad(path)
+
+
+def test_a_map_that_would_move_the_lumps_behind_it_is_refused(tmp_path):
+    path = tmp_path / "rooms.wad"
+    write_wad(path, [Lump(name="TEXTMAP", data=b" " * 32768), Lump(name="ENDMAP", data=b"")])
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="TEXTMAP of 32769 bytes; expected at most 32768"):
+        write_wad(path, [Lump(name="TEXTMAP", data=b" " * 32769), Lump(name="ENDMAP", data=b"")])
+    assert path.read_bytes() == before
