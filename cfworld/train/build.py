@@ -55,9 +55,12 @@ def init_stage(world: WorldSettings, config: InitStageConfig, device: str) -> tu
     teacher = load_for_training(_export(world, config.teacher, "teacher"), "teacher", world.world_config(), device)
     student = load_for_training(config.student, "student", world.world_config(), device) if config.student else None
     tokenizer = _trained_tokenizer(world)
+    depends = {**_without_inference_settings(_given(world)), "teacher": weights_name(teacher)}
     check_tokenizer(teacher, tokenizer)
-    stage = InitStage(config, teacher, *_banks(world, tokenizer, device), student)
-    return stage, {**_without_inference_settings(_given(world)), "teacher": weights_name(teacher)}
+    if student:
+        check_tokenizer(student, tokenizer)
+        depends["student"] = weights_name(student)
+    return InitStage(config, teacher, *_banks(world, tokenizer, device), student), depends
 
 
 def local_stage(world: WorldSettings, config: LocalStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
@@ -91,7 +94,8 @@ def _distilled(
         for folder, stage, variant in ((config.teacher, "teacher", "teacher"), (config.student, before, "student"))
     )
     tokenizer = _trained_tokenizer(world)
-    check_tokenizer(teacher, tokenizer)
+    for part in (teacher, student):
+        check_tokenizer(part, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "memory": config_to_dict(world.memory)}
     depends |= {"teacher": weights_name(teacher), "student": weights_name(student)}
     return (teacher, student, *_banks(world, tokenizer, device)), depends

@@ -49,6 +49,20 @@ class ErftConfig:
                 f"got {self.num_levels}, {self.capacity}, {self.per_step}."
             )
 
+    def check_reach(self, sigma: Float[Tensor, " levels"]) -> None:
+        """Make sure that some of the noise levels at which errors are made may give any.
+
+        Raises:
+            ConfigError: If errors are asked for and `max_sigma` excludes them all.
+        """
+        bins = (sigma * self.num_levels).long().clamp(max=self.num_levels - 1)
+        if self.probability and not ((bins + 0.5) / self.num_levels <= self.max_sigma).any():
+            raise ConfigError(
+                f"Got erft.max_sigma={self.max_sigma} where predictions are made at the noise levels "
+                f"{[round(level, 3) for level in sigma.tolist()]}; expected it to reach the lowest, or no error would "
+                "ever be injected. Raise erft.max_sigma, or do without errors by erft.probability=0."
+            )
+
 
 class ErrorBank:
     """Residuals x0_hat - x0 by noise level; the oldest of a level makes room."""

@@ -98,6 +98,8 @@ class HeadsStage:
         self.generator = copy.deepcopy(world.generator).requires_grad_(False)
         self.generator.heads.requires_grad_(True)
         self.module: nn.Module = self.generator
+        self.grid = sigmas(world.sampler.num_steps, world.sampler.shift, self.device)[:-1]
+        config.erft.check_reach(self.grid)
         self.errors = ErrorBank(config.erft, world.tokenizer.latent_shape, self.device)
 
     def batch(self, step: int) -> ClipStep:
@@ -169,11 +171,10 @@ class HeadsStage:
 
     def _levels(self, clips: ClipBatch, generator: torch.Generator) -> Tensor:
         """Noise levels of the copies that give the errors: those of the world's own sampler, [B, T]."""
-        sampler, chunk = self.world.sampler, self.world.config.latents_per_chunk
-        grid = sigmas(sampler.num_steps, sampler.shift, self.device)[:-1]
+        chunk = self.world.config.latents_per_chunk
         rows, length = clips.present.shape
-        pick = torch.randint(len(grid), (rows, length // chunk), generator=generator, device=self.device)
-        return grid[pick].repeat_interleave(chunk, dim=1)
+        pick = torch.randint(len(self.grid), (rows, length // chunk), generator=generator, device=self.device)
+        return self.grid[pick].repeat_interleave(chunk, dim=1)
 
     def _output(
         self,

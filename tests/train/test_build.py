@@ -20,6 +20,7 @@ from cfworld.train.build import (
 from cfworld.train.consistency import InitStageConfig
 from cfworld.train.context import ContextStageConfig
 from cfworld.train.distill import DistillStage
+from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStageConfig
 from cfworld.train.local import LocalStageConfig
 from cfworld.train.teacher import TeacherStageConfig
@@ -69,7 +70,7 @@ def test_students_and_heads_begin_with_what_earlier_stages_exported(data: str) -
     teacher.save_pretrained(run_folder(world.name, "teacher") / "export")
     init, depends = init_stage(world, InitStageConfig(min_latents=4, clip_latents=4), "cpu")
     assert init.batch(0).clips.latents.shape[1] == 4
-    heads, of_heads = heads_stage(world, HeadsStageConfig(variant="teacher"), "cpu")
+    heads, of_heads = heads_stage(world, HeadsStageConfig(variant="teacher", erft=ErftConfig(max_sigma=1.0)), "cpu")
     assert heads.batch(0).clips.latents.shape[1] == 40
     assert depends["teacher"] == of_heads["generator"]
 
@@ -80,6 +81,33 @@ def test_a_teacher_on_another_tokenizers_latents_is_refused(data: str) -> None:
     toy_world(actions=world.actions).save_pretrained(run_folder(world.name, "teacher") / "export")
     with pytest.raises(ConfigError, match="trained with another tokenizer"):
         init_stage(world, InitStageConfig(), "cpu")
+
+
+def test_a_student_on_another_tokenizers_latents_is_refused(data: str) -> None:
+    world = settings()
+    teacher, student = toy_world(actions=world.actions), toy_world(actions=world.actions)
+    student.variant, student.tokenizer = "student", BlockVAE(world.tokenizer)
+    teacher.tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    teacher.save_pretrained(run_folder(world.name, "teacher") / "export")
+    student.save_pretrained("student")
+    with pytest.raises(ConfigError, match="The student of toy was trained with another tokenizer"):
+        init_stage(world, InitStageConfig(student="student", min_latents=4, clip_latents=4), "cpu")
+    with pytest.raises(ConfigError, match="The student of toy was trained with another tokenizer"):
+        local_stage(world, LocalStageConfig(student="student", min_latents=4), "cpu")
+
+
+def test_a_run_of_init_depends_on_the_student_that_it_is_given(data: str) -> None:
+    world = settings()
+    for seed, variant in enumerate(("teacher", "student")):
+        made = toy_world(seed=seed, actions=world.actions)
+        made.variant, made.tokenizer = variant, toy_world().tokenizer
+        made.save_pretrained(run_folder(world.name, variant) / "export")
+    toy_world().tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    config = InitStageConfig(min_latents=4, clip_latents=4)
+    assert "student" not in init_stage(world, config, "cpu")[1]
+    config.student = str(run_folder(world.name, "student") / "export")
+    depends = init_stage(world, config, "cpu")[1]
+    assert depends["student"] != depends["teacher"]
 
 
 def test_stages_1_and_2_begin_with_what_the_stages_before_exported(data: str) -> None:

@@ -122,6 +122,13 @@ def test_without_trials_or_with_a_strong_prior_nothing_is_shifted():
     assert fit_shift(torch.zeros(10), torch.ones(10), prior=1e-4) == pytest.approx(0, abs=1e-6)
 
 
+def test_errors_that_no_level_of_the_sampler_would_give_are_refused():
+    """A sampler of two steps at shift 3 predicts at 1 and 0.75."""
+    with pytest.raises(ConfigError, match=r"max_sigma=0\.6 .*\[1\.0, 0\.75\]"):
+        stage(erft=ErftConfig(max_sigma=0.6))
+    assert len(stage(erft=ErftConfig(max_sigma=0.6, probability=0.0)).grid) == 2
+
+
 def test_an_unknown_variant_is_refused():
     with pytest.raises(ConfigError, match="'student' or 'teacher'"):
         HeadsStageConfig(variant="critic")
