@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import fields
 from inspect import cleandoc
 
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -63,7 +64,8 @@ def main() -> None:
         return
     try:
         config = read_config(sys.argv[1:])
-    except (CfworldError, OmegaConfBaseException, ValueError) as error:
+        plan(config)  # settings that do not compose are told at once
+    except (CfworldError, HydraException, OmegaConfBaseException, ValueError) as error:
         print(f"ablation: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
     raise SystemExit(min(run_ablation(config), 1))

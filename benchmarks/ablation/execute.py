@@ -1,5 +1,6 @@
 """Making the runs of a plan: each once, with a log of its own; what is done is not done again."""
 
+import json
 import os
 import subprocess
 import sys
@@ -63,8 +64,15 @@ def _made(run: Run, execute: Execute) -> bool:
         print(f"{run.title}: failed ({error}); see {log_of(run)}", file=sys.stderr)
         return False
     minutes = round((perf_counter() - began) / 60, 2)
+    minutes = _trained_minutes(run) or minutes
     files.write_json(run.folder / DONE, {**asdict(run), "folder": str(run.folder), "minutes": minutes})
     return True
+
+
+def _trained_minutes(run: Run) -> float | None:
+    """What a training says that it took, its parts before an interruption included."""
+    path = run.folder / "figures.json"
+    return json.loads(path.read_text(encoding="utf-8")).get("minutes") if path.is_file() else None
 
 
 def log_of(run: Run) -> Path:

@@ -1,16 +1,18 @@
 """What has to be run: variants that share a beginning share its runs."""
 
-import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.ablation.config import STAGES, AblationConfig
+from benchmarks.ablation.horizons import Horizons, horizons
+from benchmarks.ablation.settings import SCORED, composed, depends
 from benchmarks.ablation.variants import FULL, TEACHER, TEACHER_WITHOUT_ERFT, VARIANTS, Variant
 
-__all__ = ["Run", "plan"]
+__all__ = ["Run", "plan", "planned_horizons"]
 
-_SCORED = ("local", "context")
+_ERRORS_BEGIN = {"teacher": 300, "init": 20}
+"""Where the stages begin with errors by default."""
 _CONTINUED = {FULL, TEACHER, TEACHER_WITHOUT_ERFT}
 
 
@@ -50,6 +52,13 @@ def plan(config: AblationConfig) -> list[Run]:
     return list(runs.values())
 
 
+def planned_horizons(config: AblationConfig) -> Horizons:
+    """How far Stage 2 rolls out: by the world's own memory, the same for every variant."""
+    of_world = [text for text in config.train if text.startswith(("world.", "memory=", "model="))]
+    settings = composed("stage=context", f"world={config.world}", *of_world)
+    return horizons(settings["world"], config.steps.context)
+
+
 def _continuation(config: AblationConfig, seed: int) -> Run:
     """Both teachers continue the rollouts of the full method's student."""
     exports = {
@@ -72,6 +81,9 @@ def _continuation(config: AblationConfig, seed: int) -> Run:
 
 def _runs(config: AblationConfig, name: str, seed: int) -> Iterator[Run]:
     variant, before = VARIANTS[name], dict[str, Run]()
+    if variant.score:
+        before["score"] = _training(config, VARIANTS[variant.score], "teacher", seed, {})
+        yield before["score"]
     for stage in STAGES:
         if STAGES.index(stage) > STAGES.index(variant.final):
             break
@@ -86,11 +98,15 @@ def _runs(config: AblationConfig, name: str, seed: int) -> Iterator[Run]:
 
 def _training(config: AblationConfig, variant: Variant, stage: str, seed: int, before: dict[str, Run]) -> Run:
     overrides = [*variant.everywhere, *(variant.teacher if stage == "teacher" else ())]
-    overrides += variant.scored if stage in _SCORED else ()
+    overrides += variant.init if stage == "init" else ()
+    overrides += variant.scored if stage in SCORED else ()
+    overrides += planned_horizons(config).overrides if stage == "context" else ()
+    overrides += [f"stage.erft.start_step={_errors_begin(config, stage)}"] if stage in _ERRORS_BEGIN else []
     if stage == "teacher":
         overrides += [f"stage.init_from={config.teacher}"] if config.teacher else []
     else:
-        overrides.append(f"stage.teacher={before['teacher'].folder / 'export'}")
+        teacher = before["score"] if stage in SCORED and variant.score else before["teacher"]
+        overrides.append(f"stage.teacher={teacher.folder / 'export'}")
         if stage != "init":
             overrides.append(f"stage.student={before[STAGES[STAGES.index(stage) - 1]].folder / 'export'}")
     steps = getattr(config.steps, stage)
@@ -115,5 +131,9 @@ def _training(config: AblationConfig, variant: Variant, stage: str, seed: int, b
 
 def _folder(config: AblationConfig, name: str, seed: int, arguments: tuple[str, ...]) -> Path:
     """A folder of its own for these settings; the folders of earlier stages among them tell the whole line apart."""
-    digest = hashlib.sha256("\n".join(arguments).encode()).hexdigest()[:10]
-    return Path(config.work).absolute() / f"seed_{seed}" / f"{name}_{digest}"
+    return Path(config.work).absolute() / f"seed_{seed}" / f"{name}_{depends(arguments)}"
+
+
+def _errors_begin(config: AblationConfig, stage: str) -> int:
+    """The step at which errors are first injected: no later than a tenth of the budget."""
+    return min(_ERRORS_BEGIN[stage], getattr(config.steps, stage) // 10)

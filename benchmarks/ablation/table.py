@@ -10,6 +10,7 @@ import numpy as np
 
 from benchmarks.ablation.config import AblationConfig
 from benchmarks.ablation.figures import SUMMARY, summarised
+from benchmarks.ablation.plan import planned_horizons
 from benchmarks.ablation.variants import VARIANTS
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
@@ -23,8 +24,11 @@ _NOTES = (
     "among 16) and PSNR on return: leave-and-return, the latter two averaged over all times away; ECL is set against "
     "the best of the models trained with fast memory only and with sink and fast memory, and theirs against chance. "
     "Colour (in the twin's standard deviations), sharpness and motion (ratios to the twin's): the last third of the "
-    "longest drift rollouts. Minutes: all trainings that the variant stands on, shared ones included. The paper's "
-    "columns are VBench figures of a 1.3B text-to-video model after 60 s, and comparable in order alone."
+    "longest drift rollouts. The same budget means the same number of optimiser steps: variants differ in what a step "
+    "costs. Minutes: all trainings that the variant stands on, shared ones included. A short teacher is the one that "
+    "was trained with fast memory only; the students that follow it begin as the full method's does. Without ERFT, "
+    "neither teacher nor initialisation sees errors in its context. The paper's columns are VBench figures of a "
+    "1.3B text-to-video model after 60 s, and comparable in order alone."
 )
 
 
@@ -77,7 +81,7 @@ def markdown(
         theirs = [f"{value:.2f}" for value in asdict(paper).values()] if paper else ["-"] * 4
         ours = [_cell(summaries[name][key]) for key in SUMMARY]
         lines.append(f"| {' | '.join([VARIANTS[name].title, str(len(found[name])), *ours, *theirs])} |")
-    lines += ["", _NOTES, "", *_recall_by_time(found, order), *_orders(summaries)]
+    lines += ["", _NOTES, planned_horizons(config).note, "", *_recall_by_time(found, order), *_orders(summaries)]
     lines += _continued(continued)
     if failed:
         lines += ["", f"Runs that failed, and are not in the table: {', '.join(failed)}."]

@@ -29,8 +29,12 @@ class Variant:
     """Overrides of every stage."""
     teacher: tuple[str, ...] = ()
     """Overrides of the teacher."""
+    init: tuple[str, ...] = ()
+    """Overrides of the student's initialisation."""
     scored: tuple[str, ...] = ()
     """Overrides of the stages that follow scores, local and context."""
+    score: str = ""
+    """The variant whose teacher is the real score; empty for its own."""
     final: str = "context"
     """The last stage, whose export is judged."""
     paper: Paper | None = None
@@ -83,9 +87,13 @@ VARIANTS: Mapping[str, Variant] = {
     ),
     TEACHER: Variant(title="teacher", final="teacher"),
     TEACHER_WITHOUT_ERFT: Variant(title="teacher without ERFT", teacher=_NO_ERRORS, final="teacher"),
-    "without_erft": Variant(title="without ERFT", teacher=_NO_ERRORS, scored=("paradigm=context_forcing",)),
-    "self_forcing": Variant(title="short teacher, short student (Self-Forcing)", scored=("paradigm=self_forcing",)),
-    "longlive": Variant(title="short teacher, long student (LongLive)", scored=("paradigm=longlive",)),
+    "without_erft": Variant(
+        title="without ERFT", teacher=_NO_ERRORS, init=_NO_ERRORS, scored=("paradigm=context_forcing",)
+    ),
+    "self_forcing": Variant(
+        title="short teacher, short student (Self-Forcing)", scored=("paradigm=self_forcing",), score=FAST_ONLY
+    ),
+    "longlive": Variant(title="short teacher, long student (LongLive)", scored=("paradigm=longlive",), score=FAST_ONLY),
     "score_window_2": Variant(
         title="score window of 2 chunks", scored=("paradigm=context_forcing", "stage.score_window=2")
     ),

@@ -15,7 +15,7 @@ from cfworld.train.distill import DistillConfig, Shown
 from cfworld.train.loop import run
 from cfworld.world import config_to_dict
 
-__all__ = ["Paradigm", "TrainConfig", "main"]
+__all__ = ["Paradigm", "TrainConfig", "main", "register_schemas"]
 
 SUMMARY = (
     "Train one stage of a world. A run that was interrupted is resumed by the same command: its folder is "
@@ -86,12 +86,17 @@ def _under(paradigm: Paradigm | None, settings: Any) -> Any:
     return replace(settings, **asdict(paradigm))
 
 
-def main() -> None:
-    """Run `cfworld train`."""
+def register_schemas() -> None:
+    """Tell Hydra of the schemas of worlds and stages, which the files of both groups begin with."""
     store = ConfigStore.instance()
     store.store(group="world", name="world_schema", node=WorldSettings)
     for name, (schema, _) in STAGES.items():
         store.store(group="stage", name=f"{name}_schema", node=schema)
+
+
+def main() -> None:
+    """Run `cfworld train`."""
+    register_schemas()
     common.run_command("train", TrainConfig, train, SUMMARY, example=EXAMPLE)
     if {"-h", "--help"} & set(sys.argv[1:]):
         for name, (schema, _) in STAGES.items():

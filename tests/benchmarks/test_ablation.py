@@ -85,7 +85,7 @@ def overrides(run: Run) -> dict[str, str]:
 def test_variants_share_what_they_have_in_common():
     runs = plan(AblationConfig(seeds=[0], variants=["full", "without_cdmd", "self_forcing", "score_window_2"]))
     stages = [run.folder.name.split("_")[0] for run in runs if not run.variant]
-    assert {stage: stages.count(stage) for stage in set(stages)} == {"teacher": 1, "init": 1, "local": 4, "context": 3}
+    assert {stage: stages.count(stage) for stage in set(stages)} == {"teacher": 2, "init": 1, "local": 4, "context": 3}
     assert [run.variant for run in runs if run.variant] == ["full", "without_cdmd", "self_forcing", "score_window_2"]
 
 

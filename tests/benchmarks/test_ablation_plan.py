@@ -1,0 +1,150 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+from hydra.core.config_store import ConfigStore
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+
+pytest.importorskip("benchmarks.ablation")  # it lies beside the package, and is not installed with it
+
+from benchmarks.ablation import settings
+from benchmarks.ablation.config import AblationConfig, Steps
+from benchmarks.ablation.execute import DONE, execute_all
+from benchmarks.ablation.horizons import horizons
+from benchmarks.ablation.plan import Run, plan, planned_horizons
+from benchmarks.ablation.variants import FULL, TEACHER, TEACHER_WITHOUT_ERFT
+from cfworld import files
+from cfworld.metrics.evaluation import EvaluateConfig
+from cfworld.metrics.progress import silent_bar
+
+pytestmark = pytest.mark.sources
+
+PANORAMA = {
+    "memory": {"num_sink": 2, "num_slow": 8, "num_fast": 7, "consolidate_every": 6},
+    "tokenizer": {"frames_per_latent": 4},
+    "fps": 10,
+}
+"""It spans 2 + 7 + 8 x 6 = 57 chunks of 0.4 s."""
+
+
+@pytest.fixture(autouse=True)
+def forgetful_store() -> Iterator[None]:
+    """What is told to Hydra is forgotten after the test."""
+    repo = ConfigStore.instance().repo
+    before = {*repo, "hydra"}
+    yield
+    settings.composed.cache_clear()
+    for name in repo.keys() - before:
+        del repo[name]
+
+
+def overrides(run: Run) -> dict[str, str]:
+    return dict(argument.split("=", 1) for argument in run.arguments[1:])
+
+
+def compose_evaluation(*arguments: str) -> EvaluateConfig:
+    """What `cfworld evaluate` makes of its arguments: no group of the training may stand beside it."""
+    store, kept = ConfigStore.instance(), dict(ConfigStore.instance().repo)
+    store.repo.pop("world", None)
+    try:
+        store.store(name="evaluate", node=EvaluateConfig)
+        with hydra.initialize(config_path=None, version_base="1.3"):
+            config = OmegaConf.to_object(hydra.compose("evaluate", list(arguments)))
+    finally:
+        store.repo = kept
+    assert isinstance(config, EvaluateConfig)
+    return config
+
+
+def compose_command(run: Run) -> Any:
+    command, *arguments = run.arguments
+    return settings.composed(*arguments) if command == "train" else compose_evaluation(*arguments)
+
+
+def test_every_planned_command_composes():
+    for run in plan(AblationConfig(seeds=[0])):
+        assert compose_command(run)
+
+
+def test_a_misspelt_override_does_not():
+    misspelt = {"train": ["stage.loop.batchsize=2"], "evaluate": ["recall.awaay=[4]"]}
+    for run in plan(
+        AblationConfig(seeds=[0], variants=["full"], train=misspelt["train"], evaluate=misspelt["evaluate"])
+    ):
+        with pytest.raises(HydraException):
+            compose_command(run)
+
+
+def test_rollouts_outlast_the_memory_and_twenty_seconds_within_the_budget():
+    found = horizons(PANORAMA, steps=300)
+    assert (found.span, found.last, found.ramp_steps) == (57, 86, 150)
+    assert found.outlasts
+    assert "grows to 86 chunks (34.4 s) over 150 steps" in found.note
+    short = {**PANORAMA, "memory": {**PANORAMA["memory"], "consolidate_every": 1}}
+    assert horizons(short, steps=300).span == 50  # 20 s, more than 2 + 7 + 8 chunks
+    assert horizons(PANORAMA, steps=100).outlasts
+    hopeless = horizons(PANORAMA, steps=40)
+    assert not hopeless.outlasts
+    assert "40 steps are too few" in hopeless.note
+
+
+def test_the_budget_sets_the_curriculum_and_where_errors_begin():
+    config = AblationConfig(seeds=[0], variants=["full"], steps=Steps(teacher=500, init=90, context=200))
+    given = {overrides(run)["stage"]: overrides(run) for run in plan(config) if not run.variant}
+    assert given["context"]["stage.curriculum.last"] == str(planned_horizons(config).last)
+    assert int(given["context"]["stage.curriculum.ramp_steps"]) + 57 < 200
+    assert given["teacher"]["stage.erft.start_step"] == "50"
+    assert given["init"]["stage.erft.start_step"] == "9"
+    long = AblationConfig(seeds=[0], variants=["full"], steps=Steps(teacher=9000))
+    assert overrides(plan(long)[0])["stage.erft.start_step"] == "300"
+
+
+def test_short_teachers_were_trained_with_fast_memory_only_and_begin_as_the_full_method():
+    runs = plan(AblationConfig(seeds=[0], variants=["full", "self_forcing", "longlive"]))
+    (fast,) = (run for run in runs if overrides(run).get("world.memory.num_sink") == "0")
+    init = next(run for run in runs if overrides(run).get("stage") == "init")
+    for title in ("Self-Forcing", "LongLive"):
+        local, context = (run for run in runs if title in run.title and overrides(run).get("stage") in settings.SCORED)
+        assert overrides(local)["stage.teacher"] == overrides(context)["stage.teacher"] == str(fast.folder / "export")
+        assert overrides(local)["stage.student"] == str(init.folder / "export")
+    full = next(run for run in runs if run.title == "full, seed 0: context")
+    assert overrides(full)["stage.teacher"] == overrides(init)["stage.teacher"] != str(fast.folder / "export")
+
+
+def test_without_erft_neither_teacher_nor_initialisation_sees_errors():
+    runs = plan(AblationConfig(seeds=[0], variants=["without_erft", TEACHER, TEACHER_WITHOUT_ERFT, FULL]))
+    clean = [run for run in runs if overrides(run).get("stage.erft.probability") == "0"]
+    assert [overrides(run)["stage"] for run in clean] == ["teacher", "init"]  # the teacher is shared
+
+
+def test_other_settings_data_or_tokenizers_are_other_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "tokenizer").mkdir()
+    weights = tmp_path / "tokenizer" / "tokenizer.safetensors"
+    weights.write_text("one")
+    config = AblationConfig(seeds=[0], variants=["full"], tokenizer=str(tmp_path / "tokenizer"))
+    before = {run.folder for run in plan(config)}
+    assert {run.folder for run in plan(config)} == before
+    weights.write_text("two")
+    settings.folder_digest.cache_clear()
+    after = {run.folder for run in plan(config)}
+    assert not before & after
+    composed = settings.composed
+
+    def edited(*given: str) -> dict[str, Any]:
+        """The files say another batch size."""
+        found = json.loads(json.dumps(composed(*given), default=str))
+        found["stage"]["loop"]["batch_size"] += 1
+        return found
+
+    monkeypatch.setattr(settings, "composed", edited)
+    assert not after & {run.folder for run in plan(config)}
+
+
+def test_minutes_of_a_resumed_training_are_those_of_all_its_parts(tmp_path: Path):
+    run = Run(title="a training", arguments=("train",), folder=tmp_path / "run")
+    execute_all([run], lambda run: files.write_json(run.folder / "figures.json", {"minutes": 12.5}), silent_bar)
+    assert json.loads((run.folder / DONE).read_text())["minutes"] == 12.5
