@@ -254,8 +254,9 @@ class BlockVAE(Tokenizer):
     @property
     def last_weight(self) -> nn.Parameter:
         """Kernel of the decoder's last convolution."""
-        kernels = [layer.weight for layer in self.decoder.modules() if isinstance(layer, nn.Conv2d)]
-        return kernels[-1]
+        *_, last = (layer for layer in self.decoder.modules() if isinstance(layer, nn.Conv2d))
+        assert isinstance(last.weight, nn.Parameter)
+        return last.weight
 
     @property
     def _dtype(self) -> torch.dtype:

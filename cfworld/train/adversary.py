@@ -77,7 +77,8 @@ def patch_weights(weights: Float[Tensor, "B P H W"], logits: Float[Tensor, "B 1 
 
     Most patches of a game are plain floor or sky, where a critic has nothing to say; they count next to nothing.
     """
-    pooled = functional.adaptive_avg_pool2d(weights.mean(dim=1, keepdim=True) - 1.0, logits.shape[-2:]) + 1e-3
+    rows, columns = logits.shape[-2:]
+    pooled = functional.adaptive_avg_pool2d(weights.mean(dim=1, keepdim=True) - 1.0, (rows, columns)) + 1e-3
     return pooled / pooled.mean()
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cfworld import World
 from cfworld.errors import ConfigError
 from cfworld.model import ActionConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
@@ -66,7 +67,7 @@ def test_runs_depend_on_an_image_key_only_if_one_is_set(data: str) -> None:
 def test_students_and_heads_begin_with_what_earlier_stages_exported(data: str) -> None:
     world = settings()
     teacher = toy_world(actions=world.actions)
-    teacher.tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    _save_tokenizer(teacher, run_folder(world.name, "tokenizer") / "export")
     teacher.save_pretrained(run_folder(world.name, "teacher") / "export")
     init, depends = init_stage(world, InitStageConfig(min_latents=4, clip_latents=4), "cpu")
     assert init.batch(0).clips.latents.shape[1] == 4
@@ -87,7 +88,7 @@ def test_a_student_on_another_tokenizers_latents_is_refused(data: str) -> None:
     world = settings()
     teacher, student = toy_world(actions=world.actions), toy_world(actions=world.actions)
     student.variant, student.tokenizer = "student", BlockVAE(world.tokenizer)
-    teacher.tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    _save_tokenizer(teacher, run_folder(world.name, "tokenizer") / "export")
     teacher.save_pretrained(run_folder(world.name, "teacher") / "export")
     student.save_pretrained("student")
     with pytest.raises(ConfigError, match="The student of toy was trained with another tokenizer"):
@@ -102,7 +103,7 @@ def test_a_run_of_init_depends_on_the_student_that_it_is_given(data: str) -> Non
         made = toy_world(seed=seed, actions=world.actions)
         made.variant, made.tokenizer = variant, toy_world().tokenizer
         made.save_pretrained(run_folder(world.name, variant) / "export")
-    toy_world().tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    _save_tokenizer(toy_world(), run_folder(world.name, "tokenizer") / "export")
     config = InitStageConfig(min_latents=4, clip_latents=4)
     assert "student" not in init_stage(world, config, "cpu")[1]
     config.student = str(run_folder(world.name, "student") / "export")
@@ -126,3 +127,8 @@ def test_stages_1_and_2_begin_with_what_the_stages_before_exported(data: str) ->
         expected = toy_world(seed=seed, actions=world.actions).generator.transformer.patch_embedding.weight
         assert torch.equal(stage.student.transformer.patch_embedding.weight, expected.bfloat16().float())
     assert depends["memory"]["threshold"] == world.memory.threshold, "rollouts decide by it"
+
+
+def _save_tokenizer(world: World, folder: Path) -> None:
+    assert isinstance(world.tokenizer, BlockVAE)
+    world.tokenizer.save(folder)

@@ -38,10 +38,10 @@ def bank(*ticks: int) -> FrameBank:
     return FrameBank.read(Episodes(*ticks), block=4, max_gigabytes=1.0, seed=0)
 
 
-def stage(config: dict[str, Any] | None = None, **loop: Any) -> TokenizerStage:
+def stage(changes: dict[str, Any] | None = None, **loop: Any) -> TokenizerStage:
     values: dict[str, Any] = {"steps": 3, "batch_size": 2, "warmup": 0, "save_every": 100}
     settings: dict[str, Any] = {"num_statistics_blocks": 4, "num_eval_blocks": 4}
-    config = TokenizerStageConfig(loop=LoopConfig(**values | loop), **settings | (config or {}))
+    config = TokenizerStageConfig(loop=LoopConfig(**values | loop), **settings | (changes or {}))
     sizes = BlockVAEConfig(resolution=[8, 8], latent_channels=2, widths=[16], encoder_depths=[1], decoder_depths=[1])
     return TokenizerStage(config, sizes, bank(10, 6), bank(9))
 

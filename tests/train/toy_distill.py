@@ -11,8 +11,9 @@ from tests.train.toy_bank import toy_bank
 
 
 def toy_loop(steps: int = 4, **changes: Any) -> LoopConfig:
-    values = {"steps": steps, "batch_size": 2, "warmup": 0, "save_every": 2, "sample_every": 0, "lr": 3e-3}
-    return LoopConfig(**values | {"log_every": 1} | changes)
+    values: dict[str, Any] = {"steps": steps, "batch_size": 2, "warmup": 0, "save_every": 2, "sample_every": 0}
+    values |= {"lr": 3e-3, "log_every": 1, **changes}
+    return LoopConfig(**values)
 
 
 def _settings(steps: int, changes: dict[str, Any]) -> dict[str, Any]:
