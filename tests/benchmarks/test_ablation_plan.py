@@ -1,5 +1,4 @@
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,17 +30,6 @@ PANORAMA = {
 """It spans 2 + 7 + 8 x 6 = 57 chunks of 0.4 s."""
 
 
-@pytest.fixture(autouse=True)
-def forgetful_store() -> Iterator[None]:
-    """What is told to Hydra is forgotten after the test."""
-    repo = ConfigStore.instance().repo
-    before = {*repo, "hydra"}
-    yield
-    settings.composed.cache_clear()
-    for name in repo.keys() - before:
-        del repo[name]
-
-
 def overrides(run: Run) -> dict[str, str]:
     return dict(argument.split("=", 1) for argument in run.arguments[1:])
 
@@ -55,7 +43,8 @@ def compose_evaluation(*arguments: str) -> EvaluateConfig:
         with hydra.initialize(config_path=None, version_base="1.3"):
             config = OmegaConf.to_object(hydra.compose("evaluate", list(arguments)))
     finally:
-        store.repo = kept
+        store.repo.clear()
+        store.repo.update(kept)
     assert isinstance(config, EvaluateConfig)
     return config
 
