@@ -11,12 +11,12 @@ import minari
 import numpy as np
 import pytest
 from gymnasium import spaces
-from hydra.core.config_store import ConfigStore
 from minari.data_collector import EpisodeBuffer
 
 from cfworld.cli import main as cli
 from cfworld.data import EpisodeStore
 from cfworld.errors import DatasetError
+from tests.hydra_tools import forgetful
 
 PAGE = Path(__file__).parents[1] / "docs" / "your-own-world.md"
 TINY_WORLD = (
@@ -124,14 +124,9 @@ def run(command: list[str]) -> None:
 
 
 def cfworld(*arguments: str) -> None:
-    """Run a command, and forget what it told Hydra: in life each command has its own process."""
-    repo = ConfigStore.instance().repo
-    known = {*repo, "hydra"}
-    try:
+    """Run a command, and forget what it told Hydra."""
+    with forgetful():
         cli.main(arguments)
-    finally:
-        for name in repo.keys() - known:
-            del repo[name]
 
 
 def test_the_recipe_leads_from_a_simulator_to_an_environment(
