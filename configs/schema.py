@@ -16,8 +16,9 @@ class WorldSettings(WorldConfig):
         train_data: Dataset to learn from.
         eval_data: Dataset of held-out seeds.
         image_key: Which entry of a Dict observation holds the frames; needed when several could.
-        trained_tokenizer: Folder of the tokenizer that `stage=tokenizer` exported; "" is
-            runs/<world>/tokenizer/export. A decoder may be exchanged between runs, since latents do not depend on it.
+        trained_tokenizer: Folder of the tokenizer that `stage=tokenizer` exported, or the name of a world in the zoo
+            whose tokenizer to take; "" is runs/<world>/tokenizer/export. A decoder may be exchanged between runs, since
+            latents do not depend on it.
     """
 
     train_data: str = ""

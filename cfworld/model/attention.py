@@ -62,7 +62,7 @@ class SelfAttention(nn.Module):
         v = rearrange(v_BNnHd, "B N n H d -> B (N n) H d")
         k = torch.cat([context[0].to(k.dtype), k], dim=1).transpose(1, 2)
         v = torch.cat([context[1].to(v.dtype), v], dim=1).transpose(1, 2)
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+        y = _attend(q, k, v, mask)
         return self.o(rearrange(y, "B H (N n) d -> B N n (H d)", N=num_latents))
 
 
@@ -88,3 +88,18 @@ class CrossAttention(nn.Module):
         v = rearrange(self.v(prompts_BNPD), "B N P (H d) -> (B N) H P d", H=self.num_heads)
         y = F.scaled_dot_product_attention(q, k, v)
         return self.o(rearrange(y, "(B N) H n d -> B N n (H d)", B=x_BNnD.shape[0]))
+
+
+def _attend(
+    q: Float[Tensor, "B H q d"],
+    k: Float[Tensor, "B H k d"],
+    v: Float[Tensor, "B H k d"],
+    mask: Bool[Tensor, "#B 1 #q k"] | None,
+) -> Float[Tensor, "B H q d"]:
+    """Softmax attention; written out where a CPU learns, since its fused kernel's backward pass is slow."""
+    if q.device.type != "cpu" or not torch.is_grad_enabled():
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+    scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -torch.inf)
+    return scores.softmax(dim=-1, dtype=torch.float32).to(v.dtype) @ v

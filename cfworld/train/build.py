@@ -19,7 +19,7 @@ from cfworld.train.loop import Stage
 from cfworld.train.student_world import check_tokenizer, load_for_training, weights_name
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
-from cfworld.world import World, config_to_dict
+from cfworld.world import World, config_to_dict, zoo_names
 
 __all__ = ["STAGES", "run_folder"]
 
@@ -108,7 +108,11 @@ def _export(world: WorldSettings, given: str, stage: str) -> Path:
 
 def _trained_tokenizer(world: WorldSettings) -> BlockVAE:
     folder = _export(world, world.trained_tokenizer, "tokenizer")
-    tokenizer = BlockVAE.load(folder)
+    if world.trained_tokenizer in zoo_names():
+        tokenizer = World.from_pretrained(world.trained_tokenizer, precision="fp32").tokenizer
+        assert isinstance(tokenizer, BlockVAE)
+    else:
+        tokenizer = BlockVAE.load(folder)
     if tokenizer.config != world.tokenizer:
         raise ConfigError(
             f"The tokenizer in {folder} was trained as {tokenizer.config}, but the world asks for "

@@ -27,21 +27,24 @@ class ClipStep:
 
 
 def random_promotions(
-    rows: int, num_chunks: int, interval: int, generator: torch.Generator
+    rows: int, num_chunks: int, cadence: int, interval: int, generator: torch.Generator
 ) -> Bool[Tensor, "{rows} {num_chunks}"]:
-    """Which chunks of each clip are promoted: Bernoulli draws at a rate of the clip's own.
+    """Which chunks of each clip are promoted: Bernoulli draws at the memory's checks, at a rate of the clip's own.
 
     Args:
         rows: Clips.
         num_chunks: Chunks of a clip.
-        interval: Longest mean distance between promoted chunks; the rates lie between 1 and its inverse, uniform in
-            their logarithm.
+        cadence: Chunks from check to check; a clip begins anywhere between two checks.
+        interval: Longest mean distance between promoted chunks, in checks; the rates lie between 1 and its inverse,
+            uniform in their logarithm.
         generator: Source of randomness, on the device of the result.
     """
     device = generator.device
     exponent = torch.rand(rows, 1, generator=generator, device=device)
     rate = float(interval) ** -exponent
-    return torch.rand(rows, num_chunks, generator=generator, device=device) < rate
+    promoted = torch.rand(rows, num_chunks, generator=generator, device=device) < rate
+    phase = torch.randint(cadence, (rows, 1), generator=generator, device=device)
+    return promoted & ((torch.arange(num_chunks, device=device) + phase) % cadence == 0)
 
 
 def head_losses(output: GatheredOutput, clips: ClipBatch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

@@ -72,6 +72,7 @@ class InitStageConfig:
         guidance: Guidance of the teacher, which the student learns to do without; 1 leaves it out.
         huber: Scale of the pseudo-Huber loss in units of latents; 0 for squared error.
         num_steps: Steps of the student's sampler.
+        promotion_cadence: As the teacher's.
         promotion_interval: As the teacher's.
         erft: Errors in the context, banked from the student's own predictions.
         reward_weight: Weight of the squared error of the rewards.
@@ -96,6 +97,7 @@ class InitStageConfig:
     guidance: float = 1.0
     huber: float = 0.03
     num_steps: int = 4
+    promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=lambda: ErftConfig(start_step=20, max_sigma=0.6))
     reward_weight: float = 0.1
@@ -109,7 +111,14 @@ class InitStageConfig:
             raise ConfigError(
                 f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
             )
-        for name in ("num_copies", "num_levels", "num_substeps", "num_steps", "promotion_interval"):
+        for name in (
+            "num_copies",
+            "num_levels",
+            "num_substeps",
+            "num_steps",
+            "promotion_cadence",
+            "promotion_interval",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
         if self.num_levels % self.num_steps:
@@ -169,7 +178,7 @@ class InitStage:
             self.target.update(self.module, batch.step - 1)
         rows, length = clips.latents.shape[:2]
         num_chunks = length // self.teacher.config.latents_per_chunk
-        promotions = random_promotions(rows, num_chunks, config.promotion_interval, generator)
+        promotions = random_promotions(rows, num_chunks, config.promotion_cadence, config.promotion_interval, generator)
         schedule = slot_schedule(self.teacher.config.memory, promotions)
         path = self._path(rows, num_chunks, generator)
         sigma = path[0]

@@ -35,6 +35,7 @@ class HeadsStageConfig:
         variant: Which of its variants: "student" or "teacher".
         loop: Length, rates and cadence.
         clip_latents: Latents of a clip; it may reach over the beginning or the end of an episode.
+        promotion_cadence: As the teacher's.
         promotion_interval: As the teacher's.
         erft: Errors in all that is read, as generated latents have them: the generator's own, and white noise.
         reward_weight: Weight of the squared error of the rewards.
@@ -50,6 +51,7 @@ class HeadsStageConfig:
     variant: str = "student"
     loop: LoopConfig = field(default_factory=LoopConfig)
     clip_latents: int = 40
+    promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=lambda: ErftConfig(start_step=5, max_sigma=0.6))
     reward_weight: float = 1.0
@@ -62,7 +64,7 @@ class HeadsStageConfig:
     def __post_init__(self) -> None:
         if self.variant not in ("student", "teacher"):
             raise ConfigError(f"Got variant={self.variant!r}; expected 'student' or 'teacher'.")
-        for name in ("clip_latents", "promotion_interval", "calibration_latents", "eval_clips"):
+        for name in ("clip_latents", "promotion_cadence", "promotion_interval", "calibration_latents", "eval_clips"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
         if self.calibration_rollouts < 0 or not self.calibration_prior > 0:
@@ -187,6 +189,8 @@ class HeadsStage:
     ) -> GatheredOutput:
         rows, length = clips.present.shape
         num_chunks = length // self.world.config.latents_per_chunk
-        promotions = random_promotions(rows, num_chunks, self.config.promotion_interval, generator)
+        promotions = random_promotions(
+            rows, num_chunks, self.config.promotion_cadence, self.config.promotion_interval, generator
+        )
         schedule = slot_schedule(self.world.config.memory, promotions)
         return gathered_forward(network, schedule, read, noisy[:, None], level[:, None], clips.actions)

@@ -41,9 +41,11 @@ class TeacherStageConfig:
         num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
         sigma_shift: Shift of the training noise levels.
         prompt_dropout: Share of target chunks whose prompts are dropped, for guidance.
-        promotion_interval: Longest mean distance, in chunks, between latents promoted during training. Each clip
-            draws its own between 1 and this, and then every chunk's fate at random: the paper's random draw from
-            the past, kept by the rollout's own bookkeeping.
+        promotion_cadence: Chunks from one check for promotion to the next during training. 1 fills slow memory within
+            short clips; clips that are long enough do better with the memory's own `consolidate_every`.
+        promotion_interval: Longest mean distance, in checks, between latents promoted during training. Each clip
+            draws its own between 1 and this, and then what becomes of the chunk at every check: the paper's random
+            draw from the past, kept by the rollout's own bookkeeping.
         erft: Errors in the context.
         reward_weight: Weight of the squared error of the rewards.
         hazard_weight: Weight of the likelihood of the ends.
@@ -60,6 +62,7 @@ class TeacherStageConfig:
     num_copies: int = 1
     sigma_shift: float = 3.0
     prompt_dropout: float = 0.05
+    promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=ErftConfig)
     reward_weight: float = 0.1
@@ -73,10 +76,9 @@ class TeacherStageConfig:
             raise ConfigError(
                 f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
             )
-        if self.num_copies < 1:
-            raise ConfigError(f"num_copies is at least 1; got {self.num_copies}.")
-        if self.promotion_interval < 1:
-            raise ConfigError(f"promotion_interval is at least 1 chunk; got {self.promotion_interval}.")
+        for name in ("num_copies", "promotion_cadence", "promotion_interval"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"{name} is at least 1; got {getattr(self, name)}.")
 
 
 class TeacherStage:
@@ -130,7 +132,7 @@ class TeacherStage:
         rows, length = clips.latents.shape[:2]
         copies = (rows, config.num_copies, length)
         num_chunks = length // self.world.latents_per_chunk
-        promotions = random_promotions(rows, num_chunks, config.promotion_interval, generator)
+        promotions = random_promotions(rows, num_chunks, config.promotion_cadence, config.promotion_interval, generator)
         schedule = slot_schedule(self.world.memory, promotions)
         sigma = self._sigma(copies, generator)
         latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
