@@ -52,12 +52,12 @@ class Speed:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LongRun:
-    """The latency of a step early and late in one long episode."""
+    """The latency of a step early and late in one long episode, measured in turn."""
 
     batch: int
     """Rows."""
     steps: int
-    """Steps between the two measurements."""
+    """Steps between the two."""
     before_ms_p50: float
     """Median latency at the episode's beginning."""
     after_ms_p50: float
@@ -114,27 +114,33 @@ def measure(
 def long_run(
     world: World, batch: int, steps: int, timed: int, warmup: int, tick: Callable[[], Any] = lambda: None
 ) -> LongRun:
-    """Measure the latency at the beginning of an episode, and again many steps later.
+    """Measure the latency at the beginning of an episode and many steps later.
+
+    The long way is taken first; then the young and the old state take a step each in turn, so that other work on the
+    machine slows both alike.
 
     Args:
         world: the world.
         batch: rows stepped together.
-        steps: steps between the two measurements, without decoding.
+        steps: steps between the two, without decoding.
         timed: steps of each measurement.
-        warmup: steps before the first that are not timed.
+        warmup: steps from the reset to the first of them.
         tick: called after every step.
 
     Returns:
         Both.
     """
     state, _ = world.initial(range(batch))
-    state, _ = _latencies(world, state, warmup, tick)
-    state, before = _latencies(world, state, timed, tick)
+    young, _ = _latencies(world, state, warmup, tick)
     memory_before = peak_memory_mb(world.device)["peak_memory_mb"]
+    old = young.clone()
     for _ in range(steps):
-        state, _ = world.step(state, _actions(world, state), decode=False, donate=True)
+        old, _ = world.step(old, _actions(world, old), decode=False, donate=True)
         tick()
-    _, after = _latencies(world, state, timed, tick)
+    before, after = np.zeros((2, timed))
+    for index in range(timed):
+        young, before[index : index + 1] = _latencies(world, young, 1, tick)
+        old, after[index : index + 1] = _latencies(world, old, 1, tick)
     return LongRun(
         batch=batch,
         steps=steps,
