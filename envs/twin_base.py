@@ -286,10 +286,14 @@ def _tick_limit(horizon: int | None, max_ticks: int | None, frames_per_step: int
     return limit
 
 
-def _god(options: dict[str, Any] | None) -> bool:
-    given = options or {}
+def _god(options: Any) -> bool:
+    if options is None:
+        return False
+    if not isinstance(options, dict):
+        raise ConfigError(f'got options={options!r}, expected a dict such as {{"god": True}}, or None')
+    given: dict[Any, Any] = options
     if not set(given) <= {"god"}:
-        raise ConfigError(f'got reset options {sorted(given)}, expected only "god" (a twin has no starts)')
+        raise ConfigError(f'got reset options {sorted(map(str, given))}, expected only "god" (a twin has no starts)')
     god = given.get("god", False)
     if not isinstance(god, bool):
         raise ConfigError(f"got god={god!r}, expected True or False")
