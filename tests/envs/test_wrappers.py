@@ -84,7 +84,9 @@ def test_the_environment_itself_truncates_where_no_wrapper_does() -> None:
 
 
 def test_rewards_may_be_transformed() -> None:
-    assert run(TransformReward(env(), lambda reward: 2 * float(reward)))[0] == pytest.approx([2 * r for r in run(env())[0]])
+    assert run(TransformReward(env(), lambda reward: 2 * float(reward)))[0] == pytest.approx(
+        [2 * r for r in run(env())[0]]
+    )
 
 
 def test_human_rendering_opens_a_window_and_closes_it(monkeypatch: pytest.MonkeyPatch) -> None:
