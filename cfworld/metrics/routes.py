@@ -35,12 +35,16 @@ class RecallConfig:
         away: Times d from leaving to returning, in seconds of game time, rounded to an even number of steps. Beyond
             half a turn's time the camera stays on the opposite side, panning to and fro.
         full_turn: Also make a full turn.
+        real_turns: Whole turns of real frames that a world has seen before the view is left, at least. 0: as many
+            frames as fill sink and fast memory, so that what lies on the way is the world's own invention; 1: it has
+            seen everything, and what it shows can only be remembered or not.
         starts: Number of episodes.
         strips: Episodes shown as film strips.
     """
 
     away: list[float] = field(default_factory=lambda: [2.4, 4.0, 6.4, 9.6, 12.8, 16.0, 20.0, 24.0, 32.0])
     full_turn: bool = True
+    real_turns: int = 0
     starts: int = 32
     strips: int = 3
 
@@ -51,6 +55,8 @@ class RecallConfig:
                 f"recall has away={self.away}, full_turn={self.full_turn}, starts={self.starts}; expected a "
                 "full turn or times above 0, and at least one start"
             )
+        if self.real_turns < 0:
+            raise ConfigError(f"recall has real_turns={self.real_turns}; expected 0 or more")
         self.away = sorted(self.away)
 
 
@@ -91,7 +97,8 @@ def run_recall(
     turn = turn_of(source)
     settings = next(iter(worlds.values())).config
     per_step = settings.frames_per_step
-    found = approaches(twin, turn, config.starts, prefix_ticks(worlds, turn), first_seed)
+    prefix = prefix_ticks(worlds, turn, config.real_turns)
+    found = approaches(twin, turn, config.starts, prefix, first_seed)
     starts = list(watched(found, bar, "recall: twin", config.starts, "episode"))
     departed = np.stack([start.prefix[-1] for start in starts])
     views = np.stack([start.frames[_view_ticks(turn)] for start in starts])
@@ -108,20 +115,21 @@ def run_recall(
     return replace(judged, pictures=[*judged.pictures, *strips, track])
 
 
-def prefix_ticks(worlds: Mapping[str, WorldLike], turn: Turn) -> int:
+def prefix_ticks(worlds: Mapping[str, WorldLike], turn: Turn, real_turns: int = 0) -> int:
     """Ticks of real frames before leaving, whole steps.
 
     In every world sink and fast memory must then be full, with a latent that has left the sink behind, and the view
     that is left must be out of the sink's sight.
     """
-    return max(_prefix_ticks(world.config, turn) for world in worlds.values())
+    return max(_prefix_ticks(world.config, turn, real_turns) for world in worlds.values())
 
 
-def _prefix_ticks(settings: Any, turn: Turn) -> int:
+def _prefix_ticks(settings: Any, turn: Turn, real_turns: int) -> int:
     memory = settings.memory
     filled = (memory.num_sink + memory.num_stored_fast + 1) * settings.frames_per_latent
     beyond_sink = memory.num_sink * settings.frames_per_latent + turn.hidden
-    return -(-max(filled, beyond_sink) // settings.frames_per_step) * settings.frames_per_step
+    wanted = max(filled, beyond_sink, real_turns * turn.ticks)
+    return -(-wanted // settings.frames_per_step) * settings.frames_per_step
 
 
 def approaches(twin: Twin, turn: Turn, num_starts: int, prefix: int, first_seed: int) -> Iterator[Recording]:

@@ -107,7 +107,17 @@ def test_the_view_that_is_left_is_out_of_the_sight_of_every_sink():
     assert prefix_ticks({"small": small, "large": large}, turn) == 4 * (2 + 19 + 1)
 
 
-@pytest.mark.parametrize("settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}])
+def test_a_world_may_have_seen_everything_before_the_view_is_left():
+    turn = TURNS[PANORAMA]
+    assert prefix_ticks({"toy": toy_world()}, turn, real_turns=1) == turn.ticks
+    assert drive({"perfect": Remembering()}, away=[1.6], real_turns=1).bars["perfect"][
+        "recalls the view after away for 1.6 s"
+    ]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}, {"real_turns": -1}]
+)
 def test_settings_that_measure_nothing_are_refused(settings: dict):
     with pytest.raises(ConfigError, match="recall has"):
         RecallConfig(**settings)
