@@ -6,6 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfworld.model.config import TransformerConfig
+from cfworld.model.rows import by_full_rows
 
 __all__ = ["Heads"]
 
@@ -38,6 +39,7 @@ class _FrameHead(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         tokens = F.silu(self.token(F.layer_norm(features, features.shape[-1:])))
         pooled = tokens.mean(dim=-2).flatten(0, 1)
-        rows = pooled.shape[0]
-        padded = torch.cat([pooled, pooled]) if rows == 1 else pooled
-        return self.out(F.silu(self.pooled(padded)))[:rows].float().unflatten(0, features.shape[:2])
+        return by_full_rows(self._frames, pooled).float().unflatten(0, features.shape[:2])
+
+    def _frames(self, pooled: Tensor) -> Tensor:
+        return self.out(F.silu(self.pooled(pooled)))

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cfworld.model.blocks import Block, Head, timestep_embedding
 from cfworld.model.config import TransformerConfig
 from cfworld.model.rope import rope_table
+from cfworld.model.rows import by_full_rows
 
 __all__ = ["ContextFunction", "Transformer", "TransformerOutput"]
 
@@ -98,10 +99,8 @@ class Transformer(nn.Module):
         return TransformerOutput(velocity=velocity.float(), keys=keys, values=values, features=tokens)
 
     def embed_time(self, sigma: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N 6 D"]]:
-        """Embed noise levels, always as products of at least two rows: one-row products round differently."""
+        """Embed noise levels; see `by_full_rows`."""
         embedding = timestep_embedding(sigma, self.config.freq_dim).flatten(0, 1)
-        rows = embedding.shape[0]
-        padded = torch.cat([embedding, embedding]) if rows == 1 else embedding
-        time = self.time_embedding(padded.to(self.patch_embedding.weight.dtype))
-        time_6 = self.time_projection(time).unflatten(-1, (6, self.config.dim))
-        return time[:rows].float().unflatten(0, sigma.shape), time_6[:rows].float().unflatten(0, sigma.shape)
+        time = by_full_rows(self.time_embedding, embedding.to(self.patch_embedding.weight.dtype))
+        time_6 = by_full_rows(self.time_projection, time).unflatten(-1, (6, self.config.dim))
+        return time.float().unflatten(0, sigma.shape), time_6.float().unflatten(0, sigma.shape)

@@ -80,15 +80,28 @@ class Reconstruction(NamedTuple):
     logvar: Tensor
 
 
+class _GroupNorm(nn.GroupNorm):
+    """Group normalisation that sums each image by itself when it infers on a CPU.
+
+    In the channels-last layout, PyTorch parts the pixels of all large images among its threads: the order of a sum
+    would depend on the number of images.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
+        if input.device.type != "cpu" or torch.is_grad_enabled() or torch.get_num_threads() == 1:
+            return super().forward(input)
+        return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)
+
+
 class ResidualBlock(nn.Module):
     """Two normalised 3x3 convolutions beside the identity."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         groups = width // NORM_GROUP_CHANNELS
-        self.norm1 = nn.GroupNorm(groups, width)
+        self.norm1 = _GroupNorm(groups, width)
         self.conv1 = nn.Conv2d(width, width, 3, padding=1)
-        self.norm2 = nn.GroupNorm(groups, width)
+        self.norm2 = _GroupNorm(groups, width)
         self.conv2 = nn.Conv2d(width, width, 3, padding=1)
         nn.init.zeros_(self.conv2.weight)
 
@@ -98,7 +111,7 @@ class ResidualBlock(nn.Module):
 
 
 def _head(width: int, out_channels: int) -> nn.Sequential:
-    norm = nn.GroupNorm(width // NORM_GROUP_CHANNELS, width)
+    norm = _GroupNorm(width // NORM_GROUP_CHANNELS, width)
     return nn.Sequential(norm, nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1))
 
 
@@ -203,9 +216,17 @@ class BlockVAE(Tokenizer):
         self.check_latents(latents)
         x = rearrange(latents, "B N C h w -> (B N) C h w")
         x = x * self.latent_std.float()[:, None, None] + self.latent_mean.float()[:, None, None]
-        pixels = self.decoder(x.to(self._dtype).contiguous(memory_format=torch.channels_last))
+        pixels = self._decoded(x.to(self._dtype).contiguous(memory_format=torch.channels_last))
         frames = to_frames(pixels.float(), self.frames_per_latent)
         return rearrange(frames, "(B N) F H W c -> B (N F) H W c", B=latents.shape[0])
+
+    def _decoded(self, x: Tensor) -> Tensor:
+        """Run the decoder; its coarsest level always on two latents or more, since a CPU rounds one differently."""
+        if x.shape[0] != 1 or x.device.type != "cpu":
+            return self.decoder(x)
+        coarsest = 1 + self.config.decoder_depths[-1]
+        doubled = self.decoder[:coarsest](torch.cat([x, x]))
+        return self.decoder[coarsest:](doubled[:1])
 
     def encoding_state(self) -> dict[str, Tensor]:
         """All but the decoder; see `Tokenizer.encoding_state`."""

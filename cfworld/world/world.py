@@ -16,6 +16,7 @@ from cfworld.diffusion import counter_noise, counter_uniform
 from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.model import Generator
+from cfworld.model.rows import sigmoid_of_rows
 from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise, prime
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
@@ -78,9 +79,9 @@ class World:
             device: Where it runs.
             num_steps: Steps of the sampler, if not the checkpoint's own.
             memory: Another memory than the checkpoint's own, or the name of a preset to lay over it: `fast_only`, say.
-            precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. In bf16
-                the latents, rewards and ends of a row come out bit for bit the same alone and in any batch, and its
-                frames to within rounding; in fp32 the CPU's products may round differently at another batch size.
+            precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. On a CPU, a row
+                comes out bit for bit the same alone, in any batch and in every place of it, at an equal number of
+                threads (seen with one and two); on a GPU at an equal size of the batch.
 
         Raises:
             UnknownWorldError: If there is no such world.
@@ -192,7 +193,7 @@ class World:
             lambda index: counter_noise(state.seeds, state.step, index, shape),
         )
         clean = clean_pass(self.generator, config.memory, state.memory, context, latents, per_latent)
-        hazard = clean.hazard_logit.sigmoid()
+        hazard = sigmoid_of_rows(clean.hazard_logit)
         end_frame = self._end_frame(hazard, state)
         before_end = torch.arange(config.frames_per_step, device=self.device) <= end_frame[:, None]
         reward_frames = clean.reward * before_end
