@@ -1,6 +1,5 @@
 """Reward and hazard, read from the features of the clean pass."""
 
-import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn

@@ -87,7 +87,7 @@ class _GroupNorm(nn.GroupNorm):
     would depend on the number of images.
     """
 
-    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - PyTorch's name
+    def forward(self, input: Tensor) -> Tensor:
         if input.device.type != "cpu" or torch.is_grad_enabled() or torch.get_num_threads() == 1:
             return super().forward(input)
         return super().forward(input.contiguous()).contiguous(memory_format=torch.channels_last)

@@ -79,8 +79,8 @@ class World:
             device: Where it runs.
             num_steps: Steps of the sampler, if not the checkpoint's own.
             memory: Another memory than the checkpoint's own, or the name of a preset to lay over it: `fast_only`, say.
-            precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. On a CPU, a row
-                comes out bit for bit the same alone, in any batch and in every place of it, at an equal number of
+            precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. On a CPU, a
+                row comes out bit for bit the same alone, in any batch and in every place of it, at an equal number of
                 threads (seen with one and two); on a GPU at an equal size of the batch.
 
         Raises:
