@@ -12,6 +12,7 @@ __all__ = [
     "DonatedStateError",
     "EnvironmentClosedError",
     "MissingDependencyError",
+    "OptionTypeError",
     "ResetNeededError",
     "ShapeError",
     "StartError",
@@ -55,6 +56,10 @@ class EnvironmentClosedError(CfworldError, gym_error.ClosedEnvironmentError):
 
 class MissingDependencyError(CfworldError, gym_error.DependencyNotInstalled):
     """An optional package is needed and not installed."""
+
+
+class OptionTypeError(ConfigError, TypeError):
+    """An option is of the wrong type, where Gymnasium says TypeError."""
 
 
 class ResetNeededError(CfworldError, gym_error.ResetNeeded):

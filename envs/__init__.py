@@ -3,26 +3,33 @@
 from gymnasium.envs.registration import register  # pyright: ignore[reportUnknownVariableType]
 
 from cfworld.envs.twins import DoomRoomsTwin, DoomTakeCoverTwin, PanoramaTwin, Ticks, Twin
+from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.envs.world_env import EnvState, WorldEnv
 
-__all__ = ["DoomRoomsTwin", "DoomTakeCoverTwin", "EnvState", "PanoramaTwin", "Ticks", "Twin", "WorldEnv"]
+__all__ = [
+    "DoomRoomsTwin",
+    "DoomTakeCoverTwin",
+    "EnvState",
+    "PanoramaTwin",
+    "Ticks",
+    "Twin",
+    "WorldEnv",
+    "WorldVectorEnv",
+]
 
-register(id="cfworld/World-v0", entry_point="cfworld.envs.world_env:WorldEnv")
-register(
-    id="cfworld/DoomTakeCover-v0",
-    entry_point="cfworld.envs.world_env:WorldEnv",
-    kwargs={"world": "doom_take_cover"},
-)
-register(
-    id="cfworld/Panorama-v0",
-    entry_point="cfworld.envs.world_env:WorldEnv",
-    kwargs={"world": "panorama"},
-)
-register(
-    id="cfworld/DoomRooms-v0",
-    entry_point="cfworld.envs.world_env:WorldEnv",
-    kwargs={"world": "doom_rooms"},
-)
+_WORLDS: dict[str, dict[str, str]] = {
+    "World": {},
+    "DoomTakeCover": {"world": "doom_take_cover"},
+    "Panorama": {"world": "panorama"},
+    "DoomRooms": {"world": "doom_rooms"},
+}
+for _name, _kwargs in _WORLDS.items():
+    register(
+        id=f"cfworld/{_name}-v0",
+        entry_point="cfworld.envs.world_env:WorldEnv",
+        vector_entry_point="cfworld.envs.vector_env:WorldVectorEnv",
+        kwargs=_kwargs,
+    )
 
 register(id="cfworld/DoomRoomsReal-v0", entry_point="cfworld.envs.doom_rooms:DoomRoomsTwin")
 register(id="cfworld/DoomTakeCoverReal-v0", entry_point="cfworld.envs.doom_twin:DoomTakeCoverTwin")

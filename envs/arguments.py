@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Bool
 
-from cfworld.errors import ConfigError, StartError
+from cfworld.errors import ConfigError, OptionTypeError, StartError
 from cfworld.world import Start, World
 from cfworld.world.start import encode_start
 
-__all__ = ["check_horizon", "check_options", "check_starts", "one_of"]
+__all__ = ["check_horizon", "check_options", "check_row_options", "check_row_seeds", "check_starts", "one_of"]
 
 
 def one_of(name: str, value: Any, choices: Sequence[Any]) -> Any:
@@ -84,6 +85,69 @@ def check_options(options: Any) -> Any:
     if unknown:
         raise ConfigError(f'got reset options {unknown}; expected only "start"')
     return options.get("start")
+
+
+def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B"], list[int | Start | None]]:
+    """Which rows a vector environment's `reset(options=...)` names, and where each begins.
+
+    Args:
+        options: None, or a mapping with "reset_mask", a bool array [num_envs], and "start", which is one start for
+            all rows or a sequence of one per row, None where it is drawn. It is left as it is.
+        num_envs: rows.
+
+    Returns:
+        The rows to reset, and a start or None for every row.
+
+    Raises:
+        ConfigError: if the options are no mapping, hold anything else, or do not fit the rows.
+        OptionTypeError: if the mask is no array of bools.
+    """
+    mask = np.ones(num_envs, np.bool_)
+    if isinstance(options, dict) and "reset_mask" in options:
+        mask = _check_mask(options["reset_mask"], num_envs)
+        options = {name: value for name, value in options.items() if name != "reset_mask"}
+    start = check_options(options)
+    if not isinstance(start, list | tuple | np.ndarray):
+        return mask, [start] * num_envs
+    if len(start) != num_envs:
+        raise ConfigError(f"got {len(start)} starts; expected one start, or one for each of the {num_envs} rows")
+    return mask, list(start)
+
+
+def check_row_seeds(seed: Any, num_envs: int) -> list[int | None]:
+    """The seed of every row.
+
+    Args:
+        seed: None, an integer for seed + row, or a sequence of one integer or None per row.
+        num_envs: rows.
+
+    Raises:
+        ConfigError: if it is none of these, or an integer is negative.
+    """
+    if seed is None or _is_integer(seed):
+        seeds: list[Any] = [None if seed is None else int(seed) + row for row in range(num_envs)]
+    elif isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+        seeds = list(seed)
+    else:
+        raise ConfigError(f"got seed={seed!r}; expected an integer, a sequence of one per row, or None")
+    if len(seeds) != num_envs:
+        raise ConfigError(f"got {len(seeds)} seeds; expected one for each of the {num_envs} rows")
+    wrong = [one for one in seeds if one is not None and (not _is_integer(one) or one < 0)]
+    if wrong:
+        raise ConfigError(f"got seed {wrong[0]!r}; expected integers of at least 0")
+    return [None if one is None else int(one) for one in seeds]
+
+
+def _check_mask(mask: Any, num_envs: int) -> Bool[np.ndarray, " B"]:
+    array = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else mask
+    if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
+        kind = array.dtype if isinstance(array, np.ndarray) else type(mask).__name__
+        raise OptionTypeError(f"got a reset_mask of {kind}; expected a numpy array of bools, shape ({num_envs},)")
+    if array.shape != (num_envs,):
+        raise ConfigError(f"got a reset_mask of shape {array.shape}; expected ({num_envs},), one bool per row")
+    if not array.any():
+        raise ConfigError("got a reset_mask without a True; expected at least one row to reset")
+    return array.copy()
 
 
 @torch.inference_mode()

@@ -7,7 +7,7 @@ from jaxtyping import UInt8
 
 from cfworld.errors import MissingDependencyError
 
-__all__ = ["Window"]
+__all__ = ["Window", "tiled"]
 
 
 class Window:
@@ -49,3 +49,21 @@ class Window:
     def close(self) -> None:
         """Close the window."""
         self._pygame.display.quit()
+
+
+def tiled(frames: UInt8[np.ndarray, "B F H W 3"]) -> UInt8[np.ndarray, "F R C 3"]:
+    """The frames of many rows in one picture each, nearly square, black where there are no more rows.
+
+    Args:
+        frames: uint8 [B, F, H, W, 3].
+
+    Returns:
+        uint8 [F, R H, C W, 3], row after row.
+    """
+    rows, num_frames, height, width, _ = frames.shape
+    across = int(np.ceil(np.sqrt(rows)))
+    down = -(-rows // across)
+    grid = np.zeros((down * across, *frames.shape[1:]), np.uint8)
+    grid[:rows] = frames
+    grid = grid.reshape(down, across, num_frames, height, width, 3).transpose(2, 0, 3, 1, 4, 5)
+    return grid.reshape(num_frames, down * height, across * width, 3)

@@ -1,34 +1,26 @@
 """A generated world as a Gymnasium environment: a thin shell around the world's pure step function."""
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import gymnasium as gym
 import numpy as np
-import torch
 from jaxtyping import UInt8
 
-from cfworld.envs.arguments import check_horizon, check_options, check_starts, one_of
+from cfworld.envs.arguments import check_options
+from cfworld.envs.core import RENDER_MODES, StepFunction, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window
-from cfworld.envs.seeding import episode_seed
-from cfworld.envs.spaces import (
-    LATENT_BOUND,
-    stack_channels,
-    world_action_space,
-    world_observation_space,
-)
-from cfworld.errors import ActionError, ConfigError, EnvironmentClosedError, ResetNeededError, ShapeError
+from cfworld.envs.spaces import world_action_space, world_observation_space
+from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
-from cfworld.prompts.base import as_tensor
-from cfworld.world import Ends, Start, StepOutput, World
+from cfworld.world import Start, World
+
+if TYPE_CHECKING:
+    from cfworld.envs.vector_env import WorldVectorEnv
 
 __all__ = ["EnvState", "StepFunction", "WorldEnv"]
-
-StepFunction = Callable[[StepOutput], Any]
-"""From the output of a step to one value per row, [B]: a tensor, an array or a sequence."""
 
 
 class WorldEnv(gym.Env[np.ndarray, Any]):
@@ -56,6 +48,10 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     `terminated` by the world's hazard head (drawn with the episode's own noise) or by `termination_fn`;
     `truncated` after `horizon` steps. The two are never both true.
 
+    ## State
+    `get_state` gives all that decides what follows: memory, noise, counters, horizon. Outside it lie what wrappers
+    count, and `np_random`, which only names the first episode of an environment that was never given a seed.
+
     ## Version History
     v0: first release.
 
@@ -80,7 +76,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         UnknownWorldError: if there is no such world.
     """
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "rgb_array_list", "human"]}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012
 
     def __init__(
         self,
@@ -96,19 +92,26 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         info_frames: bool = False,
         memory: MemoryConfig | str | None = None,
     ):
-        self.world = _world(world, variant, device, memory, has_ends=termination_fn is None)
-        config = self.world.config
-        self.horizon = check_horizon(horizon, config.horizon_frames, config.frames_per_step)
-        self.reward_fn = reward_fn
-        self.termination_fn = termination_fn
-        self.starts = check_starts(starts, self.world)
-        self.obs = obs
-        self.render_mode = one_of("render_mode", render_mode, [None, *self.metadata["render_modes"]])
-        self.info_frames = info_frames
-        per_render = config.frames_per_step if render_mode == "rgb_array" else 1
-        self.metadata = {**self.metadata, "render_fps": config.fps / per_render}
-        self.observation_space = world_observation_space(obs, config)
-        self.action_space = world_action_space(config.actions)
+        self._core = make_core(
+            world,
+            variant,
+            device,
+            obs,
+            horizon,
+            reward_fn,
+            termination_fn,
+            starts,
+            render_mode,
+            info_frames,
+            memory,
+        )
+        self.world = self._core.world
+        self.horizon = self._core.horizon
+        self.starts = self._core.starts
+        self.render_mode = render_mode
+        self.metadata = {**self.metadata, "render_fps": self._core.render_fps}
+        self.observation_space = world_observation_space(obs, self.world.config)
+        self.action_space = world_action_space(self.world.config.actions)
         self._state: EnvState | None = None
         self._closed = False
         self._window: Window | None = None
@@ -140,22 +143,10 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         if seed is not None or self._state is None:
             seed, episode = int(self.np_random.integers(2**63)) if seed is None else seed, 0
         else:
-            seed, episode = self._state.seed, self._state.episode + 1
-        row_seed = episode_seed(seed, episode)
-        start = self._chosen_start(row_seed, options)
-        world, frames = self.world.initial(seeds=[row_seed], starts=[start])
-        self._state = EnvState(
-            world=world,
-            steps=0,
-            seed=seed,
-            episode=episode,
-            start=start,
-            end_frame=self.num_frames,
-            ended=False,
-            frames=frames[0].cpu().numpy(),
-        )
+            seed, episode = self._state.seeds[0], int(self._state.episodes[0]) + 1
+        self._state = self._core.begin([seed], [episode], [check_options(options)])
         self._show()
-        return self._observation(), self._info({})
+        return self._core.observe(self._decoded())[0].cpu().numpy(), self._info(self.num_frames, {})
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Generate the next chunk under an action.
@@ -172,25 +163,16 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             ResetNeededError: before the first reset, and after an end.
             EnvironmentClosedError: after `close`.
         """
-        before = self._running()
-        world, out = self.world.step(before.world, self._batched(action), decode=self._decodes)
-        reward = float(out.reward[0]) if self.reward_fn is None else _value(self.reward_fn(out), "reward_fn")
-        terminated, end_frame = bool(out.terminated[0]), int(out.end_frame[0])
-        if self.termination_fn is not None:
-            terminated = bool(_value(self.termination_fn(out), "termination_fn"))
-            end_frame = self.num_frames - terminated
-        truncated = not terminated and before.steps + 1 >= self.horizon
-        self._state = dataclasses.replace(
-            before,
-            world=world,
-            steps=before.steps + 1,
-            end_frame=end_frame,
-            ended=terminated or truncated,
-            frames=None if out.frames is None else out.frames[0].cpu().numpy(),
-        )
+        before = self._begun()
+        if before.ended[0]:
+            raise ResetNeededError("got a step after the end of the episode; expected a running one: call reset()")
+        advice = "pass one action, which holds for the whole step"
+        actions = self._core.check_actions(action, self.action_space.shape or (), advice)[None]
+        self._state, step = self._core.advance(before, actions)
         self._show()
-        heads = {"hazard": out.hazard[0].cpu().numpy(), "reward_frames": out.reward_frames[0].cpu().numpy()}
-        return self._observation(), reward, terminated, truncated, self._info(heads)
+        heads = {name: values[0] for name, values in step.heads.items()}
+        info = self._info(int(heads.pop("end_frame")), heads)
+        return step.observation[0], float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info
 
     def get_state(self) -> EnvState:
         """Take a snapshot: a value that later steps leave as it is.
@@ -204,7 +186,10 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     def set_state(self, snapshot: EnvState) -> None:
         """Go to a snapshot of this environment, or of another one of the same world.
 
-        What follows is exactly what followed there under the same actions.
+        What follows is exactly what followed there under the same actions, up to the snapshot's own horizon.
+
+        Args:
+            snapshot: what `get_state` gave, or a row of what that of a `WorldVectorEnv` gave.
 
         Raises:
             StateError: if it is no snapshot, or one of another world, other weights or another memory.
@@ -212,7 +197,26 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             EnvironmentClosedError: after `close`.
         """
         self._check_open()
-        self._state = check_snapshot(snapshot, self.world)
+        self._state = check_snapshot(snapshot, self.world, 1)
+
+    def fork(self, n: int, *, seeds: int | Sequence[int] | None = None, **arguments: Any) -> "WorldVectorEnv":
+        """Copies of the present moment side by side; this environment stays as it is.
+
+        Args:
+            n: how many.
+            seeds: what the copies draw their noise, and the episodes that follow, from: one each, or an integer for
+                seeds, seeds + 1, ... Copies without seeds of their own share the noise: the same actions have the
+                same future.
+            arguments: `autoreset_mode` and `tensors`, see `WorldVectorEnv`.
+
+        Raises:
+            ConfigError: if n is below 1, or the seeds are not one per copy.
+            ResetNeededError: before the first reset.
+            EnvironmentClosedError: after `close`.
+        """
+        from cfworld.envs.vector_env import WorldVectorEnv
+
+        return WorldVectorEnv.of_core(self._core, n, self._begun().select([0] * n), seeds=seeds, **arguments)
 
     def frames(self) -> UInt8[np.ndarray, "F H W 3"]:
         """All frames of the last step, decoded on demand; the last valid one is repeated after an end.
@@ -224,7 +228,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             ResetNeededError: before the first reset.
             EnvironmentClosedError: after `close`.
         """
-        return self._decoded().copy()
+        return self._frames().copy()
 
     def render(self) -> Any:
         """Return what `render_mode` asks for; "human" draws at every step instead and returns None."""
@@ -241,60 +245,28 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             self._window.close()
             self._window = None
 
-    @property
-    def _decodes(self) -> bool:
-        """Whether the frames of every step are looked at."""
-        has_functions = self.reward_fn is not None or self.termination_fn is not None
-        return self.obs != "latent" or has_functions or self.info_frames or self.render_mode == "human"
-
-    def _observation(self) -> np.ndarray:
-        if self.obs == "latent":
-            latents = self._begun().world.latents[0].flatten().float().cpu().numpy()
-            return np.clip(latents, -LATENT_BOUND, LATENT_BOUND)
-        frames = self._decoded()
-        return frames[-1].copy() if self.obs == "frame" else stack_channels(frames)
-
-    def _info(self, heads: dict[str, np.ndarray]) -> dict[str, Any]:
-        state = self._begun()
-        info: dict[str, Any] = {"start": state.start, "end_frame": state.end_frame, **heads}
-        if self.info_frames:
+    def _info(self, end_frame: int, heads: dict[str, np.ndarray]) -> dict[str, Any]:
+        info: dict[str, Any] = {"start": self._begun().starts[0], "end_frame": end_frame, **heads}
+        if self._core.info_frames:
             info["frames"] = self.frames()
         return info
 
-    def _decoded(self) -> np.ndarray:
-        state = self._begun()
-        if state.frames is None:
-            frames = self.world.decode(state.world.latents)[0].cpu().numpy()
-            frames = frames[np.minimum(np.arange(self.num_frames), state.end_frame)]
-            self._state = dataclasses.replace(state, frames=frames)
-            return frames
-        return state.frames
+    def _decoded(self) -> EnvState:
+        self._state = self._core.decoded(self._begun())
+        return self._state
+
+    def _frames(self) -> np.ndarray:
+        frames = self._decoded().frames
+        assert frames is not None
+        return frames[0].cpu().numpy()
 
     def _show(self) -> None:
         if self.render_mode != "human":
             return
         if self._window is None:
             self._window = Window(self.world.config.name, self.world.config.resolution, self.world.config.fps)
-        for frame in self._decoded():
+        for frame in self._frames():
             self._window.show(frame)
-
-    def _chosen_start(self, row_seed: int, options: dict[str, Any] | None) -> int | Start:
-        named = check_options(options)
-        if named is not None:
-            return named
-        if self.starts is None:
-            return self.world.start_of(row_seed)
-        return self.starts[int(np.random.default_rng(row_seed).integers(len(self.starts)))]
-
-    def _batched(self, action: Any) -> torch.Tensor:
-        """One row of actions; the world checks their values."""
-        tensor = as_tensor(action).cpu()
-        if tensor.shape != self.action_space.shape:
-            raise ActionError(
-                f"got an action of shape {tuple(tensor.shape)}; expected {self.action_space.shape}: pass one action, "
-                "which holds for the whole step"
-            )
-        return tensor[None]
 
     def _check_open(self) -> None:
         if self._closed:
@@ -305,36 +277,3 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         if self._state is None:
             raise ResetNeededError("got a call before the first reset; expected an episode: call reset()")
         return self._state
-
-    def _running(self) -> EnvState:
-        state = self._begun()
-        if state.ended:
-            raise ResetNeededError("got a step after the end of the episode; expected a running one: call reset()")
-        return state
-
-
-def _world(
-    world: str | Path | World,
-    variant: str | None,
-    device: str | None,
-    memory: MemoryConfig | str | None,
-    has_ends: bool,
-) -> World:
-    if not isinstance(world, World):
-        world = World.from_pretrained(world, variant=variant, device=device or "cpu", memory=memory)
-    elif any(given is not None for given in (variant, device, memory)):
-        raise ConfigError(
-            f"got variant={variant!r}, device={device!r}, memory={memory!r} beside a World that is built; expected none"
-        )
-    if has_ends:
-        return world
-    config = dataclasses.replace(world.config, ends=Ends.NEVER)
-    return World(config, world.tokenizer, world.generator, world.starts, variant=world.variant, device=world.device)
-
-
-def _value(values: Any, name: str) -> float:
-    """The single row's value of what a user's function gave."""
-    array = np.asarray(values.detach().cpu() if isinstance(values, torch.Tensor) else values)
-    if array.shape != (1,):
-        raise ShapeError(f"got an array of shape {array.shape} from {name}; expected one value per row, (1,)")
-    return float(array[0])

@@ -1,7 +1,7 @@
 """The state of a world: a value that can be copied, forked, cut into rows and saved."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from cfworld.errors import CheckpointError, DonatedStateError, StateError
 from cfworld.files import write_aside
 from cfworld.memory import MemoryState
 
-__all__ = ["WorldState"]
+__all__ = ["WorldState", "seed_tensor"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,20 @@ class WorldState:
         index = self._rows(rows)
         return self._map(self.memory.select(index), lambda value: value.index_select(0, index))
 
+    def reseeded(self, seeds: Sequence[int]) -> "WorldState":
+        """The same rows with other noise from here on.
+
+        Args:
+            seeds: One integer per row.
+
+        Raises:
+            StateError: If there are not as many as rows.
+        """
+        self.check_usable()
+        if len(seeds) != self.num_rows:
+            raise StateError(f"got {len(seeds)} seeds for {self.num_rows} rows; give one per row.")
+        return replace(self, seeds=seed_tensor(seeds, self.seeds.device), _given_away=[False])
+
     def replace(self, rows: Any, other: "WorldState") -> "WorldState":
         """A copy in which `rows` are taken from `other`, whose row i becomes rows[i].
 
@@ -101,12 +115,30 @@ class WorldState:
 
     def save(self, path: str | Path) -> None:
         """Write the state to one safetensors file, whole or not at all."""
-        self.check_usable()
-        tensors = {f"memory.{name}": value for name, value in self.memory.tensors().items()}
-        tensors |= {name: getattr(self, name) for name in _ROW_TENSORS}
+        tensors = {name: value.detach().cpu().clone().contiguous() for name, value in self.tensors().items()}
         with write_aside(path) as aside:
-            plain = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}
-            save_file(plain, aside, metadata={"world": self.world})
+            save_file(tensors, aside, metadata={"world": self.world})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Every tensor by name, those of the memory as `memory.*`; `from_tensors` undoes it.
+
+        Raises:
+            DonatedStateError: If the state has been donated.
+        """
+        self.check_usable()
+        memory = {f"memory.{name}": value for name, value in self.memory.tensors().items()}
+        return memory | {name: getattr(self, name) for name in _ROW_TENSORS}
+
+    @staticmethod
+    def from_tensors(world: str, tensors: Mapping[str, Tensor]) -> "WorldState":
+        """A state of the world of this fingerprint from its tensors.
+
+        Raises:
+            KeyError: If one is missing.
+            TypeError: If the memory's do not make a memory.
+        """
+        memory = {name.removeprefix("memory."): v for name, v in tensors.items() if name.startswith("memory.")}
+        return _state(world, MemoryState(**memory), tensors)
 
     @staticmethod
     def load(path: str | Path, device: str | torch.device = "cpu") -> "WorldState":
@@ -119,8 +151,7 @@ class WorldState:
             with safe_open(path, framework="pt", device=str(device)) as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 world = (file.metadata() or {})["world"]
-            memory = {name.removeprefix("memory."): v for name, v in tensors.items() if name.startswith("memory.")}
-            return _state(world, MemoryState(**memory), tensors)
+            return WorldState.from_tensors(world, tensors)
         except (OSError, SafetensorError, KeyError, TypeError) as error:
             raise CheckpointError(f"{path} does not hold a world state written by WorldState.save: {error}") from error
 
@@ -164,3 +195,9 @@ def _state(world: str, memory: MemoryState, rows: Mapping[str, Tensor]) -> World
         latents=rows["latents"],
         ended=rows["ended"],
     )
+
+
+def seed_tensor(seeds: Sequence[int], device: torch.device) -> Tensor:
+    """Any Python integers as the seeds of rows, [B] int64: folded into 64 bits."""
+    words = [seed % 2**64 for seed in seeds]
+    return torch.tensor([word - 2**64 if word >= 2**63 else word for word in words], dtype=torch.int64, device=device)

@@ -23,7 +23,7 @@ from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
 from cfworld.world.output import StepOutput, hold_after
 from cfworld.world.start import EncodedStarts, Start, encode_start
-from cfworld.world.state import WorldState
+from cfworld.world.state import WorldState, seed_tensor
 
 __all__ = ["World"]
 
@@ -262,7 +262,7 @@ class World:
         latents = torch.stack([prefix for prefix, _ in prefixes])
         actions = torch.stack([actions for _, actions in prefixes])
         memory = prime(self.generator, self.config.memory, latents, actions)
-        rows = torch.tensor([_as_int64(seed) for seed in seeds], dtype=torch.int64, device=self.device)
+        rows = seed_tensor(seeds, self.device)
         state = WorldState(
             world=self.fingerprint,
             memory=memory,
@@ -291,9 +291,3 @@ def _checked_seeds(seeds: Any) -> list[int]:
     if not all(isinstance(seed, int | np.integer) and not isinstance(seed, bool) for seed in rows):
         raise StartError(f"seeds are integers; got {list(rows)}.")
     return [int(seed) for seed in rows]
-
-
-def _as_int64(seed: int) -> int:
-    """Fold any Python integer into the int64 range."""
-    word = seed % 2**64
-    return word - 2**64 if word >= 2**63 else word

@@ -1,0 +1,254 @@
+"""What the single and the vector environment share: functions over a state with rows, none of which is kept here."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cfworld.envs.arguments import check_horizon, check_starts, one_of
+from cfworld.envs.env_state import EnvState
+from cfworld.envs.seeding import episode_seed
+from cfworld.envs.spaces import LATENT_BOUND
+from cfworld.errors import ActionError, ConfigError, ShapeError
+from cfworld.memory import MemoryConfig
+from cfworld.prompts.base import as_tensor
+from cfworld.world import Ends, Start, StepOutput, World
+from cfworld.world.output import hold_after
+
+__all__ = ["RENDER_MODES", "EnvCore", "RowsStep", "StepFunction", "make_core"]
+
+StepFunction = Callable[[StepOutput], Any]
+"""From the output of a step to one value per row, [B]: a tensor, an array or a sequence."""
+
+RENDER_MODES = ["rgb_array", "rgb_array_list", "human"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RowsStep:
+    """What one step gave, NumPy arrays, or tensors on the world's device.
+
+    Attributes:
+        observation: [B, ...], the caller's own.
+        reward: [B].
+        terminated: [B] bool.
+        truncated: [B] bool; never true together with `terminated`.
+        heads: "hazard" and "reward_frames", float32 [B, F], and "end_frame", int64 [B].
+    """
+
+    observation: Any
+    reward: Any
+    terminated: Any
+    truncated: Any
+    heads: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EnvCore:
+    """How episodes begin, go on and are seen: the arguments of an environment, checked."""
+
+    world: World
+    obs: str
+    horizon: int
+    reward_fn: StepFunction | None
+    termination_fn: StepFunction | None
+    starts: list[int | Start] | None
+    render_mode: str | None
+    info_frames: bool
+
+    @property
+    def decodes(self) -> bool:
+        """Whether the frames of every step are looked at."""
+        has_functions = self.reward_fn is not None or self.termination_fn is not None
+        return self.obs != "latent" or has_functions or self.info_frames or self.render_mode == "human"
+
+    @property
+    def render_fps(self) -> float:
+        """Frames a second of what `render` returns."""
+        config = self.world.config
+        return config.fps / (config.frames_per_step if self.render_mode == "rgb_array" else 1)
+
+    def begin(self, seeds: Sequence[int], episodes: Sequence[int], starts: Sequence[int | Start | None]) -> EnvState:
+        """Begin one episode a row.
+
+        Args:
+            seeds: each row's seed.
+            episodes: number of the episode since the row was given that seed.
+            starts: where to begin; None draws a start by seed and episode.
+
+        Raises:
+            StartError: if there is no such start, or it does not fit the world.
+        """
+        row_seeds = [episode_seed(seed, episode) for seed, episode in zip(seeds, episodes, strict=True)]
+        chosen = [
+            self._drawn_start(row_seed) if start is None else start
+            for row_seed, start in zip(row_seeds, starts, strict=True)
+        ]
+        world, frames = self.world.initial(seeds=row_seeds, starts=chosen)
+        rows = len(row_seeds)
+        return EnvState(
+            world=world,
+            steps=np.zeros(rows, np.int64),
+            horizon=np.full(rows, self.horizon, np.int64),
+            seeds=tuple(seeds),
+            episodes=np.array(episodes, np.int64),
+            starts=tuple(start if isinstance(start, Start) else int(start) for start in chosen),
+            end_frame=torch.full((rows,), self.world.config.frames_per_step, device=self.world.device),
+            ended=np.zeros(rows, np.bool_),
+            frames=frames,
+        )
+
+    def advance(self, state: EnvState, actions: Tensor, *, tensors: bool = False) -> tuple[EnvState, RowsStep]:
+        """Step every row; the given state stays as it is.
+
+        Args:
+            state: where the rows are.
+            actions: one action per row, from `check_actions`.
+            tensors: leave everything on the device. Which rows have ended comes over all the same.
+
+        Raises:
+            ActionError: if an action is not of the action space.
+            ShapeError: if a function of the user's gives anything but one value per row.
+        """
+        world, out = self.world.step(state.world, actions, decode=self.decodes)
+        reward, terminated, end_frame = out.reward, out.terminated, out.end_frame
+        if self.reward_fn is not None:
+            reward = _row_values(self.reward_fn(out), "reward_fn", reward)
+        if self.termination_fn is not None:
+            terminated = _row_values(self.termination_fn(out), "termination_fn", reward).ne(0)
+            end_frame = self.world.config.frames_per_step - terminated.long()
+        seen, observation = (end_frame, reward, out.hazard, out.reward_frames), self._view(out.latents, out.frames)
+        if tensors:
+            end, reward, hazard, reward_frames = (part.clone() for part in seen)
+            dead = _to_host(terminated)[0]
+        else:
+            end, reward, hazard, reward_frames, observation, dead = _to_host(*seen, observation, terminated)
+            reward = reward.astype(np.float64)
+        steps = state.steps + 1
+        late = ~dead & (steps >= state.horizon)
+        following = dataclasses.replace(
+            state, world=world, steps=steps, end_frame=end_frame, ended=dead | late, frames=out.frames
+        )
+        return following, RowsStep(
+            observation=observation,
+            reward=reward,
+            terminated=terminated.clone() if tensors else dead,
+            truncated=torch.from_numpy(late).to(self.world.device) if tensors else late,
+            heads={"hazard": hazard, "reward_frames": reward_frames, "end_frame": end},
+        )
+
+    def observe(self, state: EnvState) -> Tensor:
+        """What each row sees, a new tensor [B, ...]; the state's frames are needed unless obs="latent"."""
+        return self._view(state.world.latents, state.frames)
+
+    def decoded(self, state: EnvState) -> EnvState:
+        """The state with its frames, decoded if nobody has looked at them yet."""
+        if state.frames is not None:
+            return state
+        frames = hold_after(self.world.decode(state.world.latents), state.end_frame)
+        return dataclasses.replace(state, frames=frames)
+
+    def check_actions(self, actions: Any, shape: tuple[int, ...], advice: str, *, tensors: bool = False) -> Tensor:
+        """Actions as a tensor; the world checks their values.
+
+        Args:
+            actions: from outside.
+            shape: what they must have.
+            advice: what to pass, for the message.
+            tensors: let a tensor stay on its device.
+
+        Raises:
+            ActionError: if they are no numbers, or have another shape.
+        """
+        tensor = as_tensor(actions)
+        if tensor.shape != shape:
+            raise ActionError(f"got an action of shape {tuple(tensor.shape)}; expected {shape}: {advice}")
+        return tensor if tensors else tensor.cpu()
+
+    def _drawn_start(self, row_seed: int) -> int | Start:
+        if self.starts is None:
+            return self.world.start_of(row_seed)
+        return self.starts[int(np.random.default_rng(row_seed).integers(len(self.starts)))]
+
+    def _view(self, latents: Tensor, frames: Tensor | None) -> Tensor:
+        if self.obs == "latent":
+            return latents.flatten(1).float().clamp(-LATENT_BOUND, LATENT_BOUND)
+        assert frames is not None
+        return frames[:, -1].clone() if self.obs == "frame" else torch.cat(frames.unbind(1), dim=-1)
+
+
+def make_core(
+    world: str | Path | World,
+    variant: str | None,
+    device: str | None,
+    obs: str,
+    horizon: int | None,
+    reward_fn: StepFunction | None,
+    termination_fn: StepFunction | None,
+    starts: Sequence[int | Start] | np.ndarray | None,
+    render_mode: str | None,
+    info_frames: bool,
+    memory: MemoryConfig | str | None,
+) -> EnvCore:
+    """Check the arguments that both environments take; see `WorldEnv`."""
+    found = _world(world, variant, device, memory, has_ends=termination_fn is None)
+    return EnvCore(
+        world=found,
+        obs=obs,
+        horizon=check_horizon(horizon, found.config.horizon_frames, found.config.frames_per_step),
+        reward_fn=reward_fn,
+        termination_fn=termination_fn,
+        starts=check_starts(starts, found),
+        render_mode=one_of("render_mode", render_mode, [None, *RENDER_MODES]),
+        info_frames=info_frames,
+    )
+
+
+def _world(
+    world: str | Path | World,
+    variant: str | None,
+    device: str | None,
+    memory: MemoryConfig | str | None,
+    has_ends: bool,
+) -> World:
+    if not isinstance(world, World):
+        world = World.from_pretrained(world, variant=variant, device=device or "cpu", memory=memory)
+    elif any(given is not None for given in (variant, device, memory)):
+        raise ConfigError(
+            f"got variant={variant!r}, device={device!r}, memory={memory!r} beside a World that is built; expected none"
+        )
+    if has_ends:
+        return world
+    config = dataclasses.replace(world.config, ends=Ends.NEVER)
+    return World(config, world.tokenizer, world.generator, world.starts, variant=world.variant, device=world.device)
+
+
+def _row_values(values: Any, name: str, like: Tensor) -> Tensor:
+    """What a user's function gave, one value per row, beside `like`."""
+    tensor = torch.as_tensor(values, device=like.device).detach()
+    if tensor.shape != like.shape:
+        raise ShapeError(
+            f"got an array of shape {tuple(tensor.shape)} from {name}; expected one value per row, {tuple(like.shape)}"
+        )
+    return tensor
+
+
+def _to_host(*tensors: Tensor) -> list[np.ndarray]:
+    """Tensors as arrays; whatever their types, they come from a device in one copy."""
+    if tensors[0].device.type == "cpu":
+        return [tensor.numpy() for tensor in tensors]
+    order = sorted(range(len(tensors)), key=lambda index: -tensors[index].element_size())
+    packed = torch.cat([tensors[index].contiguous().flatten().view(torch.uint8) for index in order]).cpu().numpy()
+    arrays: list[np.ndarray] = [packed] * len(tensors)
+    first = 0
+    for index in order:
+        tensor = tensors[index]
+        last = first + tensor.numel() * tensor.element_size()
+        dtype = torch.empty(0, dtype=tensor.dtype).numpy().dtype
+        arrays[index] = packed[first:last].view(dtype).reshape(tensor.shape)
+        first = last
+    return arrays

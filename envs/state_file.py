@@ -1,0 +1,70 @@
+"""Environment states on disk: one safetensors file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from cfworld.envs.env_state import EnvState
+from cfworld.errors import CheckpointError
+from cfworld.files import write_aside
+from cfworld.world import Start, WorldState
+
+__all__ = ["load_state", "save_state"]
+
+_COUNTERS = ("steps", "horizon", "episodes", "ended")
+
+
+def save_state(state: EnvState, path: Path) -> None:
+    """Write a state; see `EnvState.save`.
+
+    The world's tensors are named `world.*`, a given start's `start.<row>.*`; seeds, which may be any integers, and the
+    starts' indices stand in the file's metadata.
+    """
+    tensors = {f"world.{name}": value for name, value in state.world.tensors().items()}
+    tensors |= {name: torch.from_numpy(getattr(state, name)) for name in _COUNTERS}
+    tensors["end_frame"] = state.end_frame
+    if state.frames is not None:
+        tensors["frames"] = state.frames
+    indices: list[int | None] = []
+    for row, start in enumerate(state.starts):
+        indices.append(None if isinstance(start, Start) else start)
+        if isinstance(start, Start):
+            tensors[f"start.{row}.frames"] = torch.from_numpy(start.frames)
+            tensors[f"start.{row}.actions"] = torch.from_numpy(start.actions)
+    words = {"world": state.world.world, "seeds": json.dumps(state.seeds), "starts": json.dumps(indices)}
+    with write_aside(path) as aside:
+        save_file({name: value.cpu().clone().contiguous() for name, value in tensors.items()}, aside, metadata=words)
+
+
+def load_state(path: Path, device: str | torch.device) -> EnvState:
+    """Read a state; see `EnvState.load`."""
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            words: dict[str, str] = file.metadata() or {}
+        counters: dict[str, Any] = {name: tensors[name].numpy() for name in _COUNTERS}
+        world = {name.removeprefix("world."): v.to(device) for name, v in tensors.items() if name.startswith("world.")}
+        frames = tensors.get("frames")
+        return EnvState(
+            world=WorldState.from_tensors(words["world"], world),
+            seeds=tuple(json.loads(words["seeds"])),
+            starts=tuple(_start(row, index, tensors) for row, index in enumerate(json.loads(words["starts"]))),
+            end_frame=tensors["end_frame"].to(device),
+            frames=None if frames is None else frames.to(device),
+            **counters,
+        )
+    except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not hold a state written by EnvState.save: {error}") from error
+
+
+def _start(row: int, index: int | None, tensors: dict[str, Tensor]) -> int | Start:
+    if index is not None:
+        return index
+    frames, actions = (np.asarray(tensors[f"start.{row}.{name}"]) for name in ("frames", "actions"))
+    return Start(frames=frames, actions=actions)

@@ -1,0 +1,407 @@
+"""Many episodes of a generated world side by side, as a Gymnasium vector environment."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool
+from torch import Tensor
+
+from cfworld.envs.arguments import check_row_options, check_row_seeds, one_of
+from cfworld.envs.core import RENDER_MODES, EnvCore, RowsStep, StepFunction, make_core
+from cfworld.envs.env_state import EnvState, check_snapshot
+from cfworld.envs.rendering import Window, tiled
+from cfworld.envs.spaces import world_action_space, world_observation_space
+from cfworld.envs.vector_info import blanked, masked_info, row_objects, start_array
+from cfworld.errors import ConfigError, EnvironmentClosedError, ResetNeededError
+from cfworld.memory import MemoryConfig
+from cfworld.world import Start, World
+
+__all__ = ["WorldVectorEnv"]
+
+
+class WorldVectorEnv(VectorEnv[Any, Any, Any]):
+    """Many agents live in a generated world, each in an episode of its own.
+
+    ## Description
+    Each step is one batched call of the world for all rows. A row is the `WorldEnv` of its seed: on a CPU its episode
+    is bit for bit the same there, in any batch and in every place of it; on a GPU at an equal number of rows.
+
+    ## Spaces, Rewards, Episode End
+    Those of `WorldEnv`, batched.
+
+    ## Starting State
+    `reset(seed=s)` gives row i the seed s + i; a sequence gives each row its own. Without a seed a row goes on to its
+    next episode, named by its seed and the episode's number, and never by what other rows did.
+    `options={"reset_mask": mask}` resets the rows of the mask alone; `options={"start": ...}` names one start for
+    all of them, or a sequence of one per row, None where it is to be drawn.
+
+    ## Autoreset
+    `autoreset_mode`, also in `metadata["autoreset_mode"]`. SAME_STEP: a row that ends begins anew in the same step;
+    what it saw last is in `info["final_obs"]` and `info["final_info"]`. NEXT_STEP: it begins with the next step, whose
+    action it ignores and whose reward is 0. DISABLED: it must be reset with a mask.
+
+    ## State
+    `get_state` and `set_state` hold all that decides what follows, for all rows or for some. Outside it lie what
+    wrappers count, and `np_random`, which only names the first episodes of rows that were never given a seed.
+
+    ## Version History
+    v0: first release.
+
+    Args:
+        num_envs: rows.
+        world: see `WorldEnv` for this and all that follow.
+        variant: "student" or "teacher".
+        device: where the world computes.
+        obs: "frame", "frames" or "latent".
+        horizon: steps until truncated.
+        reward_fn: gives the reward [B] of a step in place of the reward head.
+        termination_fn: says, [B] bool, which episodes end with the step.
+        starts: the starts to draw from.
+        render_mode: None, "rgb_array" or "rgb_array_list", of which `render` gives one per row, or "human", a window
+            with all rows.
+        info_frames: put the frames of the step, [B, F, H, W, 3], into `info["frames"]`.
+        memory: another memory than the world's own.
+        autoreset_mode: an `AutoresetMode`, or its value.
+        tensors: observations, rewards, ends and infos are tensors on the world's device, and so may actions be: the
+            values of those that lie on a GPU are taken on trust. Only which rows have ended comes over to the host.
+
+    Raises:
+        ConfigError: if an argument is none of these.
+        StartError: if one of `starts` does not exist, or does not fit the world.
+        UnknownWorldError: if there is no such world.
+    """
+
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES, "autoreset_mode": AutoresetMode.SAME_STEP}  # noqa: RUF012
+
+    def __init__(
+        self,
+        num_envs: int,
+        world: str | Path | World,
+        variant: str | None = None,
+        device: str | None = None,
+        obs: str = "frame",
+        horizon: int | None = None,
+        reward_fn: StepFunction | None = None,
+        termination_fn: StepFunction | None = None,
+        starts: Sequence[int | Start] | np.ndarray | None = None,
+        render_mode: str | None = None,
+        info_frames: bool = False,
+        memory: MemoryConfig | str | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        tensors: bool = False,
+    ):
+        core = make_core(
+            world,
+            variant,
+            device,
+            obs,
+            horizon,
+            reward_fn,
+            termination_fn,
+            starts,
+            render_mode,
+            info_frames,
+            memory,
+        )
+        self._build(core, num_envs, autoreset_mode, tensors)
+
+    @classmethod
+    def of_core(
+        cls,
+        core: EnvCore,
+        num_envs: int,
+        state: EnvState,
+        *,
+        seeds: int | Sequence[int] | None = None,
+        autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
+        tensors: bool = False,
+    ) -> "WorldVectorEnv":
+        """An environment that goes on from a state; see `WorldEnv.fork`."""
+        self = cls.__new__(cls)
+        self._build(core, num_envs, autoreset_mode, tensors)
+        if seeds is not None:
+            given = [seed for seed in check_row_seeds(seeds, num_envs) if seed is not None]
+            state = dataclasses.replace(
+                state,
+                world=state.world.reseeded(given),
+                seeds=tuple(given),
+                episodes=np.zeros(num_envs, np.int64),
+            )
+        self._state = state
+        return self
+
+    def _build(self, core: EnvCore, num_envs: int, autoreset_mode: AutoresetMode | str, tensors: bool) -> None:
+        if num_envs < 1:
+            raise ConfigError(f"got num_envs={num_envs}; expected at least 1")
+        mode = autoreset_mode.value if isinstance(autoreset_mode, AutoresetMode) else autoreset_mode
+        one_of("autoreset_mode", mode, [known.value for known in AutoresetMode])
+        self._core = core
+        self.num_envs = num_envs
+        self.autoreset_mode = AutoresetMode(mode)
+        self.tensors = tensors
+        self.world = core.world
+        self.horizon = core.horizon
+        self.starts = core.starts
+        self.render_mode = core.render_mode
+        self.metadata = {
+            **self.metadata,
+            "render_fps": core.render_fps,
+            "autoreset_mode": self.autoreset_mode,
+        }
+        self.single_observation_space = world_observation_space(core.obs, self.world.config)
+        self.single_action_space = world_action_space(self.world.config.actions)
+        self.observation_space = batch_space(self.single_observation_space, num_envs)
+        self.action_space = batch_space(self.single_action_space, num_envs)
+        self._state: EnvState | None = None
+        self._window: Window | None = None
+
+    @property
+    def num_frames(self) -> int:
+        """Frames per step, F."""
+        return self.world.config.frames_per_step
+
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Begin an episode in every row, or in those of `options["reset_mask"]`.
+
+        Args:
+            seed: names the rows' episodes: an integer for seed + row, or one integer or None per row.
+            options: "reset_mask", a bool array [num_envs], and "start", one start or a sequence of one per row.
+
+        Returns:
+            The observations of all rows, and the infos "start" and "end_frame" of those that were reset.
+
+        Raises:
+            ConfigError: if seeds or options do not fit.
+            StartError: if there is no such start, or it does not fit the world.
+            ResetNeededError: if the first reset leaves a row out.
+            EnvironmentClosedError: after `close`.
+        """
+        self._check_open()
+        seeds = check_row_seeds(seed, self.num_envs)
+        mask, starts = check_row_options(options, self.num_envs)
+        if isinstance(seed, int):
+            super().reset(seed=seed)
+        before = self._state if mask.all() else self._begun()
+        self._state = self._restarted(before, mask, seeds, starts)
+        self._show()
+        end_frame = self._out(self._state.end_frame.clone())
+        return self._observation(), masked_info(self._whereabouts() | {"end_frame": end_frame}, mask)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Generate the next chunk of every row.
+
+        Args:
+            actions: one action per row, an element of the action space.
+
+        Returns:
+            Observations, rewards [B] float64 (float32 with `tensors`), terminated [B], truncated [B], infos. The infos
+            hold "hazard" and "reward_frames", float32 [B, F], "end_frame" and "start", each beside its "_mask".
+
+        Raises:
+            ActionError: if an action is not of the action space. Nothing has happened then.
+            ResetNeededError: before the first reset, and if a row has ended that is not reset by itself.
+            EnvironmentClosedError: after `close`.
+        """
+        before = self._begun()
+        next_step = self.autoreset_mode is AutoresetMode.NEXT_STEP
+        if before.ended.any() and not next_step:
+            raise ResetNeededError(
+                f"got a step after the end of rows {np.flatnonzero(before.ended).tolist()}; expected running ones: "
+                'call reset(options={"reset_mask": mask})'
+            )
+        shape = (self.num_envs, *(self.single_action_space.shape or ()))
+        given = self._core.check_actions(actions, shape, "pass one action per row", tensors=self.tensors)
+        after, step = self._core.advance(before, given, tensors=self.tensors)
+        if next_step and before.ended.any():
+            result = self._begin_late(after, step, before.ended)
+        elif self.autoreset_mode is AutoresetMode.SAME_STEP and after.ended.any():
+            result = self._begin_at_once(after, step, after.ended)
+        else:
+            self._state = after
+            infos = masked_info(self._whereabouts() | step.heads, _every(self.num_envs))
+            result = (step.observation, step.reward, step.terminated, step.truncated, infos)
+        self._show()
+        return result
+
+    def get_state(self, rows: Any = None) -> EnvState:
+        """Take a snapshot: a value that later steps leave as it is.
+
+        Args:
+            rows: indices, or a mask; None for all. One row alone may go on in a `WorldEnv`.
+
+        Raises:
+            StateError: if there are no such rows.
+            ResetNeededError: before the first reset.
+            EnvironmentClosedError: after `close`.
+        """
+        return self._begun() if rows is None else self._begun().select(rows)
+
+    def set_state(self, state: EnvState, rows: Any = None) -> None:
+        """Go to a snapshot of this environment, or of another one of the same world.
+
+        What follows is exactly what followed there under the same actions, up to the snapshot's own horizons.
+
+        Args:
+            state: what `get_state` gave, here or in a `WorldEnv`.
+            rows: where its rows go, indices, each once, or a mask; None for all. The others keep their bits.
+
+        Raises:
+            StateError: if it is no snapshot, does not fit the rows, or is one of another world, weights or memory.
+            DonatedStateError: if its world state has been donated to `World.step`.
+            ResetNeededError: before the first reset, if `rows` are given.
+            EnvironmentClosedError: after `close`.
+        """
+        self._check_open()
+        if rows is None:
+            self._state = check_snapshot(state, self.world, self.num_envs)
+            return
+        before = self._begun()
+        self._state = before.replace(rows, check_snapshot(state, self.world, before.world.select(rows).num_rows))
+
+    def fork(self, n: int, row: int, *, seeds: int | Sequence[int] | None = None, **arguments: Any) -> "WorldVectorEnv":
+        """Copies of one row's present moment side by side; this environment stays as it is.
+
+        Args:
+            n: how many.
+            row: of which row.
+            seeds: see `WorldEnv.fork`, as for the arguments and errors.
+            arguments: `autoreset_mode` and `tensors`; this environment's own by default.
+        """
+        own = {"autoreset_mode": self.autoreset_mode, "tensors": self.tensors}
+        state = self._begun().select([row] * n)
+        return WorldVectorEnv.of_core(self._core, n, state, seeds=seeds, **(own | arguments))
+
+    def frames(self, rows: Any = None) -> Any:
+        """All frames of the last step, decoded on demand; the last valid one is repeated after an end.
+
+        A row that began anew within the step shows the first frames of its new episode.
+
+        Args:
+            rows: indices, or a mask; None for all.
+
+        Returns:
+            uint8 [B, F, H, W, 3], an array or, with `tensors`, a tensor, the caller's own copy.
+
+        Raises:
+            StateError: if there are no such rows.
+            ResetNeededError: before the first reset.
+            EnvironmentClosedError: after `close`.
+        """
+        state = self._seen() if rows is None else self._core.decoded(self.get_state(rows))
+        assert state.frames is not None
+        return self._out(state.frames.clone())
+
+    def render(self) -> tuple[Any, ...] | None:
+        """What `render_mode` asks for, one per row; "human" draws at every step instead and gives None."""
+        if self.render_mode in (None, "human"):
+            self._check_open()
+            return None
+        frames = self._shown()
+        return tuple(frames[:, -1]) if self.render_mode == "rgb_array" else tuple(map(list, frames))
+
+    def close_extras(self, **kwargs: Any) -> None:
+        """Release the window."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
+
+    def _begin_at_once(self, after: EnvState, step: RowsStep, resets: Bool[np.ndarray, " B"]) -> tuple[Any, ...]:
+        """Same-step autoreset: what the ended rows saw last becomes info."""
+        self._state = after
+        last = self._whereabouts() | step.heads
+        rows = np.flatnonzero(resets)
+        final = {
+            "final_obs": row_objects([step.observation[int(row)] for row in rows], rows, self.num_envs),
+            "final_info": masked_info(last, resets),
+        }
+        infos = masked_info(final, resets) | self._begin_anew(after, step, resets)
+        return self._observation(), step.reward, step.terminated, step.truncated, infos
+
+    def _begin_late(self, after: EnvState, step: RowsStep, resets: Bool[np.ndarray, " B"]) -> tuple[Any, ...]:
+        """Next-step autoreset: of the rows that had ended, the step is a reset."""
+        infos = self._begin_anew(after, step, resets)
+        given = (blanked(value, resets) for value in (step.reward, step.terminated, step.truncated))
+        return self._observation(), *given, infos
+
+    def _begin_anew(self, after: EnvState, step: RowsStep, resets: Bool[np.ndarray, " B"]) -> dict[str, Any]:
+        """Reset rows after a step; gives the infos of all rows."""
+        drawn = [None] * self.num_envs
+        self._state = self._restarted(after, resets, drawn, drawn)
+        kept = dict(step.heads)
+        end_frame = blanked(kept.pop("end_frame"), resets, self.num_frames)
+        return masked_info(self._whereabouts() | {"end_frame": end_frame}, _every(self.num_envs)) | masked_info(
+            kept, ~resets
+        )
+
+    def _restarted(
+        self,
+        before: EnvState | None,
+        mask: Bool[np.ndarray, " B"],
+        seeds: Sequence[int | None],
+        starts: Sequence[int | Start | None],
+    ) -> EnvState:
+        """The state in which the rows of the mask have begun an episode: a new seed's first, or their own's next."""
+        names: list[tuple[int, int]] = []
+        rows: list[int] = np.flatnonzero(mask).tolist()
+        for row in rows:
+            seed = seeds[row]
+            if seed is None and before is not None:
+                names.append((before.seeds[row], int(before.episodes[row]) + 1))
+            else:
+                names.append((int(self.np_random.integers(2**63)) if seed is None else seed, 0))
+        fresh = self._core.begin(*zip(*names, strict=True), [starts[row] for row in rows])
+        return fresh if before is None or mask.all() else before.replace(rows, fresh)
+
+    def _whereabouts(self) -> dict[str, Any]:
+        """What the infos of resets and steps have in common, besides "end_frame"."""
+        info: dict[str, Any] = {"start": start_array(self._begun().starts)}
+        if self._core.info_frames:
+            info["frames"] = self.frames()
+        return info
+
+    def _observation(self) -> Any:
+        state = self._begun() if self._core.obs == "latent" else self._seen()
+        return self._out(self._core.observe(state))
+
+    def _out(self, tensor: Tensor) -> Any:
+        return tensor if self.tensors else tensor.cpu().numpy()
+
+    def _seen(self) -> EnvState:
+        self._state = self._core.decoded(self._begun())
+        return self._state
+
+    def _shown(self) -> np.ndarray:
+        frames = self.frames()
+        return frames.cpu().numpy() if isinstance(frames, torch.Tensor) else frames
+
+    def _show(self) -> None:
+        if self.render_mode != "human":
+            return
+        pictures = tiled(self._shown())
+        if self._window is None:
+            scale = max(1, 8 * self.world.config.resolution[1] // pictures.shape[2])
+            self._window = Window(self.world.config.name, pictures.shape[1:3], self.world.config.fps, scale)
+        for picture in pictures:
+            self._window.show(picture)
+
+    def _check_open(self) -> None:
+        if self.closed:
+            raise EnvironmentClosedError("got a call after close(); expected an open environment: make a new one")
+
+    def _begun(self) -> EnvState:
+        self._check_open()
+        if self._state is None:
+            raise ResetNeededError("got a call before the first reset; expected episodes: call reset() for all rows")
+        return self._state
+
+
+def _every(num_envs: int) -> Bool[np.ndarray, " B"]:
+    return np.ones(num_envs, np.bool_)
