@@ -64,7 +64,7 @@ def check_starts(starts: Any, world: World) -> list[int | Start] | None:
     """
     if starts is None:
         return None
-    if not isinstance(starts, Sequence | np.ndarray) or isinstance(starts, str):
+    if not _is_sequence(starts):
         raise ConfigError(f"got starts={starts!r}; expected a sequence of indices or Starts, or None for all")
     if len(starts) == 0:
         raise ConfigError("got starts=[]; expected at least one, or None for all of the world's own")
@@ -79,7 +79,7 @@ def check_options(options: Any) -> Any:
     """
     if options is None:
         return None
-    if not isinstance(options, dict):
+    if not _is_mapping(options):
         raise ConfigError(f'got options={options!r}; expected a dict such as {{"start": 0}}, or None')
     unknown = sorted(map(str, set(options) - {"start"}))
     if unknown:
@@ -103,11 +103,11 @@ def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B
         OptionTypeError: if the mask is no array of bools.
     """
     mask = np.ones(num_envs, np.bool_)
-    if isinstance(options, dict) and "reset_mask" in options:
+    if _is_mapping(options) and "reset_mask" in options:
         mask = _check_mask(options["reset_mask"], num_envs)
         options = {name: value for name, value in options.items() if name != "reset_mask"}
     start = check_options(options)
-    if not isinstance(start, list | tuple | np.ndarray):
+    if not _is_sequence(start):
         return mask, [start] * num_envs
     if len(start) != num_envs:
         raise ConfigError(f"got {len(start)} starts; expected one start, or one for each of the {num_envs} rows")
@@ -126,7 +126,7 @@ def check_row_seeds(seed: Any, num_envs: int) -> list[int | None]:
     """
     if seed is None or _is_integer(seed):
         seeds: list[Any] = [None if seed is None else int(seed) + row for row in range(num_envs)]
-    elif isinstance(seed, Sequence | np.ndarray) and not isinstance(seed, str):
+    elif _is_sequence(seed):
         seeds = list(seed)
     else:
         raise ConfigError(f"got seed={seed!r}; expected an integer, a sequence of one per row, or None")
@@ -139,9 +139,9 @@ def check_row_seeds(seed: Any, num_envs: int) -> list[int | None]:
 
 
 def _check_mask(mask: Any, num_envs: int) -> Bool[np.ndarray, " B"]:
-    array = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else mask
-    if not isinstance(array, np.ndarray) or array.dtype != np.bool_:
-        kind = array.dtype if isinstance(array, np.ndarray) else type(mask).__name__
+    array: Any = mask.cpu().numpy() if isinstance(mask, torch.Tensor) else mask
+    kind = str(array.dtype) if hasattr(array, "dtype") else f"type {type(array).__name__}"
+    if kind != "bool":
         raise OptionTypeError(f"got a reset_mask of {kind}; expected a numpy array of bools, shape ({num_envs},)")
     if array.shape != (num_envs,):
         raise ConfigError(f"got a reset_mask of shape {array.shape}; expected ({num_envs},), one bool per row")
@@ -163,3 +163,11 @@ def _check_start(start: Any, world: World) -> int | Start:
 
 def _is_integer(value: Any) -> bool:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_sequence(value: Any) -> bool:
+    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, dict)

@@ -137,7 +137,7 @@ class EnvCore:
             observation=observation,
             reward=reward,
             terminated=terminated.clone() if tensors else dead,
-            truncated=torch.from_numpy(late).to(self.world.device) if tensors else late,
+            truncated=torch.as_tensor(late).to(self.world.device) if tensors else late,
             heads={"hazard": hazard, "reward_frames": reward_frames, "end_frame": end},
         )
 

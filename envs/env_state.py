@@ -61,14 +61,15 @@ class EnvState:
         """
         world = self.world.select(rows)
         index = _indices(rows)
-        on_device = torch.from_numpy(index).to(self.end_frame.device)
+        listed: list[int] = index.tolist()
+        on_device = torch.as_tensor(index, device=self.end_frame.device)
         return EnvState(
             world=world,
             steps=self.steps[index],
             horizon=self.horizon[index],
-            seeds=tuple(self.seeds[row] for row in index),
+            seeds=tuple(self.seeds[row] for row in listed),
             episodes=self.episodes[index],
-            starts=tuple(self.starts[row] for row in index),
+            starts=tuple(self.starts[row] for row in listed),
             end_frame=self.end_frame[on_device],
             ended=self.ended[index],
             frames=None if self.frames is None else self.frames[on_device],
@@ -171,14 +172,15 @@ def _cat_hosts(states: Sequence[EnvState], index: Int64[np.ndarray, " n"]) -> En
     frames = [state.frames for state in states if state.frames is not None]
     seeds = [seed for state in states for seed in state.seeds]
     starts = [start for state in states for start in state.starts]
-    on_device = torch.from_numpy(index).to(states[0].end_frame.device)
+    listed: list[int] = index.tolist()
+    on_device = torch.as_tensor(index, device=states[0].end_frame.device)
     return EnvState(
         world=states[0].world,
         steps=np.concatenate([state.steps for state in states])[index],
         horizon=np.concatenate([state.horizon for state in states])[index],
-        seeds=tuple(seeds[row] for row in index),
+        seeds=tuple(seeds[row] for row in listed),
         episodes=np.concatenate([state.episodes for state in states])[index],
-        starts=tuple(starts[row] for row in index),
+        starts=tuple(starts[row] for row in listed),
         end_frame=torch.cat([state.end_frame for state in states])[on_device],
         ended=np.concatenate([state.ended for state in states])[index],
         frames=torch.cat(frames)[on_device] if len(frames) == len(states) else None,

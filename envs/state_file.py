@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
 from torch import Tensor
 
 from cfworld.envs.env_state import EnvState
@@ -27,7 +27,7 @@ def save_state(state: EnvState, path: Path) -> None:
     starts' indices stand in the file's metadata.
     """
     tensors = {f"world.{name}": value for name, value in state.world.tensors().items()}
-    tensors |= {name: torch.from_numpy(getattr(state, name)) for name in _COUNTERS}
+    tensors |= {name: torch.as_tensor(getattr(state, name)) for name in _COUNTERS}
     tensors["end_frame"] = state.end_frame
     if state.frames is not None:
         tensors["frames"] = state.frames
@@ -35,8 +35,8 @@ def save_state(state: EnvState, path: Path) -> None:
     for row, start in enumerate(state.starts):
         indices.append(None if isinstance(start, Start) else start)
         if isinstance(start, Start):
-            tensors[f"start.{row}.frames"] = torch.from_numpy(start.frames)
-            tensors[f"start.{row}.actions"] = torch.from_numpy(start.actions)
+            tensors[f"start.{row}.frames"] = torch.as_tensor(start.frames)
+            tensors[f"start.{row}.actions"] = torch.as_tensor(start.actions)
     words = {"world": state.world.world, "seeds": json.dumps(state.seeds), "starts": json.dumps(indices)}
     with write_aside(path) as aside:
         save_file({name: value.cpu().clone().contiguous() for name, value in tensors.items()}, aside, metadata=words)
@@ -45,9 +45,7 @@ def save_state(state: EnvState, path: Path) -> None:
 def load_state(path: Path, device: str | torch.device) -> EnvState:
     """Read a state; see `EnvState.load`."""
     try:
-        with safe_open(path, framework="pt", device="cpu") as file:
-            tensors: dict[str, Tensor] = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            words: dict[str, str] = file.metadata() or {}
+        tensors, words = _read(path)
         counters: dict[str, Any] = {name: tensors[name].numpy() for name in _COUNTERS}
         world = {name.removeprefix("world."): v.to(device) for name, v in tensors.items() if name.startswith("world.")}
         frames = tensors.get("frames")
@@ -61,6 +59,12 @@ def load_state(path: Path, device: str | torch.device) -> EnvState:
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} does not hold a state written by EnvState.save: {error}") from error
+
+
+def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    opened: Any = safe_open(path, framework="pt", device="cpu")
+    with opened as file:
+        return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def _start(row: int, index: int | None, tensors: dict[str, Tensor]) -> int | Start:

@@ -155,9 +155,11 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             "autoreset_mode": self.autoreset_mode,
         }
         self.single_observation_space = world_observation_space(core.obs, self.world.config)
-        self.single_action_space = world_action_space(self.world.config.actions)
+        single_action_space = world_action_space(self.world.config.actions)
+        self.single_action_space = single_action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(self.single_action_space, num_envs)
+        self.action_space = batch_space(single_action_space, num_envs)
+        self._action_shape = single_action_space.shape or ()
         self._state: EnvState | None = None
         self._window: Window | None = None
 
@@ -217,7 +219,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
                 f"got a step after the end of rows {np.flatnonzero(before.ended).tolist()}; expected running ones: "
                 'call reset(options={"reset_mask": mask})'
             )
-        shape = (self.num_envs, *(self.single_action_space.shape or ()))
+        shape = (self.num_envs, *self._action_shape)
         given = self._core.check_actions(actions, shape, "pass one action per row", tensors=self.tensors)
         after, step = self._core.advance(before, given, tensors=self.tensors)
         if next_step and before.ended.any():
@@ -275,7 +277,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             seeds: see `WorldEnv.fork`, as for the arguments and errors.
             arguments: `autoreset_mode` and `tensors`; this environment's own by default.
         """
-        own = {"autoreset_mode": self.autoreset_mode, "tensors": self.tensors}
+        own: dict[str, Any] = {"autoreset_mode": self.autoreset_mode, "tensors": self.tensors}
         state = self._begun().select([row] * n)
         return WorldVectorEnv.of_core(self._core, n, state, seeds=seeds, **(own | arguments))
 
@@ -305,7 +307,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             self._check_open()
             return None
         frames = self._shown()
-        return tuple(frames[:, -1]) if self.render_mode == "rgb_array" else tuple(map(list, frames))
+        return tuple(frames[:, -1] if self.render_mode == "rgb_array" else map(list, frames))
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the window."""
@@ -349,15 +351,22 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         starts: Sequence[int | Start | None],
     ) -> EnvState:
         """The state in which the rows of the mask have begun an episode: a new seed's first, or their own's next."""
-        names: list[tuple[int, int]] = []
+        chosen: list[int] = []
+        episodes: list[int] = []
         rows: list[int] = np.flatnonzero(mask).tolist()
         for row in rows:
             seed = seeds[row]
-            if seed is None and before is not None:
-                names.append((before.seeds[row], int(before.episodes[row]) + 1))
+            if seed is not None:
+                chosen.append(seed)
+                episodes.append(0)
+            elif before is not None:
+                chosen.append(before.seeds[row])
+                episodes.append(int(before.episodes[row]) + 1)
             else:
-                names.append((int(self.np_random.integers(2**63)) if seed is None else seed, 0))
-        fresh = self._core.begin(*zip(*names, strict=True), [starts[row] for row in rows])
+                drawn: Any = self.np_random.integers(2**63)
+                chosen.append(int(drawn))
+                episodes.append(0)
+        fresh = self._core.begin(chosen, episodes, [starts[row] for row in rows])
         return fresh if before is None or mask.all() else before.replace(rows, fresh)
 
     def _whereabouts(self) -> dict[str, Any]:

@@ -14,7 +14,7 @@ def masked_info(values: dict[str, Any], mask: Bool[np.ndarray, " B"]) -> dict[st
     """Give every value its mask.
 
     Args:
-        values: by name, an array or tensor [B, ...] with every row filled.
+        values: by name, an array or tensor [B, ...] with every row filled, or infos that have masks already.
         mask: the rows that have this info.
 
     Returns:
@@ -24,7 +24,7 @@ def masked_info(values: dict[str, Any], mask: Bool[np.ndarray, " B"]) -> dict[st
         return {}
     info: dict[str, Any] = {}
     for name, value in values.items():
-        info[name] = value if mask.all() else blanked(value, ~mask)
+        info[name] = value if mask.all() or isinstance(value, dict) else blanked(value, ~mask)
         info[f"_{name}"] = mask.copy()
     return info
 
@@ -45,11 +45,9 @@ def start_array(starts: Any) -> np.ndarray:
 
 
 def blanked(value: Any, rows: Bool[np.ndarray, " B"], fill: int = 0) -> Any:
-    """A copy with `fill`, or None among objects, in these rows; what holds infos in turn has masks already."""
-    if isinstance(value, dict):
-        return value
+    """A copy with `fill`, or None among objects, in these rows."""
     if isinstance(value, Tensor):
-        where = torch.from_numpy(rows).to(value.device).reshape(-1, *(1,) * (value.ndim - 1))
+        where = torch.as_tensor(rows).to(value.device).reshape(-1, *(1,) * (value.ndim - 1))
         return value.masked_fill(where, fill)
     copy: np.ndarray = value.copy()
     copy[rows] = None if copy.dtype == np.object_ else fill
