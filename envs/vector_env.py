@@ -363,8 +363,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
                 chosen.append(before.seeds[row])
                 episodes.append(int(before.episodes[row]) + 1)
             else:
-                drawn: Any = self.np_random.integers(2**63)
-                chosen.append(int(drawn))
+                chosen.append(int(self.np_random.integers(2**63)))  # pyright: ignore[reportUnknownArgumentType]
                 episodes.append(0)
         fresh = self._core.begin(chosen, episodes, [starts[row] for row in rows])
         return fresh if before is None or mask.all() else before.replace(rows, fresh)

@@ -1,0 +1,27 @@
+"""What the tests of the environments share: no window, and one toy world a module."""
+
+from collections.abc import Iterator
+
+import jaxtyping
+import pytest
+
+from cfworld import World
+from tests.toy import toy_world
+
+
+@pytest.fixture(autouse=True)
+def no_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return toy_world()
+
+
+@pytest.fixture
+def as_users_run_it() -> Iterator[None]:
+    """Annotations are not enforced outside the tests, so values of wrong types reach the checks."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
