@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import jaxtyping
 import pytest
+import torch
 
 from cfworld import World
 from tests.toy import toy_world
@@ -25,3 +26,12 @@ def as_users_run_it() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """The toy world's products are too small for the promise to hold with more: they have 4 tokens a latent."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -1,16 +1,19 @@
 import dataclasses
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from gymnasium.vector import AutoresetMode
 
-from cfworld import World
-from cfworld.envs.world_env import WorldEnv
-from cfworld.errors import (
-    DonatedStateError,
-    StateError,
-)
+from cfworld import Start, World
+from cfworld.envs import EnvState, WorldEnv, WorldVectorEnv
+from cfworld.errors import CheckpointError, ConfigError, DonatedStateError, StateError
 from cfworld.memory import MemoryConfig
+from cfworld.world import Ends
 from tests.envs.episodes import ACTIONS, play, same
 from tests.toy import toy_world
 
@@ -85,3 +88,155 @@ def test_the_horizon_is_part_of_the_state(world: World) -> None:
     for _ in range(2):
         env.set_state(snapshot)
         assert [step[2:4] for step in play(env, ACTIONS)] == [(False, False), (False, True)]
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_one_row_goes_from_either_environment_to_the_other() -> None:
+    world = toy_world(ends=Ends.NEVER)
+    env, envs = WorldEnv(world), WorldVectorEnv(3, world)
+    env.reset(seed=3)
+    envs.reset(seed=8)
+    env.step(1)
+    envs.set_state(env.get_state(), rows=[1])
+    expected = play(env, ACTIONS)
+    for action, (observation, reward, *_) in zip(ACTIONS, expected, strict=True):
+        seen, rewards, *_ = envs.step([0, action, 0])
+        assert np.array_equal(seen[1], observation)
+        assert rewards[1] == reward
+    env.set_state(envs.get_state(rows=[2]))
+    assert np.array_equal(env.step(2)[0], envs.step([0, 0, 2])[0][2])
+
+
+def test_setting_rows_leaves_the_bits_of_the_others_alone(world: World) -> None:
+    envs = WorldVectorEnv(3, world)
+    envs.reset(seed=0)
+    begun = envs.get_state()
+    envs.step([0, 1, 2])
+    before = envs.get_state()
+    envs.set_state(begun.select([2, 0]), rows=np.array([True, False, True]))
+    after = envs.get_state()
+    assert after.seeds == (2, 1, 0)
+    assert after.steps.tolist() == [0, 1, 0]
+    assert bits(after.select([1])) == bits(before.select([1]))
+    assert bits(EnvState.cat([after.select([2]), before.select([1]), after.select([0])])) == bits(
+        EnvState.cat([begun.select([0]), before.select([1]), begun.select([2])])
+    )
+
+
+def test_snapshots_that_do_not_fit_the_rows_are_refused(world: World) -> None:
+    envs = WorldVectorEnv(3, world)
+    envs.reset(seed=0)
+    state = envs.get_state()
+    for wrong, rows in ((state.select([0]), None), (state, [0, 1]), (state.select([0]), [5])):
+        with pytest.raises(StateError):
+            envs.set_state(wrong, rows)
+    with pytest.raises(StateError, match="got a snapshot of 3 rows; expected one row"):
+        WorldEnv(world).set_state(state)
+    assert bits(envs.get_state()) == bits(state)
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_forks_of_many_moments_share_the_future_of_the_same_actions_and_no_other() -> None:
+    env = WorldEnv(toy_world(ends=Ends.NEVER))
+    generator = np.random.default_rng(0)
+    for seed in range(6):
+        env.reset(seed=seed)
+        play(env, generator.integers(3, size=generator.integers(9)).tolist())
+        forks = env.fork(4)
+        seen = [forks.step([action, action, action, other])[0] for action, other in [(0, 2), (1, 0), (2, 1)]]
+        for observation in seen:
+            assert np.array_equal(observation[0], observation[1])
+            assert np.array_equal(observation[0], observation[2])
+        assert not np.array_equal(seen[-1][0], seen[-1][3])
+        original = [env.step(action)[0] for action in (0, 1, 2)]
+        assert np.array_equal(original, [observation[0] for observation in seen])
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_fork_may_have_noise_of_its_own(world: World) -> None:
+    envs = WorldVectorEnv(2, world, autoreset_mode="NextStep")
+    envs.reset(seed=4)
+    envs.step([0, 1])
+    forks = envs.fork(3, row=1, seeds=[5, 6, 5])
+    assert forks.metadata["autoreset_mode"] is AutoresetMode.NEXT_STEP
+    latents = [forks.get_state().world.latents, envs.get_state([1]).world.latents]
+    assert torch.equal(latents[0][0], latents[1][0])
+    observation = forks.step([2, 2, 2])[0]
+    assert np.array_equal(observation[0], envs.step([0, 2])[0][1]), "5 is the row's own seed"
+    assert np.array_equal(observation[0], observation[2])
+    assert not np.array_equal(observation[0], observation[1])
+    assert forks.get_state().seeds == (5, 6, 5)
+    with pytest.raises(ConfigError, match="got 2 seeds"):
+        envs.fork(3, row=1, seeds=[5, 6])
+
+
+def test_a_snapshot_keeps_its_own_horizon_until_its_episode_ends(world: World) -> None:
+    short, long = WorldEnv(world, horizon=2), WorldEnv(world, horizon=9)
+    for env in (short, long):
+        env.reset(seed=0)
+    long.set_state(short.get_state())
+    assert [long.step(0)[3] for _ in range(2)] == [False, True]
+    long.reset()
+    assert long.get_state().horizon.tolist() == [9]
+
+
+def test_a_saved_state_goes_on_equally_in_a_new_process(tmp_path: Path, world: World) -> None:
+    envs = WorldVectorEnv(3, world, horizon=4)
+    given = Start(frames=np.zeros((8, 64, 64, 3), np.uint8), actions=np.zeros(8, np.int64))
+    envs.reset(seed=[2**70, 1, 2], options={"start": [given, 3, None]})
+    envs.step([0, 1, 2])
+    envs.get_state().save(tmp_path / "state.safetensors")
+    program = """
+import sys
+import numpy as np
+from cfworld.envs import EnvState, WorldVectorEnv
+from tests.toy import toy_world
+envs = WorldVectorEnv(3, toy_world(), horizon=4)
+envs.set_state(EnvState.load(sys.argv[1] + "/state.safetensors"))
+np.savez(sys.argv[1] + "/seen.npz", *[envs.step([2, 1, 0])[0] for _ in range(4)])
+"""
+    subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], check=True)
+    seen = np.load(tmp_path / "seen.npz")
+    for name in seen.files:
+        assert np.array_equal(envs.step([2, 1, 0])[0], seen[name])
+    assert len(seen.files) == 4
+    loaded = EnvState.load(tmp_path / "state.safetensors")
+    assert loaded.seeds == (2**70, 1, 2)
+    assert isinstance(loaded.starts[0], Start)
+    assert np.array_equal(loaded.starts[0].frames, given.frames)
+    assert loaded.starts[1] == 3
+
+
+def test_what_is_no_saved_state_is_refused(tmp_path: Path, world: World) -> None:
+    path = tmp_path / "state.safetensors"
+    with pytest.raises(CheckpointError, match=r"state\.safetensors"):
+        EnvState.load(path)
+    path.write_bytes(b"no state")
+    with pytest.raises(CheckpointError, match=r"EnvState\.save"):
+        EnvState.load(path)
+    world.initial(seeds=[0])[0].save(path)
+    with pytest.raises(CheckpointError, match=r"EnvState\.save"):
+        EnvState.load(path)
+
+
+def test_a_donated_state_is_good_for_nothing(tmp_path: Path, world: World) -> None:
+    envs = WorldVectorEnv(2, world)
+    envs.reset(seed=0)
+    state = envs.get_state()
+    world.step(state.world, [0, 0], donate=True)
+    for call in (
+        lambda: state.select([0]),
+        lambda: EnvState.cat([state]),
+        lambda: state.save(tmp_path / "state.safetensors"),
+        lambda: envs.set_state(state),
+        lambda: envs.step([0, 0]),
+    ):
+        with pytest.raises(DonatedStateError):
+            call()
+
+
+def bits(state: EnvState) -> list[Any]:
+    """Everything in a state, comparable."""
+    tensors = {**state.world.tensors(), "end_frame": state.end_frame}
+    arrays = [state.steps, state.horizon, state.episodes, state.ended]
+    return [{name: value.tolist() for name, value in tensors.items()}, state.seeds, [a.tolist() for a in arrays]]
