@@ -9,7 +9,7 @@ from jaxtyping import Bool
 
 from cfworld.errors import ConfigError, OptionTypeError, StartError
 from cfworld.world import Start, World
-from cfworld.world.start import encode_start
+from cfworld.world.start_encoding import check_start
 
 __all__ = ["check_horizon", "check_options", "check_row_options", "check_row_seeds", "check_starts", "one_of"]
 
@@ -153,7 +153,7 @@ def _check_mask(mask: Any, num_envs: int) -> Bool[np.ndarray, " B"]:
 @torch.inference_mode()
 def _check_start(start: Any, world: World) -> int | Start:
     if isinstance(start, Start):
-        encode_start(start, world.config, world.tokenizer, world.generator, world.device)
+        check_start(start, world.config, world.generator)
         return start
     if not _is_integer(start):
         raise StartError(f"got {start!r} among starts; expected an index or a cfworld.Start")

@@ -13,8 +13,9 @@ from torch import Tensor
 from cfworld.errors import CheckpointError, DonatedStateError, StateError
 from cfworld.files import write_aside
 from cfworld.memory import MemoryState
+from cfworld.world.seeds import as_int64, checked_seeds
 
-__all__ = ["WorldState", "seed_tensor"]
+__all__ = ["WorldState"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,15 +66,16 @@ class WorldState:
         """The same rows with other noise from here on.
 
         Args:
-            seeds: One integer per row.
+            seeds: One integer of 64 bits per row.
 
         Raises:
             StateError: If there are not as many as rows.
+            StartError: If they are no integers of 64 bits.
         """
         self.check_usable()
         if len(seeds) != self.num_rows:
             raise StateError(f"got {len(seeds)} seeds for {self.num_rows} rows; give one per row.")
-        return replace(self, seeds=seed_tensor(seeds, self.seeds.device), _given_away=[False])
+        return replace(self, seeds=as_int64(checked_seeds(seeds), self.seeds.device), _given_away=[False])
 
     def replace(self, rows: Any, other: "WorldState") -> "WorldState":
         """A copy in which `rows` are taken from `other`, whose row i becomes rows[i].
@@ -195,9 +197,3 @@ def _state(world: str, memory: MemoryState, rows: Mapping[str, Tensor]) -> World
         latents=rows["latents"],
         ended=rows["ended"],
     )
-
-
-def seed_tensor(seeds: Sequence[int], device: torch.device) -> Tensor:
-    """Any Python integers as the seeds of rows, [B] int64: folded into 64 bits."""
-    words = [seed % 2**64 for seed in seeds]
-    return torch.tensor([word - 2**64 if word >= 2**63 else word for word in words], dtype=torch.int64, device=device)

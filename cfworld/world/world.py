@@ -1,11 +1,9 @@
 """The world: a pure step function with weights."""
 
-import math
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, overload
 
 import numpy as np
 import torch
@@ -15,26 +13,28 @@ from torch import Tensor
 from cfworld.diffusion import counter_noise, counter_uniform
 from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryConfig, chosen_memory
+from cfworld.memory.packed import unpack
 from cfworld.model import Generator
 from cfworld.model.rows import sigmoid_of_rows
-from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise, prime
+from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
 from cfworld.world.output import StepOutput, hold_after
-from cfworld.world.start import EncodedStarts, Start, encode_start
-from cfworld.world.state import WorldState, seed_tensor
+from cfworld.world.seeds import as_int64, checked_seeds
+from cfworld.world.start import EncodedStarts, Start
+from cfworld.world.start_memory import StartMemories
+from cfworld.world.start_reader import StartReader
+from cfworld.world.state import WorldState
 
 __all__ = ["World"]
-
-FOREIGN_PSNR = 15.0
-"""Starts that the tokenizer reconstructs worse than this are foreign: a blank picture reaches about as much."""
 
 
 class World:
     """A generated world. `step` is a pure function of (weights, state, actions).
 
-    Build one with `World.from_pretrained`, or from its parts.
+    Build one with `World.from_pretrained`, or from its parts. `start_memories` remembers what it made of the starts
+    that were used last; its weights are taken to stay as they are from the first episode on.
     """
 
     def __init__(
@@ -49,7 +49,6 @@ class World:
     ) -> None:
         self.config = config
         self.variant = variant
-        self._has_warned = False
         self._fingerprint: tuple[WorldConfig, str] | None = None
         self.device = torch.device(device)
         self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
@@ -59,6 +58,7 @@ class World:
             actions=starts.actions.to(self.device),
             seeds=starts.seeds,
         )
+        self._reader = StartReader(self.tokenizer, self.generator, self.starts)
 
     @classmethod
     def from_pretrained(
@@ -109,6 +109,11 @@ class World:
         return self._fingerprint[1]
 
     @property
+    def start_memories(self) -> StartMemories:
+        """What is remembered of the starts that were used last."""
+        return self._reader.memories
+
+    @property
     def num_starts(self) -> int:
         """Starts that the world ships."""
         return len(self.starts)
@@ -118,40 +123,71 @@ class World:
         """How a chunk is denoised."""
         return self.config.sampler
 
+    @overload
+    def initial(
+        self, seeds: Any, starts: Any = None, *, decode: Literal[True] = True
+    ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"]]: ...
+
+    @overload
+    def initial(self, seeds: Any, starts: Any = None, *, decode: Literal[False]) -> tuple[WorldState, None]: ...
+
+    @overload
+    def initial(
+        self, seeds: Any, starts: Any = None, *, decode: bool
+    ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"] | None]: ...
+
     @torch.inference_mode()
-    def initial(self, seeds: Any, starts: Any = None) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"]]:
+    def initial(
+        self, seeds: Any, starts: Any = None, *, decode: bool = True
+    ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"] | None]:
         """Begin one episode per row.
 
+        A start may be
+
+        - the index of a shipped start;
+        - a `Start`: frames and actions of your own;
+        - a `WorldState` of one row, of this world: the new episode remembers what that row remembers and goes on from
+          where it stands, but under the new seed, with its steps counted from 0 and not ended. It is another future of
+          that moment; to go on with the row's own future, step the state itself.
+
+        A start is read into the memory once and then remembered (`start_memories`), so that beginning again costs
+        about a copy.
+
         Args:
-            seeds: Seed of each row, a sequence or int tensor [B]: its noise, and its start if none is given.
-            starts: A shipped start's index, or a `Start`, for each row.
+            seeds: Seed of each row, a sequence or int tensor [B] of 64-bit integers: its noise, and its start if none
+                is given.
+            starts: The start of each row.
+            decode: Also decode the frames.
 
         Returns:
-            The state, and the frames of the start's last step as the tokenizer shows them.
+            The state, and the frames of the start's last step as the tokenizer shows them; None with decode=False.
 
         Raises:
-            StartError: If the starts do not fit.
+            StartError: If the seeds or starts do not fit.
+            DonatedStateError: If a state given as a start has been donated.
         """
-        rows = _checked_seeds(seeds)
-        if starts is not None and (isinstance(starts, str | Start) or not isinstance(starts, Sequence)):
-            raise StartError(f"starts are a sequence, one index or cfworld.Start per row; got {starts!r}.")
+        rows = checked_seeds(seeds)
+        if starts is not None and (isinstance(starts, str) or not isinstance(starts, Sequence)):
+            raise StartError(
+                f"starts are a sequence, one index, cfworld.Start or WorldState per row; got {type(starts).__name__}."
+            )
         chosen = [self.start_of(seed) for seed in rows] if starts is None else list(starts)
         if len(chosen) != len(rows):
             raise StartError(f"got {len(chosen)} starts for {len(rows)} seeds; give one per row.")
-        prefixes = [self._prefix(start) for start in chosen]
-        lengths = [len(latents) for latents, _ in prefixes]
-        parts: dict[int, WorldState] = {}
-        for length in set(lengths):
-            group = [row for row, found in enumerate(lengths) if found == length]
-            parts |= dict(
-                zip(
-                    group,
-                    self._begin([prefixes[row] for row in group], [rows[r] for r in group]),
-                    strict=True,
-                )
-            )
-        state = WorldState.cat([parts[row] for row in range(len(rows))])
-        return state, self.decode(state.latents)
+        memories = []
+        for start in chosen:
+            memories.append(self._reader.read(start, self.config, self.fingerprint, decode=decode))
+        words = as_int64(rows, self.device)
+        state = WorldState(
+            world=self.fingerprint,
+            memory=unpack([entry.memory for entry in memories]),
+            seeds=words,
+            step=torch.zeros_like(words),
+            latents=torch.cat([entry.latents for entry in memories]),
+            ended=torch.zeros_like(words, dtype=torch.bool),
+        )
+        shown = [entry.frames for entry in memories if entry.frames is not None]
+        return state, torch.cat(shown) if decode else None
 
     @torch.inference_mode()
     def step(
@@ -228,50 +264,20 @@ class World:
         latents, actions = self.starts.pick(index)
         return Start(frames=self.decode(latents[None])[0].cpu().numpy(), actions=actions.flatten(0, 1).cpu().numpy())
 
+    def check_start(self, start: Any) -> None:
+        """Refuse at once what `initial` would refuse as a start.
+
+        Raises:
+            StartError: If it does not fit.
+            DonatedStateError: If it is a state that has been donated.
+        """
+        self._reader.check(start, self.config, self.fingerprint)
+
     def start_of(self, seed: int) -> int:
         """The shipped start that a seed draws."""
         if not self.num_starts:
             raise StartError(f"world {self.config.name!r} ships no starts; give `starts`.")
         return int(np.random.default_rng(np.random.SeedSequence(seed % 2**64)).integers(self.num_starts))
-
-    def _prefix(self, start: Any) -> tuple[Tensor, Tensor]:
-        if isinstance(start, Start):
-            latents, actions = encode_start(start, self.config, self.tokenizer, self.generator, self.device)
-            self._warn_of_foreign(start, latents)
-            return latents, actions
-        if isinstance(start, bool) or not isinstance(start, int | np.integer):
-            raise StartError(f"a start is an index or a cfworld.Start; got {type(start).__name__}.")
-        return self.starts.pick(int(start))
-
-    def _warn_of_foreign(self, start: Start, latents: Tensor) -> None:
-        """Say once when a start looks like nothing that the tokenizer has learnt to show."""
-        if self._has_warned:
-            return
-        shown = self.decode(latents[None])[0].float()
-        squared = (shown - torch.from_numpy(start.frames).to(self.device).float()).square().mean().item()
-        psnr = 10 * math.log10(255**2 / max(squared, 1e-6))
-        if psnr < FOREIGN_PSNR:
-            self._has_warned = True
-            warnings.warn(
-                f"a start comes back from the tokenizer at {psnr:.1f} dB (below {FOREIGN_PSNR:.0f}): its frames are "
-                f"far from what {self.config.name!r} was trained on, and what follows will be too.",
-                stacklevel=6,
-            )
-
-    def _begin(self, prefixes: Sequence[tuple[Tensor, Tensor]], seeds: Sequence[int]) -> list[WorldState]:
-        latents = torch.stack([prefix for prefix, _ in prefixes])
-        actions = torch.stack([actions for _, actions in prefixes])
-        memory = prime(self.generator, self.config.memory, latents, actions)
-        rows = seed_tensor(seeds, self.device)
-        state = WorldState(
-            world=self.fingerprint,
-            memory=memory,
-            seeds=rows,
-            step=torch.zeros_like(rows),
-            latents=latents[:, -self.config.latents_per_chunk :].float(),
-            ended=torch.zeros_like(rows, dtype=torch.bool),
-        )
-        return [state.select([row]) for row in range(len(seeds))]
 
     def _end_frame(self, hazard: Tensor, state: WorldState) -> Tensor:
         if self.config.ends is Ends.NEVER:
@@ -282,12 +288,3 @@ class World:
             ends = counter_uniform(state.seeds, state.step, 0, hazard.shape[1:]) < hazard
         sentinel = torch.ones_like(ends[:, :1])
         return torch.cat([ends, sentinel], dim=1).int().argmax(dim=1)
-
-
-def _checked_seeds(seeds: Any) -> list[int]:
-    rows = seeds.tolist() if isinstance(seeds, Tensor | np.ndarray) else seeds
-    if isinstance(rows, str) or not isinstance(rows, Sequence) or not rows:
-        raise StartError(f"seeds are a sequence of integers, one per row; got {seeds!r}.")
-    if not all(isinstance(seed, int | np.integer) and not isinstance(seed, bool) for seed in rows):
-        raise StartError(f"seeds are integers; got {list(rows)}.")
-    return [int(seed) for seed in rows]

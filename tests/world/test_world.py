@@ -207,6 +207,7 @@ def test_a_start_given_as_frames_is_encoded_and_a_foreign_one_warned_of_once():
 def test_the_shipped_starts_can_be_looked_at_and_used(world: cfworld.World):
     start = world.start(1)
     assert start.frames.shape == (8, 64, 64, 3)
+    assert start.actions is not None
     assert start.actions.shape == (8,)
 
 
