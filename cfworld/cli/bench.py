@@ -16,7 +16,7 @@ __all__ = ["BenchConfig", "bench", "main"]
 
 SUMMARY = (
     "Measure the speed of a world at several batch sizes: throughput, latency, peak memory, the time of "
-    "every part of a step, and the latency after a long episode."
+    "every part of a step and of a reset, and the latency after a long episode."
 )
 EXAMPLE = "world=doom_take_cover batch_sizes=[1,8] long_steps=0"
 _PART_STEPS = 10
@@ -93,7 +93,16 @@ def bench(config: BenchConfig) -> dict[str, Any]:
 
 def markdown(figures: dict[str, Any], speeds: list[Speed], long: LongRun | None) -> str:
     """The figures as a table for people."""
-    heads = ["batch", "steps/s", "frames/s", "p50 ms", "p95 ms", "peak MB", *(f"{part} ms" for part in PARTS)]
+    heads = [
+        "batch",
+        "steps/s",
+        "frames/s",
+        "p50 ms",
+        "p95 ms",
+        "reset ms",
+        "peak MB",
+        *(f"{part} ms" for part in PARTS),
+    ]
     rows = [
         [
             str(speed.batch),
@@ -101,6 +110,7 @@ def markdown(figures: dict[str, Any], speeds: list[Speed], long: LongRun | None)
             f"{speed.frames_per_s:.1f}",
             f"{speed.step_ms_p50:.1f}",
             f"{speed.step_ms_p95:.1f}",
+            f"{speed.reset_ms_p50:.1f}",
             f"{speed.peak_device_memory_mb or speed.peak_memory_mb:.0f}",
             *(f"{speed.parts_ms[part]:.1f}" for part in PARTS),
         ]

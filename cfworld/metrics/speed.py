@@ -22,6 +22,7 @@ PARTS = ("denoise", "clean_pass", "heads", "decode", "memory")
 pixels; and everything else, which is reading and writing the memory, the noise and the ends."""
 
 _QUANTILES = (50, 95)
+_RESETS = 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,6 +39,8 @@ class Speed:
     """Median latency of a step in milliseconds."""
     step_ms_p95: float
     """95th percentile of the latency."""
+    reset_ms_p50: float
+    """Median latency of beginning all rows' episodes anew, from starts that were used before."""
     parts_ms: dict[str, float]
     """Median milliseconds of each of `PARTS`, measured in steps of their own."""
     peak_memory_mb: float
@@ -106,6 +109,7 @@ def measure(
         frames_per_s=len(seconds) * batch * world.config.frames_per_step / seconds.sum(),
         step_ms_p50=p50,
         step_ms_p95=p95,
+        reset_ms_p50=float(np.median([_reset(world, batch) for _ in range(_RESETS)])) * 1000,
         parts_ms={name: float(np.median([part[name] for part in parts])) for name in PARTS},
         **peak_memory_mb(world.device),
     )
@@ -165,6 +169,15 @@ def _latencies(
         seconds[index] = perf_counter() - begin
         tick()
     return state, seconds
+
+
+def _reset(world: World, batch: int) -> float:
+    """Seconds that it takes to begin every row's episode."""
+    synchronize(world.device)
+    begin = perf_counter()
+    world.initial(range(batch))
+    synchronize(world.device)
+    return perf_counter() - begin
 
 
 def _parts(world: World, state: WorldState, tick: Callable[[], Any]) -> dict[str, float]:

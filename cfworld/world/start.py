@@ -57,10 +57,11 @@ class Start:
     def from_image(cls, image: Any, actions: Any = None, *, num_frames: int = 16) -> "Start":
         """A picture held still.
 
-        No world has learned from pictures that stand still under every action, so this is an experiment rather than a
-        way to begin: a world that moves by itself shows the picture for a moment and then goes on as its training
-        data would have it. A picture that is unlike those data is drawn by the tokenizer as something that is like
-        them, and a warning says so once.
+        The world takes it for a moment at which nothing moved, so what flies or turns in the picture begins from rest,
+        and what a prefix would have told beside the picture (health, what lies behind) is left open. A picture that
+        looks like the world's training data is carried on like any other start. Any other is an experiment: the
+        tokenizer can only draw it with the means it has, of which a warning tells once, and a world drifts from there
+        to what it knows. `docs/starts.md` shows what the shipped worlds do.
 
         Args:
             image: uint8 [H, W, 3], a `PIL.Image`, or the path of a picture.

@@ -1,8 +1,8 @@
 """Start memories: what an episode begins with, made once for every start and copied at every reset.
 
 A prefix is read into the memory the same way whatever the seed, so that only the first reset to a start pays for it.
-Each is computed alone, never together with others, so that an episode is bit for bit the same whether its start was
-remembered or not, and whatever other rows were reset beside it.
+Its bits do not depend on what is read beside it, so that an episode is the same to the last bit whether its start was
+remembered or not, and whatever other rows began with it.
 """
 
 from collections import OrderedDict

@@ -2,10 +2,12 @@
 
 import math
 import warnings
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from cfworld.errors import StartError
@@ -23,6 +25,9 @@ __all__ = ["StartReader"]
 
 FOREIGN_PSNR = 15.0
 """Starts that the tokenizer reconstructs worse than this are foreign: a blank picture reaches about as much."""
+
+TOGETHER = 16
+"""Prefixes that a CPU reads at once: more are no faster a row."""
 
 
 class StartReader:
@@ -42,29 +47,43 @@ class StartReader:
         self._device = starts.latents.device
         self._has_warned = False
 
-    def read(self, start: Any, config: WorldConfig, fingerprint: str, *, decode: bool) -> StartMemory:
-        """What an episode from a start begins with.
+    def read(self, starts: Sequence[Any], config: WorldConfig, fingerprint: str, *, decode: bool) -> list[StartMemory]:
+        """What episodes from these starts begin with.
 
         Args:
-            start: What `World.initial` takes.
+            starts: What `World.initial` takes.
             config: The world's settings, its memory's among them.
             fingerprint: The world's own; what is remembered under another one is not used.
-            decode: Its frames are wanted too.
+            decode: Their frames are wanted too.
 
         Raises:
-            StartError: If the start does not fit the world.
+            StartError: If a start does not fit the world.
             DonatedStateError: If it is a state that has been donated.
         """
-        if isinstance(start, WorldState):
-            self._check_state(start, fingerprint)
-            return self._decoded(StartMemory(memory=pack(start.memory), latents=start.latents), decode)
-        start = start if isinstance(start, Start) else _index(start)
-        key = (fingerprint, start.digest if isinstance(start, Start) else start)
-        found = self.memories.get(key)
-        entry = self._decoded(found or self._primed(start, config), decode)
-        if entry is not found:
-            self.memories.put(key, entry)
-        return entry
+        keys: list[Hashable] = []
+        entries: dict[Hashable, StartMemory] = {}
+        unknown: dict[Hashable, Start | int] = {}
+        for place, start in enumerate(starts):
+            if isinstance(start, WorldState):
+                self._check_state(start, fingerprint)
+                keys.append(place)
+                entries[place] = StartMemory(memory=pack(start.memory), latents=start.latents)
+                continue
+            content = start.digest if isinstance(start, Start) else _index(start)
+            keys.append(key := (fingerprint, content))
+            if (found := self.memories.get(key)) is not None:
+                entries[key] = found
+            else:
+                unknown[key] = start
+        fresh = self._primed(unknown, config)
+        entries |= fresh
+        if decode:
+            fresh |= self._decoded({key: entry for key, entry in entries.items() if entry.frames is None})
+            entries |= fresh
+        for key, entry in fresh.items():
+            if isinstance(key, tuple):
+                self.memories.put(key, entry)
+        return [entries[key] for key in keys]
 
     def check(self, start: Any, config: WorldConfig, fingerprint: str) -> None:
         """Refuse what `read` would refuse, without reading it."""
@@ -75,16 +94,40 @@ class StartReader:
         else:
             self._starts.pick(_index(start))
 
-    def _primed(self, start: Start | int, config: WorldConfig) -> StartMemory:
-        """Read a prefix into a memory of one row."""
-        if isinstance(start, Start):
-            latents, actions, frames = encode_start(start, config, self._tokenizer, self._generator, self._device)
-            self._warn_of_foreign(config.name, frames, latents)
-        else:
-            latents, actions = self._starts.pick(start)
-        memory = prime(self._generator, config.memory, latents[None], actions[None])
-        last = latents[None, -config.latents_per_chunk :].float().clone()
-        return StartMemory(memory=pack(memory), latents=last)
+    def _primed(self, starts: Mapping[Hashable, Start | int], config: WorldConfig) -> dict[Hashable, StartMemory]:
+        """Read prefixes into memories, those of one length together as far as `_together` allows."""
+        prefixes: dict[int, dict[Hashable, tuple[Tensor, Tensor]]] = {}
+        for key, start in starts.items():
+            if isinstance(start, Start):
+                latents, actions, frames = encode_start(start, config, self._tokenizer, self._generator, self._device)
+                self._warn_of_foreign(config.name, frames, latents)
+            else:
+                latents, actions = self._starts.pick(start)
+            prefixes.setdefault(len(latents), {})[key] = latents, actions
+        primed: dict[Hashable, StartMemory] = {}
+        for group in prefixes.values():
+            for keys in self._together(group):
+                latents, actions = (torch.stack(part) for part in zip(*(group[key] for key in keys), strict=True))
+                memory = prime(self._generator, config.memory, latents, actions)
+                last = latents[:, -config.latents_per_chunk :].float()
+                for row, key in enumerate(keys):
+                    memory_of_row = memory.select(torch.tensor([row], device=self._device))
+                    primed[key] = StartMemory(memory=pack(memory_of_row), latents=last[row : row + 1].clone())
+        return primed
+
+    def _decoded(self, entries: Mapping[Hashable, StartMemory]) -> dict[Hashable, StartMemory]:
+        decoded: dict[Hashable, StartMemory] = {}
+        for keys in self._together(entries):
+            frames = self._tokenizer.decode(torch.cat([entries[key].latents for key in keys]))
+            for row, key in enumerate(keys):
+                decoded[key] = replace(entries[key], frames=frames[row : row + 1].clone())
+        return decoded
+
+    def _together(self, entries: Mapping[Hashable, Any]) -> Iterator[list[Hashable]]:
+        """Keys that are computed together: on a CPU, where a row's bits do not depend on its batch, several."""
+        keys, size = list(entries), TOGETHER if self._device.type == "cpu" else 1
+        for first in range(0, len(keys), size):
+            yield keys[first : first + size]
 
     def _check_state(self, state: WorldState, fingerprint: str) -> None:
         state.check_usable()
@@ -102,11 +145,6 @@ class StartReader:
             )
         if bool(state.ended):
             raise StartError("got a state whose episode has ended as a start; expected one from before its end.")
-
-    def _decoded(self, entry: StartMemory, decode: bool) -> StartMemory:
-        if not decode or entry.frames is not None:
-            return entry
-        return replace(entry, frames=self._tokenizer.decode(entry.latents))
 
     def _warn_of_foreign(self, name: str, frames: Tensor, latents: Tensor) -> None:
         """Say once when a start looks like nothing that the tokenizer has learnt to show."""

@@ -174,9 +174,7 @@ class World:
         chosen = [self.start_of(seed) for seed in rows] if starts is None else list(starts)
         if len(chosen) != len(rows):
             raise StartError(f"got {len(chosen)} starts for {len(rows)} seeds; give one per row.")
-        memories = []
-        for start in chosen:
-            memories.append(self._reader.read(start, self.config, self.fingerprint, decode=decode))
+        memories = self._reader.read(chosen, self.config, self.fingerprint, decode=decode)
         words = as_int64(rows, self.device)
         state = WorldState(
             world=self.fingerprint,

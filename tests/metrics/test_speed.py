@@ -13,6 +13,7 @@ def test_figures_of_a_batch_agree_with_one_another() -> None:
     assert len(ticks) == 1 + 6 + 3
     assert speed.frames_per_s == pytest.approx(speed.steps_per_s * 2 * 4)
     assert speed.step_ms_p50 <= speed.step_ms_p95
+    assert 0 < speed.reset_ms_p50 < speed.step_ms_p50
     assert speed.parts_ms.keys() == set(PARTS)
     assert all(part > 0 for part in speed.parts_ms.values())
 
