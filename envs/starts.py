@@ -1,0 +1,103 @@
+"""What may name a start in `options={"start": ...}` or `starts=[...]`, and how it becomes one."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfworld.envs.env_state import EnvState
+from cfworld.errors import CheckpointError, DatasetError, StartError
+from cfworld.world import Start, World, WorldState
+from cfworld.world.start import content_digest
+
+__all__ = ["ChosenStart", "find_start"]
+
+DATASET = re.compile(r"minari:(?P<path>.+)#(?P<episode>\d+)(@((?P<first>\d+)\.\.)?(?P<tick>\d+))?")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ChosenStart:
+    """A start that fits its world, and its name."""
+
+    start: int | Start | WorldState
+    """What `World.initial` takes."""
+    name: int | str
+    """What `info["start"]` says: the index of a shipped start, the path or address that was given, or a digest."""
+
+
+def find_start(given: Any, world: World) -> ChosenStart:
+    """The start that something from outside names.
+
+    Args:
+        given: One of
+
+            - an index into the world's starts;
+            - a `Start`: see `Start.from_image`, `Start.from_clip` and `Start.from_episode`;
+            - a `WorldState` of one row, or what `get_state()` gave: a new episode from that moment, under its own seed
+              and with all steps of the horizon before it (`set_state` goes on with the old one);
+            - the path of a state that `WorldState.save` wrote, `*.safetensors`;
+            - "minari:DATASET#EPISODE@TICK": the moment of a recorded episode at which TICK ticks have passed, after
+              a prefix as long as the world's own; "@FIRST..TICK" sets its first tick too, and without either it is
+              the earliest moment there is;
+            - the path of a picture, held still for as long as the world's own starts.
+        world: The world.
+
+    Returns:
+        The start. Files are read at every call: resolve a start that is used often once, by `starts=[...]` or as a
+        `Start` or `WorldState` of your own.
+
+    Raises:
+        StartError: If there is no such start, or it does not fit the world.
+        DonatedStateError: If it is a state that has been donated.
+    """
+    if isinstance(given, str | Path):
+        found = _from_address(str(given), world)
+    else:
+        found = given.world if isinstance(given, EnvState) else given
+    world.check_start(found)
+    if isinstance(found, np.integer):
+        found = int(found)
+    return ChosenStart(start=found, name=str(given) if isinstance(given, str | Path) else _name(found))
+
+
+def _from_address(address: str, world: World) -> Start | WorldState:
+    config = world.config
+    try:
+        if address.startswith("minari:"):
+            return _from_dataset(address, config.prefix_latents, config.frames_per_latent)
+        if address.endswith(".safetensors"):
+            return WorldState.load(address, device=world.device)
+    except (CheckpointError, DatasetError) as error:
+        raise StartError(f"got {address!r} as a start: {error}") from error
+    if not Path(address).is_file():
+        raise StartError(
+            f"got {address!r} as a start, and there is no such file; expected an index, a Start, a WorldState, the "
+            'path of a picture or of a saved state (*.safetensors), or "minari:DATASET#EPISODE@TICK"'
+        )
+    return Start.from_image(address, num_frames=config.prefix_latents * config.frames_per_latent)
+
+
+def _from_dataset(address: str, num_latents: int, frames_per_latent: int) -> Start:
+    match = DATASET.fullmatch(address)
+    if match is None:
+        raise StartError(f'got {address!r} as a start; expected "minari:DATASET#EPISODE@TICK"')
+    tick = None if match["tick"] is None else int(match["tick"])
+    if tick is not None and match["first"] is not None:
+        num_latents, rest = divmod(tick - int(match["first"]), frames_per_latent)
+        if rest or num_latents < 1:
+            raise StartError(
+                f"got {address!r} as a start; expected a prefix of whole latents of {frames_per_latent} ticks"
+            )
+    return Start.from_episode(
+        match["path"], int(match["episode"]), tick, num_latents=num_latents, frames_per_latent=frames_per_latent
+    )
+
+
+def _name(start: int | Start | WorldState) -> int | str:
+    if isinstance(start, WorldState):
+        memory = start.memory
+        held = (memory.latents, memory.actions, memory.source, start.seeds, start.step)
+        return f"state:sha256:{content_digest([tensor.cpu().numpy() for tensor in held])}"
+    return start.name if isinstance(start, Start) else start

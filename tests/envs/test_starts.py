@@ -1,0 +1,155 @@
+"""Everything that may name a start, and what it is called afterwards."""
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+from PIL import Image
+
+from cfworld import Start, World, WorldState
+from cfworld.data import Episode, StoreWriter
+from cfworld.envs.starts import find_start
+from cfworld.envs.world_env import WorldEnv
+from cfworld.errors import DonatedStateError, StartError
+from tests.toy import toy_world
+
+FRAMES = np.random.default_rng(0).integers(0, 256, (21, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return toy_world()
+
+
+@pytest.fixture(scope="module")
+def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a picture, a saved state and a dataset of one episode of 20 ticks."""
+    folder = tmp_path_factory.mktemp("starts")
+    Image.fromarray(FRAMES[0]).save(folder / "picture.png")
+    state, _ = world.initial(seeds=[1], starts=[2])
+    state.save(folder / "moment.safetensors")
+    (folder / "notes.txt").write_text("no picture")
+    episode = Episode(
+        frames=FRAMES,
+        actions=np.arange(20) % 3,
+        rewards=np.zeros(20, np.float32),
+        terminated=False,
+        truncated=True,
+        seed=0,
+        source="test/Noise-v0",
+        policy="none",
+    )
+    box = spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    writer = StoreWriter(folder / "noise", observation_space=box, action_space=spaces.Discrete(3), source="test/Noise")
+    writer.publish([writer.write_shard(0, 0, [episode])])
+    return folder
+
+
+def test_an_index_is_its_own_name(world: World) -> None:
+    for index in (3, np.int64(3)):
+        chosen = find_start(index, world)
+        assert (chosen.start, chosen.name, type(chosen.name)) == (3, 3, int)
+
+
+def test_a_start_is_named_by_where_it_came_from_or_by_a_digest(world: World, files: Path) -> None:
+    start = Start(frames=FRAMES[1:9], actions=np.arange(8) % 3)
+    assert find_start(start, world).name == f"sha256:{start.digest}"
+    stored = Start.from_episode(files / "noise", tick=8, num_latents=2)
+    name = find_start(stored, world).name
+    again = find_start(name, world)
+    assert isinstance(again.start, Start)
+    assert (again.name, again.start.digest) == (name, start.digest)
+
+
+def test_a_picture_on_disk_is_held_for_as_long_as_the_worlds_own_starts(world: World, files: Path) -> None:
+    path = files / "picture.png"
+    for given in (path, str(path)):
+        chosen = find_start(given, world)
+        assert isinstance(chosen.start, Start)
+        assert chosen.name == str(path)
+        assert np.array_equal(chosen.start.frames, np.repeat(FRAMES[:1], 8, axis=0))
+
+
+@pytest.mark.parametrize(
+    ("moment", "first", "last"), [("#0", 0, 8), ("#0@13", 5, 13), ("#0@8..20", 8, 20), ("#0@0..20", 0, 20)]
+)
+def test_a_dataset_is_addressed_by_episode_and_tick(
+    world: World, files: Path, moment: str, first: int, last: int
+) -> None:
+    address = f"minari:{files / 'noise'}{moment}"
+    chosen = find_start(address, world)
+    assert isinstance(chosen.start, Start)
+    assert chosen.name == address
+    assert np.array_equal(chosen.start.frames, FRAMES[first + 1 : last + 1])
+    assert np.array_equal(chosen.start.actions, np.arange(20)[first:last] % 3)
+
+
+def test_a_saved_state_is_named_by_its_path_and_one_at_hand_by_a_digest(world: World, files: Path) -> None:
+    path = files / "moment.safetensors"
+    chosen = find_start(path, world)
+    assert isinstance(chosen.start, WorldState)
+    assert chosen.name == str(path)
+    names = [find_start(state, world).name for state in (chosen.start, chosen.start.clone())]
+    later, _ = world.step(chosen.start, [0])
+    other = find_start(dataclasses.replace(later, ended=torch.zeros_like(later.ended)), world).name
+    assert names[0] == names[1] != other
+    assert str(names[0]).startswith("state:sha256:")
+
+
+def test_a_snapshot_of_an_environment_stands_for_its_world(world: World) -> None:
+    env = WorldEnv(world)
+    env.reset(seed=4)
+    snapshot = env.get_state()
+    assert find_start(snapshot, world).start is snapshot.world
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (5, "ships starts 0 to 4"),
+        (-1, "ships starts 0 to 4"),
+        (True, "got bool"),
+        (1.0, "got float"),
+        (None, "got NoneType"),
+        ({}, "got dict"),
+        (FRAMES[0], "got ndarray"),
+        ("first", "there is no such file; expected an index"),
+        ("nowhere/picture.png", "there is no such file"),
+        ("{files}/notes.txt", "cannot be read as a picture"),
+        ("{files}/lost.safetensors", "does not hold a world state"),
+        ("minari:{files}/noise", 'expected "minari:DATASET#EPISODE@TICK"'),
+        ("minari:{files}/noise#0@", 'expected "minari:DATASET#EPISODE@TICK"'),
+        ("minari:{files}/noise#-1@8", 'expected "minari:DATASET#EPISODE@TICK"'),
+        ("minari:{files}/elsewhere#0@8", "there is no dataset"),
+        ("minari:{files}/noise#1@8", "episodes 0 to 0"),
+        ("minari:{files}/noise#0@7", "got tick 7"),
+        ("minari:{files}/noise#0@21", "got tick 21"),
+        ("minari:{files}/noise#0@9..15", "whole latents"),
+        ("minari:{files}/noise#0@15..9", "whole latents"),
+        ("minari:{files}/noise#0@9..9", "whole latents"),
+    ],
+)
+def test_what_names_no_start_is_refused(world: World, files: Path, given: Any, message: str) -> None:
+    with pytest.raises(StartError, match=message):
+        find_start(given.format(files=files) if isinstance(given, str) else given, world)
+
+
+def test_what_does_not_fit_the_world_is_refused_before_any_episode(world: World) -> None:
+    foreign, _ = toy_world(seed=7).initial(seeds=[0])
+    given, _ = world.initial(seeds=[0])
+    wrong = {
+        "whole steps of 4": Start(frames=FRAMES[:6]),
+        "integer multiples": Start(frames=FRAMES[:8, :32]),
+        "do not fit this world": Start(frames=FRAMES[:8], actions=np.full(8, 3)),
+        "expected one of this world": foreign,
+    }
+    for message, start in wrong.items():
+        with pytest.raises(StartError, match=message):
+            find_start(start, world)
+    world.step(given, [0], donate=True)
+    with pytest.raises(DonatedStateError):
+        find_start(given, world)
