@@ -85,6 +85,7 @@ def test_a_dataset_is_addressed_by_episode_and_tick(
     assert isinstance(chosen.start, Start)
     assert chosen.name == address
     assert np.array_equal(chosen.start.frames, FRAMES[first + 1 : last + 1])
+    assert chosen.start.actions is not None
     assert np.array_equal(chosen.start.actions, np.arange(20)[first:last] % 3)
 
 
