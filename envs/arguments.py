@@ -7,9 +7,9 @@ import numpy as np
 import torch
 from jaxtyping import Bool
 
-from cfworld.errors import ConfigError, OptionTypeError, StartError
-from cfworld.world import Start, World
-from cfworld.world.start_encoding import check_start
+from cfworld.envs.starts import ChosenStart, find_start
+from cfworld.errors import ConfigError, OptionTypeError
+from cfworld.world import World
 
 __all__ = ["check_horizon", "check_options", "check_row_options", "check_row_seeds", "check_starts", "one_of"]
 
@@ -48,15 +48,15 @@ def check_horizon(horizon: Any, frames: int, frames_per_step: int) -> int:
     return int(horizon)
 
 
-def check_starts(starts: Any, world: World) -> list[int | Start] | None:
+def check_starts(starts: Any, world: World) -> list[ChosenStart] | None:
     """Validate every start that an episode may draw.
 
     Args:
-        starts: indices into the world's starts, or `Start`s; None for all of the world's.
+        starts: what `find_start` takes, several of them; None for all of the world's.
         world: the world.
 
     Returns:
-        The starts, as a list of their own.
+        The starts; files have been read.
 
     Raises:
         ConfigError: if they are no sequence, or an empty one.
@@ -65,10 +65,10 @@ def check_starts(starts: Any, world: World) -> list[int | Start] | None:
     if starts is None:
         return None
     if not _is_sequence(starts):
-        raise ConfigError(f"got starts={starts!r}; expected a sequence of indices or Starts, or None for all")
+        raise ConfigError(f"got starts={starts!r}; expected a sequence of starts, or None for all")
     if len(starts) == 0:
         raise ConfigError("got starts=[]; expected at least one, or None for all of the world's own")
-    return [_check_start(start, world) for start in starts]
+    return [find_start(start, world) for start in starts]
 
 
 def check_options(options: Any) -> Any:
@@ -87,7 +87,7 @@ def check_options(options: Any) -> Any:
     return options.get("start")
 
 
-def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B"], list[int | Start | None]]:
+def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B"], list[Any]]:
     """Which rows a vector environment's `reset(options=...)` names, and where each begins.
 
     Args:
@@ -148,17 +148,6 @@ def _check_mask(mask: Any, num_envs: int) -> Bool[np.ndarray, " B"]:
     if not array.any():
         raise ConfigError("got a reset_mask without a True; expected at least one row to reset")
     return array.copy()
-
-
-@torch.inference_mode()
-def _check_start(start: Any, world: World) -> int | Start:
-    if isinstance(start, Start):
-        check_start(start, world.config, world.generator)
-        return start
-    if not _is_integer(start):
-        raise StartError(f"got {start!r} among starts; expected an index or a cfworld.Start")
-    world.starts.pick(int(start))
-    return int(start)
 
 
 def _is_integer(value: Any) -> bool:

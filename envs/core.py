@@ -14,10 +14,11 @@ from cfworld.envs.arguments import check_horizon, check_starts, one_of
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.spaces import LATENT_BOUND
+from cfworld.envs.starts import ChosenStart, find_start
 from cfworld.errors import ActionError, ConfigError, ShapeError
 from cfworld.memory import MemoryConfig
 from cfworld.prompts.base import as_tensor
-from cfworld.world import Ends, Start, StepOutput, World
+from cfworld.world import Ends, StepOutput, World
 from cfworld.world.output import hold_after
 
 __all__ = ["RENDER_MODES", "EnvCore", "RowsStep", "StepFunction", "make_core"]
@@ -56,7 +57,7 @@ class EnvCore:
     horizon: int
     reward_fn: StepFunction | None
     termination_fn: StepFunction | None
-    starts: list[int | Start] | None
+    starts: list[ChosenStart] | None
     render_mode: str | None
     info_frames: bool
 
@@ -67,28 +68,34 @@ class EnvCore:
         return self.obs != "latent" or has_functions or self.info_frames or self.render_mode == "human"
 
     @property
+    def start_names(self) -> list[int | str] | None:
+        """The names of the starts that episodes draw from; None for all of the world's own."""
+        return None if self.starts is None else [start.name for start in self.starts]
+
+    @property
     def render_fps(self) -> float:
         """Frames a second of what `render` returns."""
         config = self.world.config
         return config.fps / (config.frames_per_step if self.render_mode == "rgb_array" else 1)
 
-    def begin(self, seeds: Sequence[int], episodes: Sequence[int], starts: Sequence[int | Start | None]) -> EnvState:
+    def begin(self, seeds: Sequence[int], episodes: Sequence[int], starts: Sequence[Any]) -> EnvState:
         """Begin one episode a row.
 
         Args:
             seeds: each row's seed.
             episodes: number of the episode since the row was given that seed.
-            starts: where to begin; None draws a start by seed and episode.
+            starts: what `find_start` takes; None draws a start by seed and episode.
 
         Raises:
             StartError: if there is no such start, or it does not fit the world.
         """
         row_seeds = [episode_seed(seed, episode) for seed, episode in zip(seeds, episodes, strict=True)]
+        given = {id(start): find_start(start, self.world) for start in starts if start is not None}
         chosen = [
-            self._drawn_start(row_seed) if start is None else start
+            self._drawn_start(row_seed) if start is None else given[id(start)]
             for row_seed, start in zip(row_seeds, starts, strict=True)
         ]
-        world, frames = self.world.initial(seeds=row_seeds, starts=chosen)
+        world, frames = self.world.initial(row_seeds, [start.start for start in chosen], decode=self.decodes)
         rows = len(row_seeds)
         return EnvState(
             world=world,
@@ -96,7 +103,7 @@ class EnvCore:
             horizon=np.full(rows, self.horizon, np.int64),
             seeds=tuple(seeds),
             episodes=np.array(episodes, np.int64),
-            starts=tuple(start if isinstance(start, Start) else int(start) for start in chosen),
+            starts=tuple(start.name for start in chosen),
             end_frame=torch.full((rows,), self.world.config.frames_per_step, device=self.world.device),
             ended=np.zeros(rows, np.bool_),
             frames=frames,
@@ -169,9 +176,10 @@ class EnvCore:
             raise ActionError(f"got an action of shape {tuple(tensor.shape)}; expected {shape}: {advice}")
         return tensor if tensors else tensor.cpu()
 
-    def _drawn_start(self, row_seed: int) -> int | Start:
+    def _drawn_start(self, row_seed: int) -> ChosenStart:
         if self.starts is None:
-            return self.world.start_of(row_seed)
+            index = self.world.start_of(row_seed)
+            return ChosenStart(start=index, name=index)
         return self.starts[int(np.random.default_rng(row_seed).integers(len(self.starts)))]
 
     def _view(self, latents: Tensor, frames: Tensor | None) -> Tensor:
@@ -189,7 +197,7 @@ def make_core(
     horizon: int | None,
     reward_fn: StepFunction | None,
     termination_fn: StepFunction | None,
-    starts: Sequence[int | Start] | np.ndarray | None,
+    starts: Sequence[Any] | np.ndarray | None,
     render_mode: str | None,
     info_frames: bool,
     memory: MemoryConfig | str | None,

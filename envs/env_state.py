@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int64
 from torch import Tensor
 
 from cfworld.errors import StateError
-from cfworld.world import Start, World, WorldState
+from cfworld.world import World, WorldState
 
 __all__ = ["EnvState", "check_snapshot"]
 
@@ -35,8 +35,8 @@ class EnvState:
     """Seed of each row's last `reset(seed=...)`; it names the episode together with its number."""
     episodes: Int64[np.ndarray, " B"]
     """Number of the episode: how many have followed that reset."""
-    starts: tuple[int | Start, ...]
-    """Where each episode began: an index into the world's starts, or the start itself."""
+    starts: tuple[int | str, ...]
+    """What `info["start"]` says of each row: an index into the world's starts, or another start's name."""
     end_frame: Tensor
     """Frame of the last step at which the episode ended, or frames_per_step, [B] int64 on the world's device."""
     ended: Bool[np.ndarray, " B"]

@@ -37,7 +37,7 @@ def find_start(given: Any, world: World) -> ChosenStart:
             - a `Start`: see `Start.from_image`, `Start.from_clip` and `Start.from_episode`;
             - a `WorldState` of one row, or what `get_state()` gave: a new episode from that moment, under its own seed
               and with all steps of the horizon before it (`set_state` goes on with the old one);
-            - the path of a state that `WorldState.save` wrote, `*.safetensors`;
+            - the path of a state of one row that `WorldState.save` or `EnvState.save` wrote, `*.safetensors`;
             - "minari:DATASET#EPISODE@TICK": the moment of a recorded episode at which TICK ticks have passed, after
               a prefix as long as the world's own; "@FIRST..TICK" sets its first tick too, and without either it is
               the earliest moment there is;
@@ -64,13 +64,10 @@ def find_start(given: Any, world: World) -> ChosenStart:
 
 def _from_address(address: str, world: World) -> Start | WorldState:
     config = world.config
-    try:
-        if address.startswith("minari:"):
-            return _from_dataset(address, config.prefix_latents, config.frames_per_latent)
-        if address.endswith(".safetensors"):
-            return WorldState.load(address, device=world.device)
-    except (CheckpointError, DatasetError) as error:
-        raise StartError(f"got {address!r} as a start: {error}") from error
+    if address.startswith("minari:"):
+        return _from_dataset(address, config.prefix_latents, config.frames_per_latent)
+    if address.endswith(".safetensors"):
+        return _from_state(address, world)
     if not Path(address).is_file():
         raise StartError(
             f"got {address!r} as a start, and there is no such file; expected an index, a Start, a WorldState, the "
@@ -90,9 +87,24 @@ def _from_dataset(address: str, num_latents: int, frames_per_latent: int) -> Sta
             raise StartError(
                 f"got {address!r} as a start; expected a prefix of whole latents of {frames_per_latent} ticks"
             )
-    return Start.from_episode(
-        match["path"], int(match["episode"]), tick, num_latents=num_latents, frames_per_latent=frames_per_latent
-    )
+    try:
+        return Start.from_episode(
+            match["path"], int(match["episode"]), tick, num_latents=num_latents, frames_per_latent=frames_per_latent
+        )
+    except DatasetError as error:
+        raise StartError(f"got {address!r} as a start: {error}") from error
+
+
+def _from_state(address: str, world: World) -> WorldState:
+    try:
+        return WorldState.load(address, device=world.device)
+    except CheckpointError:
+        try:
+            return EnvState.load(address, device=world.device).world
+        except CheckpointError as error:
+            raise StartError(
+                f"got {address!r} as a start; it holds no state that WorldState.save or EnvState.save wrote"
+            ) from error
 
 
 def _name(start: int | Start | WorldState) -> int | str:

@@ -4,7 +4,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file  # pyright: ignore[reportUnknownVariableType]
@@ -13,7 +12,7 @@ from torch import Tensor
 from cfworld.envs.env_state import EnvState
 from cfworld.errors import CheckpointError
 from cfworld.files import write_aside
-from cfworld.world import Start, WorldState
+from cfworld.world import WorldState
 
 __all__ = ["load_state", "save_state"]
 
@@ -23,21 +22,14 @@ _COUNTERS = ("steps", "horizon", "episodes", "ended")
 def save_state(state: EnvState, path: Path) -> None:
     """Write a state; see `EnvState.save`.
 
-    The world's tensors are named `world.*`, a given start's `start.<row>.*`; seeds, which may be any integers, and the
-    starts' indices stand in the file's metadata.
+    The world's tensors are named `world.*`; seeds and the names of starts stand in the file's metadata.
     """
     tensors = {f"world.{name}": value for name, value in state.world.tensors().items()}
     tensors |= {name: torch.as_tensor(getattr(state, name)) for name in _COUNTERS}
     tensors["end_frame"] = state.end_frame
     if state.frames is not None:
         tensors["frames"] = state.frames
-    indices: list[int | None] = []
-    for row, start in enumerate(state.starts):
-        indices.append(None if isinstance(start, Start) else start)
-        if isinstance(start, Start):
-            tensors[f"start.{row}.frames"] = torch.as_tensor(start.frames)
-            tensors[f"start.{row}.actions"] = torch.as_tensor(start.actions)
-    words = {"world": state.world.world, "seeds": json.dumps(state.seeds), "starts": json.dumps(indices)}
+    words = {"world": state.world.world, "seeds": json.dumps(state.seeds), "starts": json.dumps(state.starts)}
     with write_aside(path) as aside:
         save_file({name: value.cpu().clone().contiguous() for name, value in tensors.items()}, aside, metadata=words)
 
@@ -52,7 +44,7 @@ def load_state(path: Path, device: str | torch.device) -> EnvState:
         return EnvState(
             world=WorldState.from_tensors(words["world"], world),
             seeds=tuple(json.loads(words["seeds"])),
-            starts=tuple(_start(row, index, tensors) for row, index in enumerate(json.loads(words["starts"]))),
+            starts=tuple(json.loads(words["starts"])),
             end_frame=tensors["end_frame"].to(device),
             frames=None if frames is None else frames.to(device),
             **counters,
@@ -65,10 +57,3 @@ def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     opened: Any = safe_open(path, framework="pt", device="cpu")
     with opened as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-
-
-def _start(row: int, index: int | None, tensors: dict[str, Tensor]) -> int | Start:
-    if index is not None:
-        return index
-    frames, actions = (np.asarray(tensors[f"start.{row}.{name}"]) for name in ("frames", "actions"))
-    return Start(frames=frames, actions=actions)

@@ -20,7 +20,7 @@ from cfworld.envs.spaces import world_action_space, world_observation_space
 from cfworld.envs.vector_info import blanked, masked_info, row_objects, start_array
 from cfworld.errors import ConfigError, EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
-from cfworld.world import Start, World
+from cfworld.world import World
 
 __all__ = ["WorldVectorEnv"]
 
@@ -89,7 +89,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         horizon: int | None = None,
         reward_fn: StepFunction | None = None,
         termination_fn: StepFunction | None = None,
-        starts: Sequence[int | Start] | np.ndarray | None = None,
+        starts: Sequence[Any] | np.ndarray | None = None,
         render_mode: str | None = None,
         info_frames: bool = False,
         memory: MemoryConfig | str | None = None,
@@ -147,7 +147,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self.tensors = tensors
         self.world = core.world
         self.horizon = core.horizon
-        self.starts = core.starts
+        self.starts = core.start_names
         self.render_mode = core.render_mode
         self.metadata = {
             **self.metadata,
@@ -175,7 +175,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
 
         Args:
             seed: names the rows' episodes: an integer for seed + row, or one integer or None per row.
-            options: "reset_mask", a bool array [num_envs], and "start", one start or a sequence of one per row.
+            options: "reset_mask", a bool array [num_envs], and "start", one start or a sequence of one per row, each
+                what `WorldEnv.reset` takes.
 
         Returns:
             The observations of all rows, and the infos "start" and "end_frame" of those that were reset.
@@ -348,7 +349,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         before: EnvState | None,
         mask: Bool[np.ndarray, " B"],
         seeds: Sequence[int | None],
-        starts: Sequence[int | Start | None],
+        starts: Sequence[Any],
     ) -> EnvState:
         """The state in which the rows of the mask have begun an episode: a new seed's first, or their own's next."""
         chosen: list[int] = []

@@ -15,7 +15,7 @@ from cfworld.envs.rendering import Window
 from cfworld.envs.spaces import world_action_space, world_observation_space
 from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
-from cfworld.world import Start, World
+from cfworld.world import World
 
 if TYPE_CHECKING:
     from cfworld.envs.vector_env import WorldVectorEnv
@@ -64,7 +64,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         reward_fn: gives the reward [B] of a step in place of the reward head. It always sees frames: with it or
             `termination_fn` every step is decoded, even under obs="latent". If it raises, the step has not happened.
         termination_fn: says, [B] bool, whether an episode ends with the step, in place of the hazard head.
-        starts: the starts to draw from, indices or `Start`s; None means all of the world's.
+        starts: the starts to draw from, as `reset` takes them; files are read at once. None means all of the world's.
         render_mode: None, "rgb_array" (last frame), "rgb_array_list" (all frames of the step) or "human".
         info_frames: put the frames of the step, [F, H, W, 3], into `info["frames"]`.
         memory: another memory than the world's own, a `MemoryConfig` or the name of a preset: context_forcing,
@@ -87,7 +87,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         horizon: int | None = None,
         reward_fn: StepFunction | None = None,
         termination_fn: StepFunction | None = None,
-        starts: Sequence[int | Start] | np.ndarray | None = None,
+        starts: Sequence[Any] | np.ndarray | None = None,
         render_mode: str | None = None,
         info_frames: bool = False,
         memory: MemoryConfig | str | None = None,
@@ -107,7 +107,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         )
         self.world = self._core.world
         self.horizon = self._core.horizon
-        self.starts = self._core.starts
+        self.starts = self._core.start_names
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self._core.render_fps}
         self.observation_space = world_observation_space(obs, self.world.config)
@@ -128,10 +128,14 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
 
         Args:
             seed: names the episode, and those that follow it without a seed of their own.
-            options: `{"start": ...}`, an index into the world's starts or a `Start`.
+            options: `{"start": ...}`, where the episode begins: the index of a shipped start; a `Start`, out of
+                frames, a picture, a clip or a recorded episode; a `WorldState` of one row or what `get_state` gave, of
+                which it becomes another future (`set_state` goes on with the old one); or an address: the path of a
+                picture or of a saved state (*.safetensors), or "minari:DATASET#EPISODE@TICK". `find_start` of
+                `cfworld.envs.starts` says more.
 
         Returns:
-            The first observation, and the info with "start" and "end_frame".
+            The first observation, and the info with "start", which names the start for a log, and "end_frame".
 
         Raises:
             ConfigError: if `options` is no mapping, or an option is unknown.
@@ -146,7 +150,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             seed, episode = self._state.seeds[0], int(self._state.episodes[0]) + 1
         self._state = self._core.begin([seed], [episode], [check_options(options)])
         self._show()
-        return self._core.observe(self._decoded())[0].cpu().numpy(), self._info(self.num_frames, {})
+        state = self._state if self._core.obs == "latent" else self._decoded()
+        return self._core.observe(state)[0].cpu().numpy(), self._info(self.num_frames, {})
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Generate the next chunk under an action.

@@ -1,6 +1,7 @@
 """Everything that may name a start, and what it is called afterwards."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,9 @@ from PIL import Image
 
 from cfworld import Start, World, WorldState
 from cfworld.data import Episode, StoreWriter
+from cfworld.envs.env_state import EnvState
 from cfworld.envs.starts import find_start
+from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import DonatedStateError, StartError
 from tests.toy import toy_world
@@ -121,7 +124,7 @@ def test_a_snapshot_of_an_environment_stands_for_its_world(world: World) -> None
         ("first", "there is no such file; expected an index"),
         ("nowhere/picture.png", "there is no such file"),
         ("{files}/notes.txt", "cannot be read as a picture"),
-        ("{files}/lost.safetensors", "does not hold a world state"),
+        ("{files}/lost.safetensors", "holds no state"),
         ("minari:{files}/noise", 'expected "minari:DATASET#EPISODE@TICK"'),
         ("minari:{files}/noise#0@", 'expected "minari:DATASET#EPISODE@TICK"'),
         ("minari:{files}/noise#-1@8", 'expected "minari:DATASET#EPISODE@TICK"'),
@@ -137,6 +140,71 @@ def test_a_snapshot_of_an_environment_stands_for_its_world(world: World) -> None
 def test_what_names_no_start_is_refused(world: World, files: Path, given: Any, message: str) -> None:
     with pytest.raises(StartError, match=message):
         find_start(given.format(files=files) if isinstance(given, str) else given, world)
+
+
+def test_an_episode_begins_where_its_options_say_and_logs_what_brings_it_back(world: World, files: Path) -> None:
+    env = WorldEnv(world)
+    for given in (files / "picture.png", f"minari:{files / 'noise'}#0@13", files / "moment.safetensors", 3):
+        first, info = env.reset(seed=5, options={"start": given})
+        assert env.step(1)[4]["start"] == info["start"]
+        again, repeated = WorldEnv(world).reset(seed=5, options={"start": info["start"]})
+        assert np.array_equal(first, again)
+        assert repeated["start"] == info["start"]
+        json.dumps(info["start"])
+
+
+def test_starts_to_draw_from_may_be_of_every_kind(world: World, files: Path) -> None:
+    state = WorldState.load(files / "moment.safetensors")
+    env = WorldEnv(world, starts=[2, files / "picture.png", Start(frames=FRAMES[:4]), state])
+    assert env.starts is not None
+    assert {env.reset(seed=seed)[1]["start"] for seed in range(30)} == set(env.starts)
+    with pytest.raises(StartError, match="there is no such file"):
+        WorldEnv(world, starts=[0, files / "lost.png"])
+
+
+def test_a_snapshot_as_a_start_begins_an_episode_of_its_own(world: World, tmp_path: Path) -> None:
+    env = WorldEnv(world, obs="latent", horizon=3, termination_fn=lambda step: [False] * len(step.latents))
+    env.reset(seed=4)
+    env.step(1)
+    env.step(2)
+    snapshot = env.get_state()
+    forked = env.step(0)[0]
+    observation, info = env.reset(seed=9, options={"start": snapshot})
+    assert np.array_equal(observation, snapshot.world.latents.flatten().numpy())
+    assert str(info["start"]).startswith("state:")
+    steps = [env.step(0) for _ in range(3)]
+    assert not np.array_equal(steps[0][0], forked)
+    assert [step[3] for step in steps] == [False, False, True]
+    snapshot.save(tmp_path / "snapshot.safetensors")
+    env.reset(seed=9, options={"start": tmp_path / "snapshot.safetensors"})
+    assert np.array_equal(env.step(0)[0], steps[0][0])
+
+
+def test_rows_of_a_vector_environment_begin_each_at_its_own_start(world: World, files: Path) -> None:
+    picture = str(files / "picture.png")
+    envs, env = WorldVectorEnv(3, world), WorldEnv(world)
+    seen, info = envs.reset(seed=5, options={"start": [picture, 3, None]})
+    assert info["start"][:2].tolist() == [picture, 3]
+    for row, start in enumerate([picture, 3, int(info["start"][2])]):
+        assert np.array_equal(env.reset(seed=5 + row, options={"start": start})[0], seen[row])
+    _, info = envs.reset(seed=5, options={"start": picture})
+    assert info["start"].tolist() == [picture] * 3
+    envs.get_state().save(files / "rows.safetensors")
+    assert EnvState.load(files / "rows.safetensors").starts == (picture,) * 3
+
+
+def test_a_start_that_is_refused_leaves_the_episode_as_it_was(world: World) -> None:
+    env, other = WorldEnv(world), WorldEnv(world)
+    for one in (env, other):
+        one.reset(seed=5)
+    with pytest.raises(StartError):
+        env.reset(options={"start": "nowhere.png"})
+    assert np.array_equal(env.step(1)[0], other.step(1)[0])
+
+
+def test_a_seed_of_more_than_64_bits_is_refused(world: World) -> None:
+    with pytest.raises(StartError, match="64 bits"):
+        WorldEnv(world).reset(seed=2**64)
 
 
 def test_what_does_not_fit_the_world_is_refused_before_any_episode(world: World) -> None:
