@@ -1,7 +1,7 @@
 """Starts: short real prefixes from which episodes begin."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,14 +27,14 @@ class Start:
 
     Attributes:
         frames: uint8 [L * frames_per_latent, H, W, 3], L latents that make whole steps.
-        actions: One action per frame, [L * frames_per_latent] or [L * frames_per_latent, A]; None stands for the
-            neutral action at every frame: 0, or the point of the box nearest to zero.
+        actions: One action per frame, [L * frames_per_latent, ...], or a mapping from names to such arrays; None stands
+            for the neutral action at every frame: 0, or the point of the box nearest to zero.
         origin: What brings the same start back when it is given as an environment's `options={"start": ...}`; empty
             if nothing does.
     """
 
     frames: np.ndarray
-    actions: np.ndarray | None = None
+    actions: Any = None
     origin: str = ""
 
     def __post_init__(self) -> None:
@@ -44,14 +44,12 @@ class Start:
         if 0 in frames.shape:
             raise StartError(f"a start's frames are {list(frames.shape)}; expected at least one step of them.")
         object.__setattr__(self, "frames", frames)
-        if self.actions is None:
-            return
-        actions = _array(self.actions, "actions")
-        if actions.ndim == 0 or len(actions) != len(frames):
-            raise StartError(
-                f"a start has one action per frame; got actions {list(actions.shape)} for {len(frames)} frames."
-            )
-        object.__setattr__(self, "actions", actions)
+        object.__setattr__(self, "actions", _each(self.actions, lambda part: _array(part, "actions")))
+        for part in _parts(self.actions):
+            if part.shape[:1] != frames.shape[:1]:
+                raise StartError(
+                    f"a start has one action per frame; got actions {list(part.shape)} for {len(frames)} frames."
+                )
 
     @classmethod
     def from_image(cls, image: Any, actions: Any = None, *, num_frames: int = 16) -> "Start":
@@ -74,7 +72,7 @@ class Start:
         pixels = _pixels(image)
         if num_frames < 1:
             raise StartError(f"got num_frames={num_frames}; expected whole steps of the world: 16, say.")
-        return cls(frames=np.repeat(pixels[None], num_frames, axis=0), actions=_optional(actions))
+        return cls(frames=np.repeat(pixels[None], num_frames, axis=0), actions=actions)
 
     @classmethod
     def from_clip(cls, frames: Any, actions: Any = None, *, frames_per_step: int = 4) -> "Start":
@@ -90,12 +88,12 @@ class Start:
         """
         if frames_per_step < 1:
             raise StartError(f"got frames_per_step={frames_per_step}; expected the world's config.frames_per_step.")
-        whole = cls(frames=_array(frames, "frames"), actions=_optional(actions))
+        whole = cls(frames=_array(frames, "frames"), actions=actions)
         length = len(whole.frames)
         if length < frames_per_step:
             raise StartError(f"got a clip of {length} frames; expected at least one step of {frames_per_step}.")
         first = length % frames_per_step
-        return cls(frames=whole.frames[first:], actions=None if whole.actions is None else whole.actions[first:])
+        return cls(frames=whole.frames[first:], actions=_each(whole.actions, lambda part: part[first:]))
 
     @classmethod
     def from_episode(
@@ -146,8 +144,7 @@ class Start:
     @property
     def digest(self) -> str:
         """SHA-256 of frames and actions, shortened."""
-        arrays = [self.frames] if self.actions is None else [self.frames, self.actions]
-        return content_digest(arrays)
+        return content_digest([self.frames, *_parts(self.actions)])
 
     @property
     def name(self) -> str:
@@ -199,8 +196,18 @@ def _array(values: Any, what: str) -> np.ndarray:
         raise StartError(f"the {what} of a start form no array ({error}); expected equal shapes.") from error
 
 
-def _optional(actions: Any) -> np.ndarray | None:
-    return None if actions is None else _array(actions, "actions")
+def _each(actions: Any, change: Callable[[Any], np.ndarray]) -> Any:
+    """Actions with something done to their array, or to each part of a mapping."""
+    if isinstance(actions, Mapping):
+        return {name: change(part) for name, part in actions.items()}
+    return None if actions is None else change(actions)
+
+
+def _parts(actions: Any) -> list[np.ndarray]:
+    """The arrays of actions, those of a mapping in the order of their names."""
+    if isinstance(actions, Mapping):
+        return [part for _, part in sorted(actions.items())]
+    return [] if actions is None else [actions]
 
 
 def _pixels(image: Any) -> np.ndarray:

@@ -128,6 +128,21 @@ def test_actions_that_the_world_does_not_know_are_refused(bad: float):
         world.initial(seeds=[0], starts=[start])
 
 
+def test_actions_of_several_parts_are_cut_and_told_apart_part_by_part():
+    frames = np.repeat(PICTURE[None], 6, axis=0)
+    parts = {"keys": np.arange(6), "mouse": np.arange(12.0).reshape(6, 2)}
+    start = Start.from_clip(frames, parts)
+    assert {name: part.tolist() for name, part in start.actions.items()} == {
+        "keys": [2, 3, 4, 5],
+        "mouse": [[4, 5], [6, 7], [8, 9], [10, 11]],
+    }
+    assert (
+        Start(frames=frames, actions=parts).digest != Start(frames=frames, actions=parts | {"keys": np.ones(6)}).digest
+    )
+    with pytest.raises(StartError, match="one action per frame"):
+        Start(frames=frames, actions=parts | {"keys": np.arange(5)})
+
+
 def test_an_episode_hands_over_at_the_tick_that_was_asked_for(folder: Path):
     start = Start.from_episode(counting_episode(), tick=10, num_latents=2)
     assert start.frames[:, 0, 0, 0].tolist() == list(range(3, 11))  # frame t + 1 was made by action t
