@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfworld.envs.arguments import check_horizon, check_starts, one_of
 from cfworld.envs.env_state import EnvState
+from cfworld.envs.host import to_host
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.spaces import LATENT_BOUND
 from cfworld.envs.starts import ChosenStart, find_start
@@ -131,9 +132,9 @@ class EnvCore:
         seen, observation = (end_frame, reward, out.hazard, out.reward_frames), self._view(out.latents, out.frames)
         if tensors:
             end, reward, hazard, reward_frames = (part.clone() for part in seen)
-            dead = _to_host(terminated)[0]
+            dead = to_host(terminated)[0]
         else:
-            end, reward, hazard, reward_frames, observation, dead = _to_host(*seen, observation, terminated)
+            end, reward, hazard, reward_frames, observation, dead = to_host(*seen, observation, terminated)
             reward = reward.astype(np.float64)
         steps = state.steps + 1
         late = ~dead & (steps >= state.horizon)
@@ -243,20 +244,3 @@ def _row_values(values: Any, name: str, like: Tensor) -> Tensor:
             f"got an array of shape {tuple(tensor.shape)} from {name}; expected one value per row, {tuple(like.shape)}"
         )
     return tensor
-
-
-def _to_host(*tensors: Tensor) -> list[np.ndarray]:
-    """Tensors as arrays; whatever their types, they come from a device in one copy."""
-    if tensors[0].device.type == "cpu":
-        return [tensor.numpy() for tensor in tensors]
-    order = sorted(range(len(tensors)), key=lambda index: -tensors[index].element_size())
-    packed = torch.cat([tensors[index].contiguous().flatten().view(torch.uint8) for index in order]).cpu().numpy()
-    arrays: list[np.ndarray] = [packed] * len(tensors)
-    first = 0
-    for index in order:
-        tensor = tensors[index]
-        last = first + tensor.numel() * tensor.element_size()
-        dtype = torch.empty(0, dtype=tensor.dtype).numpy().dtype
-        arrays[index] = packed[first:last].view(dtype).reshape(tensor.shape)
-        first = last
-    return arrays
