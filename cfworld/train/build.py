@@ -152,6 +152,7 @@ def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def _given(world: WorldSettings) -> dict[str, Any]:
-    """The settings of a world; an `image_key` that is not set is left out, and so is where its tokenizer lies."""
+    """The settings of a world; what is not set, names of actions and where its tokenizer lies are left out."""
     values = {name: value for name, value in config_to_dict(world).items() if name != "trained_tokenizer"}
+    values["actions"] = world.actions.settings()
     return {name: value for name, value in values.items() if name != "image_key" or value}

@@ -27,8 +27,9 @@ class Start:
 
     Attributes:
         frames: uint8 [L * frames_per_latent, H, W, 3], L latents that make whole steps.
-        actions: One action per frame, [L * frames_per_latent, ...], or a mapping from names to such arrays; None stands
-            for the neutral action at every frame: 0, or the point of the box nearest to zero.
+        actions: One action per frame, [L * frames_per_latent, ...], texts or names as strings; for a Dict space a
+            mapping from names to such arrays. None stands for the neutral action at every frame: 0, the point of the
+            box nearest to zero, the empty text.
         origin: What brings the same start back when it is given as an environment's `options={"start": ...}`; empty
             if nothing does.
     """
@@ -158,7 +159,7 @@ class EncodedStarts:
 
     Attributes:
         latents: [K, L, C, h, w].
-        actions: [K, L, f] or [K, L, f, A].
+        actions: [K, L, f, ...]; see `PromptEncoder`.
         seeds: Seed of the twin's episode that each was cut from, [K] int64.
     """
 

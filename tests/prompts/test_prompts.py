@@ -103,7 +103,7 @@ def test_checking_does_not_alias_or_change_what_it_was_given():
         ([0], "shape \\(1,\\)"),
         ([[0, 1], [1, 2]], "shape \\(2, 2\\)"),
         ([[0, 1], [1]], "form no array"),
-        (["left", "right"], "dtype <U5; expected numbers"),
+        (["left", "right"], "got text .left.; expected integers from 0 to 2"),
         ([None, None], "dtype object"),
         ([], "dtype torch.float64"),
         (np.array([2**63 + 1, 0], dtype=np.uint64), "got action"),
