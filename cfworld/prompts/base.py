@@ -175,7 +175,9 @@ def expand_frames(actions: Tensor, batch: int | None, frames: int, action_shape:
         actions = actions.unsqueeze(len(rows)).expand(each).clone()
     elif actions.shape != each:
         got, one, many = (
-            ("an action", "one", "one per frame") if batch is None else ("actions", "one per row", "one per row and frame")
+            ("an action", "one", "one per frame")
+            if batch is None
+            else ("actions", "one per row", "one per row and frame")
         )
         raise ActionError(
             f"got {got} of shape {tuple(actions.shape)}; expected {once} ({one}, for the whole step) or {each} ({many})"

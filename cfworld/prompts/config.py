@@ -52,10 +52,11 @@ class TextConfig:
 class ActionPart:
     """Actions of one kind: exactly one of `num_actions`, `multi`, `low` and `high`, and `text.max_length` is set.
 
+    Two are equal if their spaces are; `settings` tells what weights depend on.
+
     Attributes:
         num_actions: Size of a Discrete space.
-        names: What the discrete actions are called, one name each; world and environments take them too. They are no
-            part of what tells one world from another.
+        names: What the discrete actions are called, one name each: world and environments take these words too.
         multi: Sizes of a MultiDiscrete space.
         low: Lower bounds of a Box.
         high: Upper bounds of a Box.
@@ -70,8 +71,8 @@ class ActionPart:
     multi: list[int] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
-    mean: list[float] = field(default_factory=list)
-    std: list[float] = field(default_factory=list)
+    mean: list[float] = field(default_factory=list, compare=False)
+    std: list[float] = field(default_factory=list, compare=False)
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
@@ -97,6 +98,11 @@ class ActionPart:
     def kind(self) -> ActionKind:
         """Of which kind they are."""
         return self._kinds()[0]
+
+    @property
+    def num_columns(self) -> int:
+        """Numbers that a dataset holds of one action; of a text it is one, which of its texts."""
+        return len(self.multi) or len(self.low) or 1
 
     def prompts(self, dim: int, frames: int) -> PromptEncoder:
         """The prompt encoder for these actions, with tokens of width `dim` for `frames` frames a latent."""
@@ -144,8 +150,9 @@ class ActionConfig(ActionPart):
         if not self.parts:
             ActionPart.__post_init__(self)
         elif self._kinds() or self.names:
+            beside = [str(kind) for kind in self._kinds()] or "names"
             raise ConfigError(
-                f"got actions with parts {sorted(self.parts)} beside {[str(kind) for kind in self._kinds()] or 'names'}; "
+                f"got actions with parts {sorted(self.parts)} beside {beside}; "
                 "expected parts alone: set num_actions to 0, and leave the rest of what stands beside them out"
             )
 

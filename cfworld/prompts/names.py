@@ -55,8 +55,7 @@ def numbered(actions: Any, names: Sequence[str], num_actions: int) -> Any:
         return actions
     if not names:
         raise ActionError(
-            f"got text {_first(actions)!r}; expected integers from 0 to {num_actions - 1}: this world's actions have no "
-            "names"
+            f"got text {_first(actions)!r}; expected integers from 0 to {num_actions - 1}: these actions have no names"
         )
     numbers = {_plain(name): number for number, name in enumerate(names)}
 

@@ -15,6 +15,7 @@ from cfworld.errors import DatasetError
 from cfworld.files import write_aside
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.frame_bank import EpisodeSource
+from cfworld.train.recorded_actions import TextTable
 
 __all__ = ["ClipBatch", "LatentBank", "encode_store"]
 
@@ -25,7 +26,7 @@ class ClipBatch:
 
     Attributes:
         latents: [B, T, C, h, w] float32.
-        actions: [B, T, f] or [B, T, f, A].
+        actions: As the world takes them, [B, T, f, ...].
         rewards: [B, T, f] float32.
         ends: 1 at the frame that ends an episode, [B, T, f] float32.
         valid: Frames up to the end, [B, T, f] bool.
@@ -48,13 +49,15 @@ class LatentBank:
 
     Attributes:
         latents: [M, C, h, w] float16.
-        actions: [M, f] or [M, f, A].
+        actions: As `cfworld.data.action_space` lays them out, [M, f, ...]; `actions_at` gives them as the world takes
+            them.
         rewards: [M, f] float32.
         ends: [M, f] float32.
         valid: [M, f] bool.
         mortal: [M, f] bool.
         first: Index of each episode's first latent, and M at the end, [E + 1] int64.
         seeds: [E] int64.
+        texts: What stands for the numbered texts among the actions; None where there are none.
     """
 
     latents: Tensor
@@ -65,6 +68,7 @@ class LatentBank:
     mortal: Tensor
     first: Tensor
     seeds: Tensor
+    texts: TextTable | None = None
 
     @property
     def num_latents(self) -> list[int]:
@@ -81,13 +85,18 @@ class LatentBank:
         frames = present[..., None]
         return ClipBatch(
             latents=self.latents[index].to(device).float(),
-            actions=self.actions[index].to(device),
+            actions=self.actions_at(index).to(device),
             rewards=self.rewards[index].to(device),
             ends=self.ends[index].to(device),
             valid=(self.valid[index] & frames).to(device),
             mortal=(self.mortal[index] & frames).to(device),
             present=present.to(device),
         )
+
+    def actions_at(self, index: Tensor) -> Tensor:
+        """Actions of latents as the world takes them, [*, f, ...]."""
+        actions = self.actions[index]
+        return actions if self.texts is None else self.texts(actions)
 
     def mortal_episodes(self, min_latents: int) -> list[int]:
         """Episodes recorded without god mode that hold at least so many latents."""
@@ -147,7 +156,8 @@ def encode_store(
     )
     if cache is not None:
         with write_aside(cache) as aside:
-            save_file({name: getattr(bank, name).contiguous() for name in LatentBank.__slots__}, aside)
+            tensors = [name for name in LatentBank.__slots__ if name != "texts"]
+            save_file({name: getattr(bank, name).contiguous() for name in tensors}, aside)
     return bank
 
 

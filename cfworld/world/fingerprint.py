@@ -16,8 +16,8 @@ _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 def fingerprint(config: WorldConfig, variant: str, generator: Generator) -> str:
     """Name a world by what its states depend on: its configuration, and the bits of its weights.
 
-    The sampler, the rule of ends and the names of actions are left out: a state may go on under others. The sum of a weight's bit patterns
-    is an integer, and so the same on every device.
+    The sampler, the rule of ends and the names of actions are left out: a state may go on under others. The sum of a
+    weight's bit patterns is an integer, and so the same on every device.
     """
     settings = {name: value for name, value in config_to_dict(config).items() if name not in ("sampler", "ends")}
     settings["actions"] = config.actions.settings()
