@@ -1,5 +1,6 @@
 """Observation and action spaces, the same for a world and its twin, and the checks that guard them."""
 
+import string
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,7 @@ from gymnasium import spaces
 from jaxtyping import Int64, UInt8
 
 from cfworld.errors import ActionError, ConfigError
-from cfworld.model import ActionConfig
+from cfworld.prompts import ActionConfig, ActionKind, ActionPart
 from cfworld.prompts.base import as_tensor
 from cfworld.world import WorldConfig
 
@@ -21,6 +22,9 @@ __all__ = [
     "world_action_space",
     "world_observation_space",
 ]
+
+TEXT_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " "
+"""Of what a space of texts is made when texts are drawn from it. A world takes any other character too."""
 
 LATENT_BOUND = 100.0
 """Greatest size of a latent observation. Latents have unit scale: those of frames come nowhere near it."""
@@ -75,11 +79,39 @@ def world_observation_space(obs: str, config: WorldConfig) -> spaces.Box:
     raise ConfigError(f'got obs={obs!r}; expected "frame", "frames" or "latent"')
 
 
-def world_action_space(actions: ActionConfig) -> spaces.Space[Any]:
-    """Action space of a world: Discrete, or a float32 Box."""
-    if actions.num_actions:
-        return spaces.Discrete(actions.num_actions)
-    return spaces.Box(np.array(actions.low, np.float32), np.array(actions.high, np.float32), dtype=np.float32)
+def world_action_space(actions: ActionConfig, num_frames: int | None = None) -> spaces.Space[Any]:
+    """Action space of a world.
+
+    Args:
+        actions: the world's actions.
+        num_frames: None for one action, which holds for the whole step; F for action chunks, one action for each of a
+            step's F frames.
+
+    Returns:
+        Discrete, MultiDiscrete, a float32 Box, Text, or a Dict of these. As chunks, a MultiDiscrete [F] or [F, K], a
+        Box [F, A], a Tuple of F texts, or a Dict of these.
+    """
+    if actions.parts:
+        return spaces.Dict({name: _part_space(part, num_frames) for name, part in actions.items()})
+    return _part_space(actions, num_frames)
+
+
+def _part_space(actions: ActionPart, num_frames: int | None) -> spaces.Space[Any]:
+    match actions.kind:
+        case ActionKind.DISCRETE:
+            if num_frames is None:
+                return spaces.Discrete(actions.num_actions)
+            return spaces.MultiDiscrete([actions.num_actions] * num_frames)
+        case ActionKind.MULTI_DISCRETE:
+            sizes = np.array(actions.multi)
+            return spaces.MultiDiscrete(sizes if num_frames is None else np.tile(sizes, (num_frames, 1)))
+        case ActionKind.TEXT:
+            text = spaces.Text(actions.text.max_length, min_length=0, charset=TEXT_CHARACTERS)
+            return text if num_frames is None else spaces.Tuple([text] * num_frames)
+        case _:
+            bounds = [np.array(bound, np.float32) for bound in (actions.low, actions.high)]
+            low, high = bounds if num_frames is None else [np.tile(bound, (num_frames, 1)) for bound in bounds]
+            return spaces.Box(low, high, dtype=np.float32)
 
 
 def stack_channels(frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H W C"]:

@@ -89,13 +89,10 @@ class DictPrompts(PromptEncoder):
         except ActionError as error:
             raise ActionError(f"{error}; or a mapping with {self.names}") from error
         if values:
-            rows = len(tensor)
-            for name, part, columns, piece in zip(
-                self.names, self.encoders, tensor.split(self.widths, dim=-1), self.split(tensor), strict=True
-            ):
-                if not bool((piece.flatten(2) == columns.reshape(piece.flatten(2).shape)).all()):
-                    raise ActionError(f"{name}: got {columns.flatten().tolist()[:4]}; expected whole numbers")
-                part.check(piece, rows, frames)  # type: ignore[operator]
+            again = self.check(dict(zip(self.names, self.split(tensor), strict=True)), len(tensor), frames)
+            changed = again.to(tensor.device) != tensor
+            if bool(changed.any()):
+                raise ActionError(f"got {tensor[changed][0]:g} for a discrete action; expected a whole number")
         return tensor
 
 
