@@ -28,8 +28,8 @@ class TextTable:
 
     tables: Mapping[int, Tensor]
 
-    def __call__(self, actions: Num[Tensor, "*latents f"]) -> Float[Tensor, "*latents f columns"]:
-        """Put encodings in the place of numbers."""
+    def __call__(self, actions: Num[Tensor, "*numbered"]) -> Float[Tensor, "*encoded"]:
+        """Put encodings in the place of numbers: [*, f] becomes [*, f, P E], and columns become wider ones."""
         if -1 in self.tables:
             return self.tables[-1][actions]
         columns = [
@@ -43,7 +43,7 @@ def fits(space: spaces.Space, actions: ActionPart) -> bool:
     """Whether a dataset's actions are a world's."""
     match actions.kind:
         case ActionKind.DISCRETE:
-            return isinstance(space, spaces.Discrete) and space.n == actions.num_actions
+            return isinstance(space, spaces.Discrete) and int(space.n) == actions.num_actions
         case ActionKind.MULTI_DISCRETE:
             return not isinstance(space, spaces.Discrete) and sizes(space) == actions.multi
         case ActionKind.BOX:
