@@ -225,9 +225,7 @@ def _write_strip(recording: Recording, fps: int, path: Path) -> None:
 
 
 def _written(action: np.ndarray | np.integer) -> str:
-    if action.dtype.kind == "i":
-        return " ".join(map(str, action.reshape(-1).tolist()))
-    return " ".join(f"{part:+.2f}" for part in action)
+    return " ".join(str(part) if isinstance(part, int) else f"{part:+.2f}" for part in np.atleast_1d(action).tolist())
 
 
 def _figures(config: RolloutConfig, live: LiveRows, seconds: list[float]) -> dict[str, Any]:

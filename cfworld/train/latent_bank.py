@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -123,7 +124,8 @@ def encode_store(
         DatasetError: If no episode is long enough for a latent.
     """
     if cache is not None and cache.is_file():
-        return LatentBank(**load_file(cache))
+        read: dict[str, Any] = load_file(cache)
+        return LatentBank(**read)
     parts: list[Mapping[str, Tensor]] = []
     first, seeds = [0], []
     tokenizer = tokenizer.to(device).eval()
@@ -149,8 +151,9 @@ def encode_store(
         raise DatasetError(
             f"no episode is as long as one latent ({tokenizer.frames_per_latent} ticks); collect longer ones."
         )
+    joined: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     bank = LatentBank(
-        **{name: torch.cat([part[name] for part in parts]) for name in parts[0]},
+        **joined,
         first=torch.tensor(first),
         seeds=torch.tensor(seeds),
     )

@@ -22,7 +22,7 @@ WORLDS = {kind: toy_world(actions=actions) for kind, actions in KINDS.items()}
     ("kind", "once", "chunk"),
     [
         ("discrete", spaces.Discrete(3), spaces.MultiDiscrete([3] * 4)),
-        ("multi", spaces.MultiDiscrete([2, 2, 3]), spaces.MultiDiscrete([[2, 2, 3]] * 4)),
+        ("multi", spaces.MultiDiscrete([2, 2, 3]), spaces.MultiDiscrete(np.array([[2, 2, 3]] * 4))),
         (
             "box",
             spaces.Box(np.array([-1, 0], np.float32), np.array([1, 2], np.float32)),

@@ -156,5 +156,6 @@ def test_bounds_that_cannot_normalise_are_refused(settings: dict[str, list[float
 
 @pytest.mark.parametrize("name", ["num_actions", "dim", "frames"])
 def test_sizes_below_one_are_refused(name: str):
+    settings: dict[str, Any] = {"num_actions": 3, "dim": 8, "frames": 4, name: 0}
     with pytest.raises(ConfigError, match=name):
-        DiscretePromptConfig(**{"num_actions": 3, "dim": 8, "frames": 4, name: 0})
+        DiscretePromptConfig(**settings)

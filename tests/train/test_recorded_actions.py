@@ -70,8 +70,9 @@ def write(kind: str, data: str = "data") -> WorldSettings:
 
 def teacher_config(steps: int = 2) -> TeacherStageConfig:
     loop = LoopConfig(steps=steps, batch_size=2, warmup=0, save_every=steps, sample_every=0, log_every=1, lr=3e-3)
-    sheet = {"sheet_rows": 1, "sheet_latents": 4}
-    return TeacherStageConfig(loop=loop, min_latents=4, clip_latents=8, erft=ErftConfig(start_step=9), **sheet)
+    return TeacherStageConfig(
+        loop=loop, min_latents=4, clip_latents=8, erft=ErftConfig(start_step=9), sheet_rows=1, sheet_latents=4
+    )
 
 
 @pytest.fixture(autouse=True)
