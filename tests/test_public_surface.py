@@ -28,8 +28,8 @@ SURFACE = {
     ),
     "cfworld.prompts": (
         "ActionConfig ActionKind ActionPart ContinuousPromptConfig ContinuousPrompts DictPrompts DiscretePromptConfig "
-        "DiscretePrompts HashedWords MultiDiscretePromptConfig MultiDiscretePrompts PromptEncoder TextConfig TextEncoder "
-        "TextPromptConfig TextPrompts"
+        "DiscretePrompts HashedWords MultiDiscretePromptConfig MultiDiscretePrompts PromptEncoder TextConfig "
+        "TextEncoder TextPromptConfig TextPrompts"
     ),
     "cfworld.rollout": "CleanPass Context SamplerConfig Solver clean_pass context_from_memory denoise prime",
     "cfworld.tokenizer": "BlockVAE BlockVAEConfig Tokenizer",

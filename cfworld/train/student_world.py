@@ -146,4 +146,4 @@ def _described(config: WorldConfig, name: str) -> Any:
 
 
 def _named(config: WorldConfig, names: list[str]) -> str:
-    return ", ".join(f"{name}={getattr(config, name)}" for name in names)
+    return ", ".join(f"{name}={_described(config, name)}" for name in names)
