@@ -42,14 +42,14 @@ def one_row(world: World, action: Any) -> Num[Tensor, "1 F *action"]:
     return world.generator.prompts.check(action, None, world.config.frames_per_step)
 
 
-def rows(world: World, actions: Any, num_rows: int) -> Num[Tensor, "B F *action"]:
+def rows(world: World, actions: Any, num_rows: int, *, look: bool = True) -> Num[Tensor, "B F *action"]:
     """Validate the actions of a vector environment.
 
     Args:
         world: takes them.
-        actions: one action per row, or one per row and frame. The values of what lies on another device than the CPU
-            are taken on trust, since looking at them would wait for the device.
+        actions: one action per row, or one per row and frame.
         num_rows: rows B.
+        look: also look at the values of what lies on another device than the CPU, which waits for that device.
 
     Returns:
         Every row's and frame's action, as `World.step` takes them.
@@ -57,4 +57,5 @@ def rows(world: World, actions: Any, num_rows: int) -> Num[Tensor, "B F *action"
     Raises:
         ActionError: if they are neither; the message names the actions that there are.
     """
-    return world.generator.prompts.check(actions, num_rows, world.config.frames_per_step, on_host(actions))
+    look = look or on_host(actions)
+    return world.generator.prompts.check(actions, num_rows, world.config.frames_per_step, look)

@@ -1,10 +1,12 @@
 """Observation and action spaces, the same for a world and its twin, and the checks that guard them."""
 
+import copy
 import string
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 from jaxtyping import Int64, UInt8
 
 from cfworld.errors import ActionError, ConfigError
@@ -14,6 +16,7 @@ from cfworld.world import WorldConfig
 
 __all__ = [
     "LATENT_BOUND",
+    "TextChunk",
     "check_discrete",
     "check_discrete_sequence",
     "frame_space",
@@ -28,6 +31,15 @@ TEXT_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " 
 
 LATENT_BOUND = 100.0
 """Greatest size of a latent observation. Latents have unit scale: those of frames come nowhere near it."""
+
+
+class TextChunk(spaces.Tuple):
+    """F texts, one for each frame of a step. In a batch of them rows come first, as in a batch of any other chunk."""
+
+
+@batch_space.register(TextChunk)
+def _batch_of_chunks(space: TextChunk, n: int = 1) -> spaces.Tuple:  # pyright: ignore[reportUnusedFunction]
+    return spaces.Tuple([copy.deepcopy(space) for _ in range(n)])
 
 
 def frame_space(resolution: tuple[int, int]) -> spaces.Box:
@@ -89,7 +101,7 @@ def world_action_space(actions: ActionConfig, num_frames: int | None = None) -> 
 
     Returns:
         Discrete, MultiDiscrete, a float32 Box, Text, or a Dict of these. As chunks, a MultiDiscrete [F] or [F, K], a
-        Box [F, A], a Tuple of F texts, or a Dict of these.
+        Box [F, A], a `TextChunk`, or a Dict of these.
     """
     if actions.parts:
         return spaces.Dict({name: _part_space(part, num_frames) for name, part in actions.items()})
@@ -107,7 +119,7 @@ def _part_space(actions: ActionPart, num_frames: int | None) -> spaces.Space[Any
             return spaces.MultiDiscrete(sizes if num_frames is None else np.tile(sizes, (num_frames, 1)))
         case ActionKind.TEXT:
             text = spaces.Text(actions.text.max_length, min_length=0, charset=TEXT_CHARACTERS)
-            return text if num_frames is None else spaces.Tuple([text] * num_frames)
+            return text if num_frames is None else TextChunk([copy.deepcopy(text) for _ in range(num_frames)])
         case _:
             bounds = [np.array(bound, np.float32) for bound in (actions.low, actions.high)]
             low, high = bounds if num_frames is None else [np.tile(bound, (num_frames, 1)) for bound in bounds]
