@@ -23,10 +23,10 @@ from torch import Tensor
 from cfworld.prompts.base import on_host
 from cfworld.world import World
 
-__all__ = ["one_row", "rows"]
+__all__ = ["one_action", "row_actions"]
 
 
-def one_row(world: World, action: Any) -> Num[Tensor, "1 F *action"]:
+def one_action(world: World, action: Any) -> Num[Tensor, "1 F *action"]:
     """Validate the action of a single environment.
 
     Args:
@@ -42,7 +42,7 @@ def one_row(world: World, action: Any) -> Num[Tensor, "1 F *action"]:
     return world.generator.prompts.check(action, None, world.config.frames_per_step)
 
 
-def rows(world: World, actions: Any, num_rows: int, *, look: bool = True) -> Num[Tensor, "B F *action"]:
+def row_actions(world: World, actions: Any, num_rows: int, *, look: bool = True) -> Num[Tensor, "B F *action"]:
     """Validate the actions of a vector environment.
 
     Args:

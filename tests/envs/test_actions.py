@@ -9,7 +9,7 @@ from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 
 from cfworld import World
-from cfworld.envs.actions import one_row, rows
+from cfworld.envs.actions import one_action, row_actions
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ActionError
 from tests.toy import ACTIONS, KINDS, toy_world
@@ -53,7 +53,7 @@ def test_every_element_of_the_space_is_taken(kind: str, num_frames: int | None) 
     space.seed(0)
     for _ in range(3):
         action = space.sample()
-        taken = one_row(WORLDS[kind], action)
+        taken = one_action(WORLDS[kind], action)
         assert taken.shape[:2] == (1, FRAMES)
         if num_frames is None:
             assert torch.equal(taken, taken[:, :1].expand_as(taken))
@@ -65,18 +65,18 @@ def test_rows_of_a_batched_space_are_the_rows_one_by_one(kind: str, num_frames: 
     batched = batch_space(world_action_space(KINDS[kind], num_frames), FRAMES)
     batched.seed(0)
     actions: Any = batched.sample()
-    together = rows(WORLDS[kind], actions, FRAMES)
+    together = row_actions(WORLDS[kind], actions, FRAMES)
     for row in range(FRAMES):
         own = {name: part[row] for name, part in actions.items()} if kind == "dict" else actions[row]
-        assert torch.equal(together[row], one_row(WORLDS[kind], own)[0])
+        assert torch.equal(together[row], one_action(WORLDS[kind], own)[0])
 
 
 def test_names_are_taken_for_the_step_and_per_frame() -> None:
     world = WORLDS["discrete"]
-    assert one_row(world, "move left").tolist() == [[1] * 4]
-    assert one_row(world, ["stay", "stay", "move left", 2]).tolist() == [[0, 0, 1, 2]]
-    assert rows(world, ["stay", "move right"], 2).tolist() == [[0] * 4, [2] * 4]
-    assert rows(world, [["stay"] * 4, ["move right"] * 4], 2).tolist() == [[0] * 4, [2] * 4]
+    assert one_action(world, "move left").tolist() == [[1] * 4]
+    assert one_action(world, ["stay", "stay", "move left", 2]).tolist() == [[0, 0, 1, 2]]
+    assert row_actions(world, ["stay", "move right"], 2).tolist() == [[0] * 4, [2] * 4]
+    assert row_actions(world, [["stay"] * 4, ["move right"] * 4], 2).tolist() == [[0] * 4, [2] * 4]
 
 
 @pytest.mark.parametrize(
@@ -90,17 +90,17 @@ def test_names_are_taken_for_the_step_and_per_frame() -> None:
 )
 def test_a_wrong_action_is_answered_with_what_there_is(action: Any, message: str) -> None:
     with pytest.raises(ActionError, match=message):
-        one_row(WORLDS["discrete"], action)
+        one_action(WORLDS["discrete"], action)
 
 
 def test_too_few_rows_are_refused() -> None:
     with pytest.raises(ActionError, match=r"expected \(3,\) .one per row"):
-        rows(WORLDS["discrete"], [0, 1], 3)
+        row_actions(WORLDS["discrete"], [0, 1], 3)
 
 
 def test_values_on_another_device_may_be_taken_on_trust() -> None:
     world: World = WORLDS["multi"]
     with pytest.raises(ActionError):
-        rows(world, torch.full((1, 3), 7), 1, look=False)
+        row_actions(world, torch.full((1, 3), 7), 1, look=False)
     away = torch.zeros(1, 3, dtype=torch.int64, device="meta")
-    assert rows(world, away, 1, look=False).shape == (1, FRAMES, 3)
+    assert row_actions(world, away, 1, look=False).shape == (1, FRAMES, 3)
