@@ -1,5 +1,6 @@
 """Prompts of discrete actions: a table of embeddings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +12,32 @@ from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts.base import FramePrompts, as_tensor, check_integers, expand_frames
 from cfworld.prompts.names import check_names, numbered
 
-__all__ = ["DiscretePromptConfig", "DiscretePrompts", "MultiDiscretePromptConfig", "MultiDiscretePrompts"]
+__all__ = [
+    "DiscretePromptConfig",
+    "DiscretePrompts",
+    "MultiDiscretePromptConfig",
+    "MultiDiscretePrompts",
+    "check_discrete",
+]
 
 _INIT_STD = 0.5
+
+
+def check_discrete(
+    actions: Any, num_actions: int, names: Sequence[str], batch: int | None, frames: int, values: bool = True
+) -> Int64[Tensor, "B F"]:
+    """Validate actions of `Discrete(num_actions)`, by number or by name; see `PromptEncoder.check`.
+
+    Raises:
+        ActionError: if shape, dtype, a name or a number is wrong.
+    """
+    tensor = check_integers(as_tensor(numbered(actions, names, num_actions)))
+    tensor = expand_frames(tensor, batch, frames, ())
+    if values and tensor.numel():
+        low, high = (int(v) for v in tensor.aminmax())
+        if low < 0 or high >= num_actions:
+            raise ActionError(f"got action {low if low < 0 else high}; expected integers from 0 to {num_actions - 1}")
+    return tensor
 
 
 @dataclass(kw_only=True, slots=True)
@@ -48,14 +72,7 @@ class DiscretePrompts(FramePrompts):
 
     def check(self, actions: Any, batch: int | None, frames: int, values: bool = True) -> Int64[Tensor, "B F"]:
         """Validate integers in [0, num_actions), or names, [B] or [B, F]; see `PromptEncoder.check`."""
-        tensor = check_integers(as_tensor(numbered(actions, self.config.names, self.config.num_actions)))
-        tensor = expand_frames(tensor, batch, frames, self.action_shape)
-        if values and tensor.numel():
-            low, high = (int(v) for v in tensor.aminmax())
-            if low < 0 or high >= self.config.num_actions:
-                wrong = low if low < 0 else high
-                raise ActionError(f"got action {wrong}; expected integers from 0 to {self.config.num_actions - 1}")
-        return tensor
+        return check_discrete(actions, self.config.num_actions, self.config.names, batch, frames, values)
 
 
 @dataclass(kw_only=True, slots=True)
