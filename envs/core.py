@@ -204,7 +204,7 @@ def make_core(
         starts=check_starts(starts, found),
         render_mode=one_of("render_mode", render_mode, [None, *RENDER_MODES]),
         info_frames=info_frames,
-        action_chunks=one_of("action_chunks", action_chunks, [False, True]),
+        action_chunks=action_chunks,
     )
 
 

@@ -2,23 +2,26 @@
 
 import copy
 import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Int64, UInt8
+from torch import Tensor
 
 from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts import ActionConfig, ActionKind, ActionPart
 from cfworld.prompts.base import as_tensor
+from cfworld.prompts.discrete import check_discrete
 from cfworld.world import WorldConfig
 
 __all__ = [
     "LATENT_BOUND",
     "TextChunk",
-    "check_discrete",
     "check_discrete_sequence",
+    "check_discrete_step",
     "frame_space",
     "frames_space",
     "stack_channels",
@@ -139,25 +142,25 @@ def stack_channels(frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H
     return np.moveaxis(frames, 0, 2).reshape(height, width, num_frames * channels)
 
 
-def check_discrete(action: Any, num_actions: int) -> int:
-    """Validate one discrete action.
+def check_discrete_step(
+    action: Any, num_actions: int, names: Sequence[str], num_frames: int
+) -> Int64[np.ndarray, " F"]:
+    """Validate the action of a step of a twin, as `WorldEnv` does.
 
     Args:
-        action: an integer, or an integer array without axes, in [0, num_actions).
+        action: an integer in [0, num_actions), or a name; or F of them, one per frame.
         num_actions: size of the action space.
+        names: name of each action, or none.
+        num_frames: frames per step F.
 
     Returns:
-        The action as a plain int.
+        int64 [F].
 
     Raises:
         ActionError: if the action has another shape, another dtype, or lies outside the range.
     """
-    array = _integers(action)
-    if array.ndim != 0:
-        raise ActionError(
-            f"got an action of shape {array.shape}; expected (): pass one action, which holds for the whole step"
-        )
-    return _in_range(array, num_actions).item()
+    action = action.cpu() if isinstance(action, Tensor) else action
+    return check_discrete(action, num_actions, names, None, num_frames)[0].numpy()
 
 
 def check_discrete_sequence(actions: Any, num_actions: int, max_length: int) -> Int64[np.ndarray, " n"]:
