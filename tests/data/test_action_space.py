@@ -160,7 +160,7 @@ def test_nothing_is_chosen_blindly_among_texts():
         (spaces.Tuple([spaces.Discrete(2)]), "they are Tuple"),
         (spaces.Dict(eye=spaces.Discrete(2), hand=spaces.Dict()), "their part 'hand' is Dict()"),
         (spaces.Dict(eye=spaces.Discrete(2), hand=IMAGES), "their part 'hand' is Box"),
-        (spaces.MultiDiscrete([[2, 2]]), "they are MultiDiscrete"),
+        (spaces.MultiDiscrete(np.array([[2, 2]])), "they are MultiDiscrete"),
     ],
 )
 def test_spaces_of_something_else_are_named(space: spaces.Space, problem: str):
