@@ -9,7 +9,7 @@
 | `Dict` of these | float32 `[S]`: the parts in the order of their names, side by side |
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,12 +74,19 @@ def flat(space: spaces.Space, parts: Mapping[str, np.ndarray]) -> np.ndarray:
     return np.concatenate(columns, axis=1, dtype=np.float32, casting="unsafe")
 
 
-def nested(space: spaces.Space, actions: Any) -> Any:
+def nested(space: spaces.Space, actions: Any, texts: Sequence[str] | None = None) -> Any:
     """Take actions apart: the inverse of `flat`, with any leading axes or none.
 
+    Args:
+        space: A space that is not `unusable`.
+        actions: `[*, ...]`.
+        texts: The dataset's, which then take the place of their numbers.
+
     Returns:
-        For a Dict a mapping of arrays of its parts' dtypes, or of one action; for any other space what came.
+        For a Dict a mapping of arrays of its parts' dtypes, or of one action; for any other space an array.
     """
+    if isinstance(space, spaces.Text):
+        return actions if texts is None else np.array(texts)[actions]
     if not isinstance(space, spaces.Dict):
         return actions
     parts: dict[str, np.ndarray] = {}
@@ -87,6 +94,6 @@ def nested(space: spaces.Space, actions: Any) -> Any:
     for name, part in leaves(space):
         count = num_columns(part)
         values = actions[..., first : first + count].astype(np.int64 if isinstance(part, spaces.Text) else part.dtype)
-        parts[name] = values if part.shape else values[..., 0][()]
+        parts[name] = nested(part, values if part.shape else values[..., 0][()], texts)
         first += count
     return parts

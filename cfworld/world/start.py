@@ -123,6 +123,7 @@ class Start:
             DatasetError: If there is no such dataset, or it is damaged.
         """
         from cfworld.data import Episode, EpisodeStore
+        from cfworld.data.action_space import nested
 
         if num_latents < 1 or frames_per_latent < 1:
             raise StartError(f"got {num_latents} latents of {frames_per_latent} frames; expected at least 1 of each.")
@@ -140,7 +141,8 @@ class Start:
         piece = store.episode(episode, tick - length, tick)
         _check_moment(name, tick, length, ticks, piece.terminated)
         origin = f"minari:{store.folder}#{episode}@{tick - length}..{tick}"
-        return cls(frames=piece.frames[1:], actions=piece.actions, origin=origin)
+        actions = nested(store.action_space, piece.actions, store.texts)
+        return cls(frames=piece.frames[1:], actions=actions, origin=origin)
 
     @property
     def digest(self) -> str:

@@ -51,7 +51,7 @@ def encode_start(
 
 
 def neutral_action(actions: ActionPart) -> Any:
-    """Zeros, int64 [] or [K]; the point of the box nearest to zero, float32 [A]; the empty text; or a mapping of these."""
+    """Zeros, int64 [] or [K]; the point of a box nearest to zero, float32 [A]; the empty text; a mapping of these."""
     if actions.kind is ActionKind.DICT:
         assert isinstance(actions, ActionConfig)
         return {name: neutral_action(part) for name, part in actions.parts.items()}

@@ -12,7 +12,7 @@ from gymnasium import spaces
 from gymnasium.utils.env_checker import check_env
 
 import cfworld
-from cfworld.envs import DoomRoomsTwin, DoomTakeCoverTwin, EnvState, PanoramaTwin, Twin, WorldEnv, WorldVectorEnv
+from cfworld.envs import DoomRoomsTwin, DoomTakeCoverTwin, PanoramaTwin, Twin, WorldEnv, WorldVectorEnv
 from cfworld.errors import ActionError
 from tests.toy import ACTIONS, DISCRETE, KINDS, toy_world
 
@@ -104,18 +104,18 @@ def test_chunks_are_spaces_of_one_action_per_frame_in_worlds_and_twins() -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_state_that_began_at_a_start_of_ones_own_is_saved_whole(kind: str, tmp_path: Path) -> None:
+def test_a_start_of_ones_own_brings_actions_of_the_same_kind(kind: str) -> None:
     length = 2 * FRAMES
     frames = np.random.default_rng(0).integers(0, 255, (length, 64, 64, 3), np.uint8)
     action = ACTIONS[kind]
     taken = {name: [part] * length for name, part in action.items()} if kind == "dict" else [action] * length
     env = WorldEnv(WORLDS[kind])
     env.reset(seed=0, options={"start": cfworld.Start(frames=frames, actions=taken)})
-    env.get_state().save(tmp_path / "state.safetensors")
-    (loaded,) = EnvState.load(tmp_path / "state.safetensors").starts
-    assert isinstance(loaded, cfworld.Start)
-    check = WORLDS[kind].generator.prompts.check
-    assert torch.equal(check(loaded.actions, None, length), check(taken, None, length))
+    memory = env.get_state().world.memory
+    expected = WORLDS[kind].generator.prompts.check(action, None, FRAMES)[0]
+    assert torch.equal(memory.actions[0, memory.valid[0]][-1], expected)
+    env.reset(options={"start": cfworld.Start(frames=frames)})
+    env.step(action)
 
 
 @pytest.mark.sources

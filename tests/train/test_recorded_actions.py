@@ -12,7 +12,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from cfworld import World
+from cfworld import Start, World
 from cfworld.configs.schema import WorldSettings
 from cfworld.data import EpisodeStore
 from cfworld.errors import ActionError, ConfigError, DatasetError
@@ -25,7 +25,7 @@ from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run
 from cfworld.train.recorded_actions import check_bounds, fits, measured, text_table
 from cfworld.train.teacher import TeacherStageConfig
-from tests.toy import ACTIONS, DICT, KINDS, MULTI, TEXT
+from tests.toy import ACTIONS, DICT, KINDS, MULTI, TEXT, toy_world
 from tests.train.toy_dataset import settings
 
 TICKS = 40
@@ -191,3 +191,14 @@ def test_a_dataset_of_other_parts_is_refused() -> None:
         open_dataset(replace(world, actions=MULTI), "data")
     assert EpisodeStore.open("data").texts
     assert world.actions.kind is ActionKind.DICT
+
+
+@pytest.mark.parametrize("kind", SPACES)
+def test_an_episode_begins_at_a_moment_of_a_dataset_of_any_kind_of_action(kind: str) -> None:
+    write(kind)
+    world, taken = toy_world(actions=KINDS[kind]), minari.MinariDataset(Path("data").absolute())[0].actions
+    start = Start.from_episode("data", tick=12, num_latents=2)
+    state, _ = world.initial(seeds=[0], starts=[start])
+    recorded = {name: part[8:12] for name, part in taken.items()} if kind == "dict" else taken[8:12]
+    expected = world.generator.prompts.check(recorded, None, 4)[0]
+    assert torch.equal(state.memory.actions[0, state.memory.valid[0]][-1], expected)

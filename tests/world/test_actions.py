@@ -88,7 +88,7 @@ def test_a_start_brings_actions_of_the_same_kind(kind: str):
 
 def test_a_part_of_a_start_that_is_too_short_is_refused():
     actions = per_frame("dict", ACTIONS["dict"], 8)
-    with pytest.raises(StartError, match=r"one action per frame; got \[7, 2\] for 8 frames"):
+    with pytest.raises(StartError, match=r"one action per frame; got actions \[7, 2\] for 8 frames"):
         cfworld.Start(frames=np.zeros((8, 64, 64, 3), np.uint8), actions=actions | {"mouse": actions["mouse"][1:]})
 
 
