@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from torch import Tensor
 
 from cfworld.envs.arguments import check_horizon, check_starts, one_of
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.host import to_host
 from cfworld.envs.seeding import episode_seed
-from cfworld.envs.spaces import LATENT_BOUND
+from cfworld.envs.spaces import LATENT_BOUND, world_action_space
 from cfworld.envs.starts import ChosenStart, find_start
-from cfworld.errors import ActionError, ConfigError, ShapeError
+from cfworld.errors import ConfigError, ShapeError
 from cfworld.memory import MemoryConfig
-from cfworld.prompts.base import as_tensor
 from cfworld.world import Ends, StepOutput, World
 from cfworld.world.output import hold_after
 
@@ -61,6 +61,13 @@ class EnvCore:
     starts: list[ChosenStart] | None
     render_mode: str | None
     info_frames: bool
+    action_chunks: bool
+
+    @property
+    def action_space(self) -> spaces.Space[Any]:
+        """Of one row."""
+        config = self.world.config
+        return world_action_space(config.actions, config.frames_per_step if self.action_chunks else None)
 
     @property
     def decodes(self) -> bool:
@@ -115,7 +122,7 @@ class EnvCore:
 
         Args:
             state: where the rows are.
-            actions: one action per row, from `check_actions`.
+            actions: every row's and frame's action, [B, F, ...]; see `cfworld.envs.actions`.
             tensors: leave everything on the device. Which rows have ended comes over all the same.
 
         Raises:
@@ -160,23 +167,6 @@ class EnvCore:
         frames = hold_after(self.world.decode(state.world.latents), state.end_frame)
         return dataclasses.replace(state, frames=frames)
 
-    def check_actions(self, actions: Any, shape: tuple[int, ...], advice: str, *, tensors: bool = False) -> Tensor:
-        """Actions as a tensor; the world checks their values.
-
-        Args:
-            actions: from outside.
-            shape: what they must have.
-            advice: what to pass, for the message.
-            tensors: let a tensor stay on its device.
-
-        Raises:
-            ActionError: if they are no numbers, or have another shape.
-        """
-        tensor = as_tensor(actions)
-        if tensor.shape != shape:
-            raise ActionError(f"got an action of shape {tuple(tensor.shape)}; expected {shape}: {advice}")
-        return tensor if tensors else tensor.cpu()
-
     def _drawn_start(self, row_seed: int) -> ChosenStart:
         if self.starts is None:
             index = self.world.start_of(row_seed)
@@ -202,6 +192,7 @@ def make_core(
     render_mode: str | None,
     info_frames: bool,
     memory: MemoryConfig | str | None,
+    action_chunks: bool,
 ) -> EnvCore:
     """Check the arguments that both environments take; see `WorldEnv`."""
     found = _world(world, variant, device, memory, has_ends=termination_fn is None)
@@ -214,6 +205,7 @@ def make_core(
         starts=check_starts(starts, found),
         render_mode=one_of("render_mode", render_mode, [None, *RENDER_MODES]),
         info_frames=info_frames,
+        action_chunks=action_chunks,
     )
 
 

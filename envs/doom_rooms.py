@@ -42,7 +42,7 @@ class DoomRoomsTwin(DoomTwin):
     `options={"god": True}` the vest can be taken, but neither rewards nor ends.
 
     ## Arguments
-    As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`.
+    As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`, `action_chunks`.
 
     ## Version History
     - v0: first version.
@@ -52,6 +52,7 @@ class DoomRoomsTwin(DoomTwin):
     buttons = ("TURN_LEFT_RIGHT_DELTA", "MOVE_FORWARD", "MOVE_BACKWARD")
     presses = ((0, 0, 0), (_DEGREES, 0, 0), (-_DEGREES, 0, 0), (0, 1, 0), (0, 0, 1))
     num_actions = len(presses)
+    action_names = ("stay", "turn right", "turn left", "move forward", "move backward")
     variable_names = ("POSITION_X", "POSITION_Y", "ANGLE")
 
     def _scenario(self, stock: Path, folder: Path, game_seed: int, god: bool) -> Path:

@@ -34,7 +34,7 @@ class DoomTakeCoverTwin(DoomTwin):
     With `options={"god": True}` nothing hurts.
 
     ## Arguments
-    As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`.
+    As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`, `action_chunks`.
 
     ## Version History
     - v0: first version.
@@ -45,6 +45,7 @@ class DoomTakeCoverTwin(DoomTwin):
     # The wrapper of VizdoomTakeCover-v1 numbers the button combinations in the order of itertools.product.
     presses = ((0, 0), (0, 1), (1, 0))
     num_actions = len(presses)
+    action_names = ("stay", "move right", "move left")
     variable_names = ("HEALTH", "POSITION_X", "POSITION_Y", "ANGLE")
 
     def _scenario(self, stock: Path, folder: Path, game_seed: int, god: bool) -> Path:

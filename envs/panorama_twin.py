@@ -36,7 +36,7 @@ class PanoramaTwin(Twin):
     limit. With `options={"god": True}` the beacon is never found.
 
     ## Arguments
-    As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`.
+    As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`, `action_chunks`.
 
     ## Version History
     - v0: first version.
@@ -44,6 +44,7 @@ class PanoramaTwin(Twin):
 
     fps = 10
     num_actions = NUM_ACTIONS
+    action_names = ("stay", "turn left", "turn right")
 
     _panorama: Panorama
 

@@ -1,20 +1,27 @@
 """Observation and action spaces, the same for a world and its twin, and the checks that guard them."""
 
+import copy
+import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from gymnasium import spaces
+from gymnasium.vector.utils import batch_space
 from jaxtyping import Int64, UInt8
+from torch import Tensor
 
 from cfworld.errors import ActionError, ConfigError
-from cfworld.model import ActionConfig
+from cfworld.prompts import ActionConfig, ActionKind, ActionPart
 from cfworld.prompts.base import as_tensor
+from cfworld.prompts.discrete import check_discrete
 from cfworld.world import WorldConfig
 
 __all__ = [
     "LATENT_BOUND",
-    "check_discrete",
+    "TextChunk",
     "check_discrete_sequence",
+    "check_discrete_step",
     "frame_space",
     "frames_space",
     "stack_channels",
@@ -22,8 +29,20 @@ __all__ = [
     "world_observation_space",
 ]
 
+TEXT_CHARACTERS = string.ascii_letters + string.digits + string.punctuation + " "
+"""Of what a space of texts is made when texts are drawn from it. A world takes any other character too."""
+
 LATENT_BOUND = 100.0
 """Greatest size of a latent observation. Latents have unit scale: those of frames come nowhere near it."""
+
+
+class TextChunk(spaces.Tuple):
+    """F texts, one for each frame of a step. In a batch of them rows come first, as in a batch of any other chunk."""
+
+
+@batch_space.register(TextChunk)
+def _batch_of_chunks(space: TextChunk, n: int = 1) -> spaces.Tuple:  # pyright: ignore[reportUnusedFunction]
+    return spaces.Tuple([copy.deepcopy(space) for _ in range(n)])
 
 
 def frame_space(resolution: tuple[int, int]) -> spaces.Box:
@@ -75,11 +94,39 @@ def world_observation_space(obs: str, config: WorldConfig) -> spaces.Box:
     raise ConfigError(f'got obs={obs!r}; expected "frame", "frames" or "latent"')
 
 
-def world_action_space(actions: ActionConfig) -> spaces.Space[Any]:
-    """Action space of a world: Discrete, or a float32 Box."""
-    if actions.num_actions:
-        return spaces.Discrete(actions.num_actions)
-    return spaces.Box(np.array(actions.low, np.float32), np.array(actions.high, np.float32), dtype=np.float32)
+def world_action_space(actions: ActionConfig, num_frames: int | None = None) -> spaces.Space[Any]:
+    """Action space of a world.
+
+    Args:
+        actions: the world's actions.
+        num_frames: None for one action, which holds for the whole step; F for action chunks, one action for each of a
+            step's F frames.
+
+    Returns:
+        Discrete, MultiDiscrete, a float32 Box, Text, or a Dict of these. As chunks, a MultiDiscrete [F] or [F, K], a
+        Box [F, A], a `TextChunk`, or a Dict of these.
+    """
+    if actions.parts:
+        return spaces.Dict({name: _part_space(part, num_frames) for name, part in actions.items()})
+    return _part_space(actions, num_frames)
+
+
+def _part_space(actions: ActionPart, num_frames: int | None) -> spaces.Space[Any]:
+    match actions.kind:
+        case ActionKind.DISCRETE:
+            if num_frames is None:
+                return spaces.Discrete(actions.num_actions)
+            return spaces.MultiDiscrete([actions.num_actions] * num_frames)
+        case ActionKind.MULTI_DISCRETE:
+            sizes = np.array(actions.multi)
+            return spaces.MultiDiscrete(sizes if num_frames is None else np.tile(sizes, (num_frames, 1)))
+        case ActionKind.TEXT:
+            text = spaces.Text(actions.text.max_length, min_length=0, charset=TEXT_CHARACTERS)
+            return text if num_frames is None else TextChunk([copy.deepcopy(text) for _ in range(num_frames)])
+        case _:
+            bounds = [np.array(bound, np.float32) for bound in (actions.low, actions.high)]
+            low, high = bounds if num_frames is None else [np.tile(bound, (num_frames, 1)) for bound in bounds]
+            return spaces.Box(low, high, dtype=np.float32)
 
 
 def stack_channels(frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H W C"]:
@@ -95,25 +142,25 @@ def stack_channels(frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H
     return np.moveaxis(frames, 0, 2).reshape(height, width, num_frames * channels)
 
 
-def check_discrete(action: Any, num_actions: int) -> int:
-    """Validate one discrete action.
+def check_discrete_step(
+    action: Any, num_actions: int, names: Sequence[str], num_frames: int
+) -> Int64[np.ndarray, " F"]:
+    """Validate the action of a step of a twin, as `WorldEnv` does.
 
     Args:
-        action: an integer, or an integer array without axes, in [0, num_actions).
+        action: an integer in [0, num_actions), or a name; or F of them, one per frame.
         num_actions: size of the action space.
+        names: name of each action, or none.
+        num_frames: frames per step F.
 
     Returns:
-        The action as a plain int.
+        int64 [F].
 
     Raises:
         ActionError: if the action has another shape, another dtype, or lies outside the range.
     """
-    array = _integers(action)
-    if array.ndim != 0:
-        raise ActionError(
-            f"got an action of shape {array.shape}; expected (): pass one action, which holds for the whole step"
-        )
-    return _in_range(array, num_actions).item()
+    action = action.cpu() if isinstance(action, Tensor) else action
+    return check_discrete(action, num_actions, names, None, num_frames)[0].numpy()
 
 
 def check_discrete_sequence(actions: Any, num_actions: int, max_length: int) -> Int64[np.ndarray, " n"]:

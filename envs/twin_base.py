@@ -7,18 +7,19 @@ from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 from jaxtyping import Float32, UInt8
 
 from cfworld.envs.rendering import Window
 from cfworld.envs.spaces import (
-    check_discrete,
     check_discrete_sequence,
+    check_discrete_step,
     frame_space,
     frames_space,
     stack_channels,
+    world_action_space,
 )
 from cfworld.errors import ConfigError, EnvironmentClosedError, ResetNeededError
+from cfworld.prompts import ActionConfig
 
 __all__ = ["Ticks", "Twin"]
 
@@ -52,6 +53,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         max_ticks: ticks until truncated; None means 2100 (or `horizon` steps). Give one of the two at most.
         render_mode: None, "rgb_array" (last frame), "rgb_array_list" (all frames of the step) or "human".
         info_frames: put the frames of the step, [F, H, W, 3], into `info["frames"]`.
+        action_chunks: the action space holds one action for each frame of a step.
     """
 
     fps: ClassVar[int]
@@ -62,6 +64,8 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
     """Height and width of a frame."""
     num_actions: ClassVar[int]
     """Size of the action space."""
+    action_names: ClassVar[tuple[str, ...]] = ()
+    """What the actions are called, one name each."""
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array", "rgb_array_list", "human"]}  # noqa: RUF012
 
@@ -72,6 +76,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         max_ticks: int | None = None,
         render_mode: str | None = None,
         info_frames: bool = False,
+        action_chunks: bool = False,
     ):
         if obs not in ("frame", "frames"):
             raise ConfigError(f'got obs={obs!r}, expected "frame" or "frames" (a simulator has no latents)')
@@ -86,7 +91,8 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         self.info_frames = info_frames
         per_render = self.frames_per_step if render_mode == "rgb_array" else 1
         self.metadata = {**self.metadata, "render_fps": self.fps / per_render}
-        self.action_space = spaces.Discrete(self.num_actions)
+        actions = ActionConfig(num_actions=self.num_actions, names=list(self.action_names))
+        self.action_space = world_action_space(actions, self.frames_per_step if action_chunks else None)
         self.observation_space = (
             frame_space(self.resolution) if obs == "frame" else frames_space(self.resolution, self.frames_per_step)
         )
@@ -126,23 +132,23 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         return self._observation(), self._info(end_frame=self.frames_per_step)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """Repeat one action for `frames_per_step` ticks, or up to the end.
+        """Repeat one action for `frames_per_step` ticks, or take one for each, up to the end.
 
         Args:
-            action: an integer of the action space.
+            action: an integer of the action space or its name; or `frames_per_step` of them, one for each tick.
 
         Returns:
             Observation, reward summed over the ticks, terminated, truncated, info. `info["end_frame"]` is the
             index of the frame at which it terminated, or `frames_per_step`.
 
         Raises:
-            ActionError: if the action is not an integer of the action space.
+            ActionError: if it is none of these.
             ResetNeededError: before the first reset, and after an end.
             EnvironmentClosedError: after `close`.
         """
         self._check_running()
-        repeated = np.full(self.frames_per_step, check_discrete(action, self.num_actions))
-        ticks = self._advance(repeated)
+        actions = check_discrete_step(action, self.num_actions, self.action_names, self.frames_per_step)
+        ticks = self._advance(actions)
         info = self._info(end_frame=len(ticks.frames) - 1 if ticks.terminated else self.frames_per_step)
         reward = float(ticks.rewards.sum())
         return self._observation(), reward, ticks.terminated, ticks.truncated, info

@@ -12,11 +12,12 @@ from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool
 from torch import Tensor
 
+from cfworld.envs.actions import row_actions
 from cfworld.envs.arguments import check_row_options, check_row_seeds, one_of
 from cfworld.envs.core import RENDER_MODES, EnvCore, RowsStep, StepFunction, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window, tiled
-from cfworld.envs.spaces import world_action_space, world_observation_space
+from cfworld.envs.spaces import world_observation_space
 from cfworld.envs.vector_info import blanked, masked_info, row_objects, start_array
 from cfworld.errors import ConfigError, EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
@@ -67,6 +68,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             with all rows.
         info_frames: put the frames of the step, [B, F, H, W, 3], into `info["frames"]`.
         memory: another memory than the world's own.
+        action_chunks: the action space holds one action for each frame of a step.
         autoreset_mode: an `AutoresetMode`, or its value.
         tensors: observations, rewards, ends and infos are tensors on the world's device, and so may actions be: the
             values of those that lie on a GPU are taken on trust. Only which rows have ended comes over to the host.
@@ -93,6 +95,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         render_mode: str | None = None,
         info_frames: bool = False,
         memory: MemoryConfig | str | None = None,
+        action_chunks: bool = False,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         tensors: bool = False,
     ):
@@ -108,6 +111,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             render_mode,
             info_frames,
             memory,
+            action_chunks,
         )
         self._build(core, num_envs, autoreset_mode, tensors)
 
@@ -155,11 +159,9 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             "autoreset_mode": self.autoreset_mode,
         }
         self.single_observation_space = world_observation_space(core.obs, self.world.config)
-        single_action_space = world_action_space(self.world.config.actions)
-        self.single_action_space = single_action_space
+        self.single_action_space = core.action_space
         self.observation_space = batch_space(self.single_observation_space, num_envs)
-        self.action_space = batch_space(single_action_space, num_envs)
-        self._action_shape = single_action_space.shape or ()
+        self.action_space = batch_space(core.action_space, num_envs)
         self._state: EnvState | None = None
         self._window: Window | None = None
 
@@ -202,14 +204,15 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """Generate the next chunk of every row.
 
         Args:
-            actions: one action per row, an element of the action space.
+            actions: one action per row, an element of the action space, or one per row and frame; see
+                `cfworld.envs.actions`.
 
         Returns:
             Observations, rewards [B] float64 (float32 with `tensors`), terminated [B], truncated [B], infos. The infos
             hold "hazard" and "reward_frames", float32 [B, F], "end_frame" and "start", each beside its "_mask".
 
         Raises:
-            ActionError: if an action is not of the action space. Nothing has happened then.
+            ActionError: if an action is none of these. Nothing has happened then.
             ResetNeededError: before the first reset, and if a row has ended that is not reset by itself.
             EnvironmentClosedError: after `close`.
         """
@@ -220,8 +223,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
                 f"got a step after the end of rows {np.flatnonzero(before.ended).tolist()}; expected running ones: "
                 'call reset(options={"reset_mask": mask})'
             )
-        shape = (self.num_envs, *self._action_shape)
-        given = self._core.check_actions(actions, shape, "pass one action per row", tensors=self.tensors)
+        given = row_actions(self.world, actions, self.num_envs, look=not self.tensors)
         after, step = self._core.advance(before, given, tensors=self.tensors)
         if next_step and before.ended.any():
             result = self._begin_late(after, step, before.ended)

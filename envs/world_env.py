@@ -8,11 +8,12 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import UInt8
 
+from cfworld.envs.actions import one_action
 from cfworld.envs.arguments import check_options
 from cfworld.envs.core import RENDER_MODES, StepFunction, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window
-from cfworld.envs.spaces import world_action_space, world_observation_space
+from cfworld.envs.spaces import world_observation_space
 from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
 from cfworld.world import World
@@ -31,7 +32,9 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     and its end. The world is a learned one, so it may do what the simulator that it learned from would not.
 
     ## Action Space
-    The world's own: `Discrete(n)`, or a bounded `Box`. The action holds for all frames of the step.
+    The world's own: Discrete, MultiDiscrete, a bounded Box, Text, or a Dict of these. The action holds for all frames
+    of the step. A sequence of F actions, one for each frame, is taken too, and is what the space holds under
+    `action_chunks`. Where discrete actions have names, these stand for their numbers: `step("move left")`.
 
     ## Observation Space
     By `obs`: "frame", the last frame, uint8 [H, W, 3]; "frames", all frames of the step stacked on the
@@ -69,6 +72,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         info_frames: put the frames of the step, [F, H, W, 3], into `info["frames"]`.
         memory: another memory than the world's own, a `MemoryConfig` or the name of a preset: context_forcing,
             fast_only, infinity_rope, longlive, self_forcing or uniform.
+        action_chunks: the action space holds one action for each frame of a step, for agents that choose them so:
+            MultiDiscrete [F] for Discrete, Box [F, A] for a Box.
 
     Raises:
         ConfigError: if an argument is none of these.
@@ -91,6 +96,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         render_mode: str | None = None,
         info_frames: bool = False,
         memory: MemoryConfig | str | None = None,
+        action_chunks: bool = False,
     ):
         self._core = make_core(
             world,
@@ -104,6 +110,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             render_mode,
             info_frames,
             memory,
+            action_chunks,
         )
         self.world = self._core.world
         self.horizon = self._core.horizon
@@ -111,7 +118,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self._core.render_fps}
         self.observation_space = world_observation_space(obs, self.world.config)
-        self.action_space = world_action_space(self.world.config.actions)
+        self.action_space = self._core.action_space
         self._state: EnvState | None = None
         self._closed = False
         self._window: Window | None = None
@@ -157,23 +164,21 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         """Generate the next chunk under an action.
 
         Args:
-            action: an element of the action space.
+            action: an element of the action space, or one for every frame; see `cfworld.envs.actions`.
 
         Returns:
             Observation, reward, terminated, truncated, info. The info holds "hazard" and "reward_frames",
             float32 [F], "end_frame", the frame at which the episode ended or F, and "start".
 
         Raises:
-            ActionError: if the action is not of the action space.
+            ActionError: if it is none of these.
             ResetNeededError: before the first reset, and after an end.
             EnvironmentClosedError: after `close`.
         """
         before = self._begun()
         if before.ended[0]:
             raise ResetNeededError("got a step after the end of the episode; expected a running one: call reset()")
-        advice = "pass one action, which holds for the whole step"
-        actions = self._core.check_actions(action, self.action_space.shape or (), advice)[None]
-        self._state, step = self._core.advance(before, actions)
+        self._state, step = self._core.advance(before, one_action(self.world, action))
         self._show()
         heads = {name: values[0] for name, values in step.heads.items()}
         info = self._info(int(heads.pop("end_frame")), heads)

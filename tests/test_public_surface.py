@@ -26,7 +26,11 @@ SURFACE = {
         "ActionConfig ContextFunction Generator Heads Transformer TransformerConfig TransformerOutput apply_rope "
         "rope_table"
     ),
-    "cfworld.prompts": ("ContinuousPromptConfig ContinuousPrompts DiscretePromptConfig DiscretePrompts PromptEncoder"),
+    "cfworld.prompts": (
+        "ActionConfig ActionKind ActionPart ContinuousPromptConfig ContinuousPrompts DictPrompts DiscretePromptConfig "
+        "DiscretePrompts HashedWords MultiDiscretePromptConfig MultiDiscretePrompts PromptEncoder TextConfig "
+        "TextEncoder TextPromptConfig TextPrompts"
+    ),
     "cfworld.rollout": "CleanPass Context SamplerConfig Solver clean_pass context_from_memory denoise prime",
     "cfworld.tokenizer": "BlockVAE BlockVAEConfig Tokenizer",
     "cfworld.world": (

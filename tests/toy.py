@@ -1,10 +1,13 @@
 """A tiny world with random weights, for tests of everything that stands on a world."""
 
+from typing import Any
+
 import torch
 
 from cfworld import World, WorldConfig
 from cfworld.memory import MemoryConfig
 from cfworld.model import ActionConfig, Generator, TransformerConfig
+from cfworld.prompts import ActionPart, TextConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 from cfworld.world import EncodedStarts
@@ -49,6 +52,29 @@ def toy_generator(config: WorldConfig, seed: int = 0) -> Generator:
     return generator
 
 
+DISCRETE = ActionConfig(num_actions=3, names=["stay", "move left", "move right"])
+MULTI = ActionConfig(multi=[2, 2, 3])
+BOX = ActionConfig(low=[-1.0, 0.0], high=[1.0, 2.0])
+TEXT = ActionConfig(text=TextConfig(max_length=40, tokens=4, width=8))
+DICT = ActionConfig(
+    parts={
+        "mouse": ActionPart(low=[-1.0, -1.0], high=[1.0, 1.0]),
+        "keyboard": ActionPart(multi=[2, 2, 3]),
+        "move": ActionPart(num_actions=3, names=["stay", "move left", "move right"]),
+        "say": ActionPart(text=TextConfig(max_length=40, tokens=4, width=8)),
+    }
+)
+KINDS = {"discrete": DISCRETE, "multi": MULTI, "box": BOX, "text": TEXT, "dict": DICT}
+"""Actions of every kind, and one of each below."""
+ACTIONS: dict[str, Any] = {
+    "discrete": 2,
+    "multi": [1, 0, 2],
+    "box": [0.5, 1.5],
+    "text": "open the red door",
+    "dict": {"keyboard": [1, 0, 2], "mouse": [0.5, -0.5], "move": "move right", "say": "open the red door"},
+}
+
+
 def toy_world(*, num_starts: int = 5, seed: int = 0, **changes) -> World:
     """A world with random weights."""
     config = toy_config(**changes)
@@ -57,9 +83,12 @@ def toy_world(*, num_starts: int = 5, seed: int = 0, **changes) -> World:
         tokenizer = BlockVAE(config.tokenizer)
         latents = torch.randn(num_starts, config.prefix_latents, *tokenizer.latent_shape)
         shape = (num_starts, config.prefix_latents, config.frames_per_latent)
+        generator = toy_generator(config, seed)
         if config.actions.num_actions:
             actions = torch.randint(0, config.actions.num_actions, shape)
-        else:
+        elif config.actions.low:
             actions = torch.rand(*shape, len(config.actions.low))
+        else:
+            actions = torch.zeros(*shape, *generator.prompts.action_shape, dtype=generator.prompts.action_dtype)
     starts = EncodedStarts(latents=latents, actions=actions, seeds=torch.arange(num_starts))
-    return World(config, tokenizer, toy_generator(config, seed), starts)
+    return World(config, tokenizer, generator, starts)

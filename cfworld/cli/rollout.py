@@ -13,7 +13,6 @@ from tqdm import tqdm
 from cfworld.cli import common
 from cfworld.cli.live import LiveRows, LiveStep, policies
 from cfworld.envs.overlay import Caption, annotate, tile
-from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
 from cfworld.export.video import open_video
@@ -83,7 +82,7 @@ class Recording:
     frames: UInt8[np.ndarray, "T B H W 3"]
     """T frames of B worlds."""
     actions: np.ndarray
-    """What each frame was made under, [T, B] or [T, B, A]."""
+    """What each frame was made under, [T, B] or [T, B, A], as the world's prompts check it."""
     rewards: np.ndarray
     """float32 [T, B]."""
     hazards: np.ndarray
@@ -155,10 +154,11 @@ def record(live: LiveRows, num_frames: int, folder: Path) -> Recording:
     """
     config = live.world.config
     shape = (num_frames, len(live.rows))
-    space = world_action_space(config.actions)
+    prompts = live.world.generator.prompts
+    integers = not prompts.action_dtype.is_floating_point
     recording = Recording(
         frames=_room((*shape, *config.resolution, 3), folder),
-        actions=np.zeros((*shape, *(space.shape or ())), space.dtype),
+        actions=np.zeros((*shape, *prompts.action_shape), np.int64 if integers else np.float32),
         rewards=np.zeros(shape, np.float32),
         hazards=np.zeros(shape, np.float32),
         episodes=np.zeros(shape, np.int32),
@@ -225,7 +225,7 @@ def _write_strip(recording: Recording, fps: int, path: Path) -> None:
 
 
 def _written(action: np.ndarray | np.integer) -> str:
-    return str(action) if action.ndim == 0 else " ".join(f"{part:+.2f}" for part in action)
+    return " ".join(str(part) if isinstance(part, int) else f"{part:+.2f}" for part in np.atleast_1d(action).tolist())
 
 
 def _figures(config: RolloutConfig, live: LiveRows, seconds: list[float]) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import numpy as np
 from gymnasium.wrappers import AddRenderObservation
 from tqdm import tqdm
 
+from cfworld.data.action_space import nested
 from cfworld.data.collection import CollectConfig, Collection
 from cfworld.data.contact_sheet import contact_sheet
 from cfworld.data.episode import Episode
@@ -176,7 +177,7 @@ class _PlainStepper:
         return {}
 
     def step_ticks(self, actions: np.ndarray) -> SimpleNamespace:
-        frame, reward, terminated, truncated, _ = self._env.step(actions[0])
+        frame, reward, terminated, truncated, _ = self._env.step(nested(self._env.action_space, actions[0]))
         rewards = np.array([reward], np.float32)
         return SimpleNamespace(
             frames=np.array(frame)[None], rewards=rewards, terminated=terminated, truncated=truncated, variables={}

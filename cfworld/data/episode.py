@@ -17,7 +17,8 @@ class Episode:
     Attributes:
         frames: uint8 `[T+1, H, W, 3]`; `frames[0]` is the reset frame, `frames[t+1]` what tick t led to. A
             terminal frame that the simulator blanks is replaced by the last valid one.
-        actions: int64 `[T]` (discrete) or float32 `[T, A]` (continuous); `actions[t]` made `frames[t+1]`.
+        actions: int64 `[T]` or `[T, K]`, or float32 `[T, A]`, as `cfworld.data.action_space` lays them out;
+            `actions[t]` made `frames[t+1]`.
         rewards: float32 `[T]`.
         terminated: Whether the last tick was a real end.
         truncated: Whether the episode was cut off by a limit.
@@ -66,7 +67,8 @@ class Blocks:
 
     Attributes:
         frames: uint8 `[N, f, H, W, 3]`; after the end the last valid frame is repeated.
-        actions: int64 `[N, f]` or float32 `[N, f, A]`, what made each frame; after the end the last one.
+        actions: int64 `[N, f]` or `[N, f, K]`, or float32 `[N, f, A]`, what made each frame; after the end the last
+            one.
         rewards: float32 `[N, f]`; 0 after the end.
         ends: float32 `[N, f]`; 1 at the frame that ended the episode and nowhere else.
         valid: bool `[N, f]`; False after the end.
@@ -131,10 +133,10 @@ def _check_frames(frames: np.ndarray) -> None:
 
 
 def _check_actions(actions: np.ndarray, ticks: int) -> None:
-    discrete = actions.ndim == 1 and actions.dtype == np.int64
+    discrete = actions.ndim in (1, 2) and actions.dtype == np.int64
     continuous = actions.ndim == 2 and actions.dtype == np.float32
     if not (discrete or continuous) or len(actions) != ticks:
         raise DatasetError(
-            f"actions are {actions.dtype} {list(actions.shape)}; expected int64 [{ticks}] or float32 "
-            f"[{ticks}, A], one less than there are frames"
+            f"actions are {actions.dtype} {list(actions.shape)}; expected int64 [{ticks}] or [{ticks}, K], or "
+            f"float32 [{ticks}, A], one less than there are frames"
         )

@@ -10,13 +10,14 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium import spaces
 
+from cfworld.data.action_space import action_dtype
+from cfworld.data.choices import any_action, check_choices, neutral_action, opposite_actions, written_action
 from cfworld.errors import ConfigError
 
 Policy = Callable[[np.ndarray, int], np.ndarray]
 """`(frames, num_ticks) -> actions`: gets the frames of the last step, uint8 `[n, H, W, 3]`, and the number
-of actions to give; gives int64 `[num_ticks]` or float32 `[num_ticks, A]`."""
+of actions to give; gives `[num_ticks, ...]`, as `cfworld.data.action_space` lays actions out."""
 
 PolicyFactory = Callable[[str, np.random.Generator, gym.Space], Policy]
 """`(argument, rng, action_space) -> policy` for one episode; `argument` is what follows the name's colon."""
@@ -33,14 +34,13 @@ def make_policy(
     Args:
         name: `kind` or `kind:argument`, as in `sticky` or `scripted:path/to/actions.json`.
         rng: The episode's own generator.
-        action_space: Discrete, or a bounded one-dimensional Box.
+        action_space: Discrete, MultiDiscrete, MultiBinary, a bounded one-dimensional Box, or a Dict of these.
         factories: More kinds, by name, besides the ones built in.
 
     Raises:
         ConfigError: The kind is unknown, it cannot act in this space, or a script holds what is no action.
     """
-    if not isinstance(action_space, spaces.Discrete):
-        _bounds(action_space)
+    check_choices(action_space)
     kind, _, argument = name.partition(":")
     if factories and kind in factories:
         return factories[kind](argument, rng, action_space)
@@ -55,20 +55,20 @@ def make_policy(
 def sticky(rng: np.random.Generator, space: gym.Space, longest: int = 40) -> Iterator[Any]:
     """A uniformly random action, kept for 1 to `longest` ticks."""
     while True:
-        yield from _hold(_sample(rng, space), rng.integers(1, longest + 1))
+        yield from _hold(any_action(rng, space), rng.integers(1, longest + 1))
 
 
 def random(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
     """A uniformly random action for every tick or, in half of the episodes, for every four ticks."""
     length = rng.choice([1, 4])
     while True:
-        yield from _hold(_sample(rng, space), length)
+        yield from _hold(any_action(rng, space), length)
 
 
 def noop(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
     """Nothing at all, for ever."""
     del rng
-    yield from _hold(_neutral(space), None)
+    yield from _hold(neutral_action(space), None)
 
 
 def sweep(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
@@ -87,7 +87,7 @@ def turn(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
     way = int(rng.integers(2))
     while True:
         yield from _hold(_way(space, way), rng.integers(150, 501))
-        yield from _hold(_neutral(space), rng.integers(0, 13))
+        yield from _hold(neutral_action(space), rng.integers(0, 13))
         way = 1 - way if rng.random() < 0.25 else way
 
 
@@ -96,9 +96,9 @@ def look_back(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
     while True:
         way, away = int(rng.integers(2)), int(rng.integers(8, 161))
         yield from _hold(_way(space, way), away)
-        yield from _hold(_neutral(space), rng.integers(0, 13))
+        yield from _hold(neutral_action(space), rng.integers(0, 13))
         yield from _hold(_way(space, 1 - way), away)
-        yield from _hold(_neutral(space), rng.integers(0, 13))
+        yield from _hold(neutral_action(space), rng.integers(0, 13))
 
 
 def round_trip(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
@@ -108,7 +108,7 @@ def round_trip(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
     one of the first pair for 8 to 96: what pans goes far, what walks stays within a room. Who meets a wall on the way
     out does not come back to the same place the first time, but does after the same trip again.
     """
-    pairs = _opposites(space)
+    pairs = opposite_actions(space)
     while True:
         legs = []
         for _ in range(rng.integers(1, 6)):
@@ -118,15 +118,15 @@ def round_trip(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
         for _ in range(rng.integers(2, 4)):
             for (there, _), ticks in legs:
                 yield from _hold(there, ticks)
-            yield from _hold(_neutral(space), rng.integers(0, 101))
+            yield from _hold(neutral_action(space), rng.integers(0, 101))
             for (_, back), ticks in reversed(legs):
                 yield from _hold(back, ticks)
-            yield from _hold(_neutral(space), rng.integers(0, 41))
+            yield from _hold(neutral_action(space), rng.integers(0, 41))
 
 
 def wander(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
     """Pan to either hand for 4 to 48 ticks, then on for 8 to 64: the first of the last two opposite actions."""
-    ahead = _opposites(space)[-1][0]
+    ahead = opposite_actions(space)[-1][0]
     while True:
         yield from _hold(_way(space, rng.integers(2)), rng.integers(4, 49))
         yield from _hold(ahead, rng.integers(8, 65))
@@ -161,37 +161,29 @@ def _scripted(path: Path, space: gym.Space) -> Iterator[Any]:
         ) from error
     if not pairs:
         raise ConfigError(f"script {str(path)!r} holds no tick; expected at least one [action, ticks] pair")
-    for place, (action, ticks) in enumerate(pairs, start=1):
-        if not _is_action(action, space):
-            raise ConfigError(f"script {str(path)!r} has {action!r} in pair {place}; expected an action of {space}")
+    chosen = []
+    for place, (written, ticks) in enumerate(pairs, start=1):
+        action = written_action(written, space)
+        if action is None:
+            raise ConfigError(f"script {str(path)!r} has {written!r} in pair {place}; expected an action of {space}")
         if type(ticks) is not int or ticks < 1:
             raise ConfigError(
-                f"script {str(path)!r} keeps action {action!r} for {ticks!r} ticks in pair {place}; expected a "
+                f"script {str(path)!r} keeps action {written!r} for {ticks!r} ticks in pair {place}; expected a "
                 "whole number from 1"
             )
+        chosen.append((action, ticks))
 
     def forever() -> Iterator[Any]:
         while True:
-            for action, ticks in pairs:
+            for action, ticks in chosen:
                 yield from _hold(action, ticks)
 
     return forever()
 
 
-def _is_action(action: Any, space: gym.Space) -> bool:
-    """Whether what stands in a script is an action; nothing is rounded or cast."""
-    if isinstance(space, spaces.Discrete):
-        return type(action) is int and 0 <= action - int(space.start) < int(space.n)
-    low, high = _bounds(space)
-    if not isinstance(action, list) or any(type(part) not in (int, float) for part in action):
-        return False
-    values = np.array(action, np.float32)
-    return values.shape == low.shape and bool(((values >= low) & (values <= high)).all())
-
-
 def _ticks(actions: Iterator[Any], space: gym.Space) -> Policy:
     """A policy that takes the next actions of an endless iterator and looks at nothing."""
-    dtype = np.int64 if isinstance(space, spaces.Discrete) else np.float32
+    dtype = action_dtype(space)
 
     def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
         del frames
@@ -208,40 +200,6 @@ def _hold(action: Any, ticks: int | np.integer | None) -> Iterator[Any]:
         count += 1
 
 
-def _sample(rng: np.random.Generator, space: gym.Space) -> Any:
-    if isinstance(space, spaces.Discrete):
-        return int(rng.integers(space.n))
-    low, high = _bounds(space)
-    return rng.uniform(low, high)
-
-
-def _neutral(space: gym.Space) -> Any:
-    """Action 0, or the point of the box nearest to zero."""
-    if isinstance(space, spaces.Discrete):
-        return 0
-    low, high = _bounds(space)
-    return np.clip(np.zeros_like(low), low, high)
-
-
 def _way(space: gym.Space, way: int | np.integer) -> Any:
     """One of the first two opposite actions."""
-    return _opposites(space)[0][int(way)]
-
-
-def _opposites(space: gym.Space) -> list[tuple[Any, Any]]:
-    """Pairs of opposite actions: 1 and 2, 3 and 4, ... (0 and 1 of two), or the ends of each of a box's axes."""
-    if isinstance(space, spaces.Discrete):
-        return [(action, action + 1) for action in range(1, int(space.n) - 1, 2)] or [(0, 1)]
-    low, high = _bounds(space)
-    pairs = []
-    for axis in range(len(low)):
-        ends = np.stack([_neutral(space)] * 2)
-        ends[:, axis] = low[axis], high[axis]
-        pairs.append((ends[0], ends[1]))
-    return pairs
-
-
-def _bounds(space: gym.Space) -> tuple[np.ndarray, np.ndarray]:
-    if not isinstance(space, spaces.Box) or len(space.shape) != 1 or not space.is_bounded():
-        raise ConfigError(f"the action space is {space}; expected Discrete or a bounded Box with one axis")
-    return space.low, space.high
+    return opposite_actions(space)[0][int(way)]

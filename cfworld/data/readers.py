@@ -2,6 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_storage import MinariStorage
 
+from cfworld.data.action_space import flat, leaves, sizes
 from cfworld.data.shards import MAIN_FILE_NAME
 from cfworld.errors import DatasetError
 
@@ -23,6 +25,7 @@ class Reader(ABC):
         space = storage.observation_space
         self.image_space = space if image_key is None else cast(spaces.Dict, space)[image_key]
         self.action_space = storage.action_space
+        self._numbers: dict[str, int] = {}
 
     @abstractmethod
     def attributes(self, count: int) -> list[dict[str, Any]]:
@@ -32,23 +35,48 @@ class Reader(ABC):
     def frames(self, index: int, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
 
-    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
-        """Entries `start` to `stop - 1` of actions, rewards, terminations or truncations.
+    def actions(self, index: int, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop - 1` of the actions, laid out as `cfworld.data.action_space` says.
 
         Raises:
-            DatasetError: They are missing, or an action is none of the action space.
+            DatasetError: They are missing, or one is none of the action space.
         """
-        values = self._array(index, name, start, stop)
-        if name == "actions" and isinstance(self.action_space, spaces.Discrete) and len(values):
-            count = int(self.action_space.n)
-            if values.dtype.kind not in "biu" or values.min() < 0 or values.max() >= count:
+        parts = {name: self._part(index, name, part, start, stop) for name, part in leaves(self.action_space)}
+        return flat(self.action_space, parts)
+
+    def read_texts(self, lengths: Sequence[int]) -> list[str]:
+        """All texts among the actions of episodes of these lengths, sorted; `actions` numbers them so from now on."""
+        found: set[str] = set()
+        for name, part in leaves(self.action_space):
+            if isinstance(part, spaces.Text):
+                for index, ticks in enumerate(lengths):
+                    found.update(self._text(index, name, 0, ticks))
+        self._numbers = {text: number for number, text in enumerate(sorted(found))}
+        return sorted(found)
+
+    def _part(self, index: int, name: str, part: spaces.Space, start: int, stop: int) -> np.ndarray:
+        if isinstance(part, spaces.Text):
+            return np.array([self._numbers[text] for text in self._text(index, name, start, stop)], np.int64)
+        values = self.array(index, _action_path(name), start, stop)
+        counts = np.array(sizes(part))
+        if len(counts) and len(values):
+            components = values.reshape(len(values), len(counts))
+            if values.dtype.kind not in "biu" or (components < 0).any() or (components >= counts).any():
                 found = np.unique(values)[[0, -1]].tolist()
-                raise self.damaged(index, f"actions from {found[0]} to {found[1]}; expected {self.action_space}")
+                raise self.damaged(index, f"actions from {found[0]} to {found[1]}; expected {part}")
         return values
 
+    def _text(self, index: int, name: str, start: int, stop: int) -> list[str]:
+        values = self.array(index, _action_path(name), start, stop).tolist()
+        return [text.decode("utf-8") if isinstance(text, bytes) else text for text in values]
+
     @abstractmethod
-    def _array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
-        """The stored entries, as they are."""
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop - 1` of rewards, terminations or truncations, or of a part of the actions.
+
+        Raises:
+            DatasetError: They are missing.
+        """
 
     @abstractmethod
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
@@ -91,7 +119,8 @@ class Hdf5Reader(Reader):
         """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
         return self._read(index, self._images(index), start, stop)
 
-    def _array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop - 1` of what has a name."""
         return self._read(index, self._entry(index, name), start, stop)
 
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
@@ -173,7 +202,8 @@ class MinariReader(Reader):
         observations = self._entry(index, "observations")
         return (observations if self.image_key is None else observations[self.image_key])[start:stop]
 
-    def _array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+    def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
+        """Entries `start` to `stop - 1` of what has a name."""
         return np.asarray(self._entry(index, name)[start:stop])
 
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
@@ -188,10 +218,12 @@ class MinariReader(Reader):
         }
 
     def _entry(self, index: int, name: str) -> Any:
-        episode = self._episode(index)
-        if episode.get(name) is None:
+        entry: Any = self._episode(index)
+        for key in name.split("/", 1):
+            entry = entry.get(key) if isinstance(entry, dict) else None
+        if entry is None:
             raise self.damaged(index, f"it has no {name!r}")
-        return episode[name]
+        return entry
 
     def _episode(self, index: int) -> dict[str, Any]:
         if self._last is None or self._last[0] != index:
@@ -200,3 +232,7 @@ class MinariReader(Reader):
             except (OSError, KeyError) as error:
                 raise self.damaged(index, error) from error
         return self._last[1]
+
+
+def _action_path(name: str) -> str:
+    return f"actions/{name}" if name else "actions"

@@ -17,6 +17,7 @@ import numpy as np
 from minari.dataset.minari_storage import METADATA_FILE_NAME
 from minari.serialization import serialize_space
 
+from cfworld.data.action_space import nested
 from cfworld.data.episode import Episode
 from cfworld.errors import DatasetError
 from cfworld.files import write_aside, write_text
@@ -72,6 +73,7 @@ class StoreWriter:
         metadata: Mapping[str, Any] | None = None,
     ) -> None:
         self.folder = folder
+        self._action_space = action_space
         self._metadata = {
             **(metadata or {}),
             "data_format": "hdf5",
@@ -97,7 +99,7 @@ class StoreWriter:
             for offset, episode in enumerate(episodes):
                 # Open for no longer than it takes: a simulator started meanwhile would inherit the file's lock.
                 with h5py.File(aside, "a" if offset else "w") as file:
-                    _write_episode(file, first_episode + offset, episode)
+                    _write_episode(file, first_episode + offset, episode, self._action_space)
         return self.summary(shard)
 
     def finished(self) -> list[int]:
@@ -164,7 +166,7 @@ class StoreWriter:
             yield
 
 
-def _write_episode(file: h5py.File, index: int, episode: Episode) -> None:
+def _write_episode(file: h5py.File, index: int, episode: Episode, action_space: gym.Space) -> None:
     group = file.create_group(f"episode_{index}")
     group.attrs.update({"id": index, "seed": episode.seed, "total_steps": len(episode), "policy": episode.policy})
     group.attrs.update({f"options/{name}": value for name, value in episode.options.items()})
@@ -177,7 +179,9 @@ def _write_episode(file: h5py.File, index: int, episode: Episode) -> None:
         compression_opts=1,
     )
     last = np.arange(len(episode)) == len(episode) - 1
-    group["actions"] = episode.actions
+    actions = nested(action_space, episode.actions)
+    for name, part in actions.items() if isinstance(actions, dict) else [("", actions)]:
+        group[f"actions/{name}" if name else "actions"] = part
     group["rewards"] = episode.rewards
     group["terminations"] = last & episode.terminated
     group["truncations"] = last & episode.truncated

@@ -14,6 +14,7 @@ from gymnasium import spaces
 from jaxtyping import Int64, UInt8
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 
+from cfworld.data.action_space import unusable
 from cfworld.data.episode import Blocks, Episode, num_blocks, to_blocks
 from cfworld.data.readers import Hdf5Reader, MinariReader, Reader
 from cfworld.errors import DatasetError
@@ -23,13 +24,15 @@ class EpisodeStore:
     """The episodes of a Minari dataset of images, read on demand.
 
     Any Minari dataset will do whose observations are uint8 `[H, W, 3]` images (or a Dict that holds one) and
-    whose actions are Discrete or a Box with one axis. A store may be pickled and used in several processes.
+    whose actions are Discrete or MultiDiscrete (from 0), MultiBinary, a Box with one axis, Text, or a Dict of these. A
+    store may be pickled and used in several processes.
 
     Attributes:
         folder: Where `metadata.json` lies.
         metadata: What the dataset says about itself.
         observation_space: The space of its frames.
         action_space: The space of its actions.
+        texts: The different texts among its actions, which number them; none where there is no Text.
         source: The id of the environment it was recorded in.
         lengths: Ticks of each episode, int64 `[E]`.
         seeds: Seed of each episode, int64 `[E]`; -1 when it is not known.
@@ -46,6 +49,7 @@ class EpisodeStore:
         self._reader = reader
         attributes = reader.attributes(int(metadata["total_episodes"]))
         self.lengths: Int64[np.ndarray, " E"] = np.array([a["total_steps"] for a in attributes], np.int64)
+        self.texts = reader.read_texts(self.lengths.tolist())
         self.seeds: Int64[np.ndarray, " E"] = np.array([_seed(a.get("seed")) for a in attributes], np.int64)
         self.policies: list[str] = [str(a.get("policy", "unknown")) for a in attributes]
         self.options: list[dict[str, Any]] = [_options(a) for a in attributes]
@@ -109,10 +113,9 @@ class EpisodeStore:
         if not 0 <= start < stop <= ticks:
             raise IndexError(f"ticks [{start}:{stop}] of episode {index}; it has ticks [0:{ticks}]")
         read = self._reader
-        discrete = isinstance(self.action_space, spaces.Discrete)
         return Episode(
             frames=read.frames(index, start, stop + 1),
-            actions=read.array(index, "actions", start, stop).astype(np.int64 if discrete else np.float32),
+            actions=read.actions(index, start, stop),
             rewards=read.array(index, "rewards", start, stop).astype(np.float32),
             terminated=bool(read.array(index, "terminations", stop - 1, stop)[-1]),
             truncated=bool(read.array(index, "truncations", stop - 1, stop)[-1]),
@@ -206,11 +209,8 @@ def _image_key(folder: Path, space: gym.Space, key: str | None) -> str | None:
 
 
 def _check_actions(folder: Path, space: gym.Space) -> None:
-    discrete = isinstance(space, spaces.Discrete) and space.start == 0
-    if not (discrete or (isinstance(space, spaces.Box) and len(space.shape) == 1)):
-        raise DatasetError(
-            f"actions of {str(folder)!r} are {space}; expected Discrete (from 0), or a Box with one axis"
-        )
+    if problem := unusable(space):
+        raise DatasetError(f"a world cannot learn from the actions of {str(folder)!r}: {problem}")
 
 
 def _source(metadata: Mapping[str, Any]) -> str:

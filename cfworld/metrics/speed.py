@@ -13,6 +13,7 @@ from torch import nn
 
 from cfworld.diffusion import counter_uniform
 from cfworld.metrics.machine import peak_memory_mb, synchronize
+from cfworld.prompts import ActionKind, ActionPart
 from cfworld.world import World, WorldState
 
 __all__ = ["PARTS", "LongRun", "Speed", "long_run", "measure"]
@@ -226,10 +227,22 @@ def _timed_calls(module: nn.Module) -> Iterator[list[float]]:
 
 
 def _actions(world: World, state: WorldState) -> np.ndarray:
-    """Uniformly random actions, one per row, on the host as an agent's would be."""
-    config = world.config.actions
-    draws = counter_uniform(state.seeds, state.step, 1, (max(1, len(config.low)),)).cpu().numpy()
-    if config.num_actions:
-        return (draws[:, 0] * config.num_actions).astype(np.int64)
-    low, high = np.array(config.low, np.float32), np.array(config.high, np.float32)
+    """Uniformly random actions, one per row, on the host as an agent's would be; texts are empty."""
+    parts = world.config.actions.items()
+    counts = [part.num_columns for _, part in parts]
+    draws = counter_uniform(state.seeds, state.step, 1, (sum(counts),)).cpu().numpy()
+    pieces = np.split(draws, np.cumsum(counts)[:-1], axis=1)
+    columns = [_drawn(part, piece) for (_, part), piece in zip(parts, pieces, strict=True)]
+    if world.config.actions.parts:
+        return np.concatenate(columns, axis=1, dtype=np.float32)
+    return columns[0][:, 0] if world.config.actions.num_actions else columns[0]
+
+
+def _drawn(part: ActionPart, draws: np.ndarray) -> np.ndarray:
+    """Actions of one kind from numbers of [0, 1), [B, A]."""
+    if part.kind is ActionKind.TEXT:
+        return np.zeros((len(draws), part.text.tokens * part.text.width), np.float32)
+    if part.kind is not ActionKind.BOX:
+        return (draws * (part.multi or part.num_actions)).astype(np.int64)
+    low, high = np.array(part.low, np.float32), np.array(part.high, np.float32)
     return (low + (high - low) * draws).astype(np.float32)

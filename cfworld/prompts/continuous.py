@@ -1,7 +1,7 @@
-"""Prompts of continuous actions: normalised by their bounds, then a small network."""
+"""Prompts of continuous actions: normalised by stored statistics or by their bounds, then a small network."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -9,22 +9,33 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 
 from cfworld.errors import ActionError, ConfigError
-from cfworld.prompts.base import PromptEncoder, as_tensor, expand_frames
+from cfworld.prompts.base import FramePrompts, as_tensor, expand_frames
 
 __all__ = ["ContinuousPromptConfig", "ContinuousPrompts"]
 
 
 @dataclass(kw_only=True, slots=True)
 class ContinuousPromptConfig:
-    """Prompts of a one-axis `Box`: bounds per component, width of a token, frames of a chunk."""
+    """Prompts of a one-axis `Box`.
+
+    Attributes:
+        low: Lower bound of each component.
+        high: Upper bound of each component.
+        dim: Width D of a token.
+        frames: Frames of a latent.
+        mean: Mean of each component in the training data; without it, bounds are scaled to -1 and 1.
+        std: Standard deviation of each component there.
+    """
 
     low: list[float]
     high: list[float]
     dim: int
     frames: int
+    mean: list[float] = field(default_factory=list)
+    std: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        """Refuse bounds that cannot normalise, and sizes below 1."""
+        """Refuse bounds and statistics that cannot normalise, and sizes below 1."""
         if len(self.low) != len(self.high) or not self.low:
             raise ConfigError(
                 f"ContinuousPromptConfig has {len(self.low)} low and {len(self.high)} high bounds; "
@@ -38,35 +49,53 @@ class ContinuousPromptConfig:
         for name in ("dim", "frames"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"ContinuousPromptConfig.{name} is {getattr(self, name)}; expected at least 1")
+        if (self.mean or self.std) and not len(self.mean) == len(self.std) == len(self.low):
+            raise ConfigError(
+                f"ContinuousPromptConfig has {len(self.mean)} means and {len(self.std)} standard deviations for "
+                f"{len(self.low)} components; expected one of each per component, or none at all"
+            )
+        if not all(map(math.isfinite, self.mean)) or not all(math.isfinite(std) and std > 0 for std in self.std):
+            raise ConfigError(
+                f"ContinuousPromptConfig has mean={self.mean}, std={self.std}; expected finite numbers, and each std "
+                "above 0"
+            )
 
 
-class ContinuousPrompts(PromptEncoder):
-    """Actions scaled to [-1, 1], through two linear layers."""
+class ContinuousPrompts(FramePrompts):
+    """Normalised actions through two linear layers."""
 
     low: Tensor
     high: Tensor
+    mean: Tensor
+    std: Tensor
 
     def __init__(self, config: ContinuousPromptConfig) -> None:
-        super().__init__(config.dim, config.frames)
+        super().__init__(config.dim, config.frames, (len(config.low),), torch.float32)
         self.config = config
-        self.register_buffer("low", torch.tensor(config.low, dtype=torch.float32), persistent=False)
-        self.register_buffer("high", torch.tensor(config.high, dtype=torch.float32), persistent=False)
+        for name in ("low", "high", "mean", "std"):
+            values = torch.tensor(getattr(config, name), dtype=torch.float32)
+            self.register_buffer(name, values, persistent=False)
         self.network = nn.Sequential(
             nn.Linear(len(config.low), config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
         )
 
     def embed(self, actions: Float[Tensor, "*batch F A"]) -> Float[Tensor, "*batch F D"]:
-        """Normalise by the bounds, then embed."""
-        scaled = 2 * (actions - self.low) / (self.high - self.low) - 1
-        return self.network(scaled.to(self.null.dtype))
+        """Normalise, then embed."""
+        return self.network(self.normalised(actions).to(self.null.dtype))
 
-    def check(self, actions: Any, batch: int, frames: int, values: bool = True) -> Float32[Tensor, "B F A"]:
+    def normalised(self, actions: Float[Tensor, "*batch F A"]) -> Float[Tensor, "*batch F A"]:
+        """Zero mean and unit deviation over the training data; without statistics, the bounds at -1 and 1."""
+        if self.config.std:
+            return (actions - self.mean) / self.std
+        return 2 * (actions - self.low) / (self.high - self.low) - 1
+
+    def check(self, actions: Any, batch: int | None, frames: int, values: bool = True) -> Float32[Tensor, "B F A"]:
         """Validate finite actions within the bounds, [B, A] or [B, F, A]; see `PromptEncoder.check`.
 
         Integers are accepted, as every integer is a real number.
         """
         tensor = as_tensor(actions).float()
-        tensor = expand_frames(tensor, batch, frames, (len(self.config.low),))
+        tensor = expand_frames(tensor, batch, frames, self.action_shape)
         if values:
             self._check_values(tensor)
         return tensor

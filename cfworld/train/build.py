@@ -1,6 +1,7 @@
 """From settings and datasets to stages: which stages there are, and what each one reads."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import Stage
+from cfworld.train.recorded_actions import measured
 from cfworld.train.student_world import check_tokenizer, load_for_training, weights_name
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
@@ -46,8 +48,15 @@ def tokenizer_stage(world: WorldSettings, config: TokenizerStageConfig, device: 
 def teacher_stage(world: WorldSettings, config: TeacherStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
     """Read the latents of both datasets, encoding them with the world's trained tokenizer if that is still to do."""
     tokenizer = _trained_tokenizer(world)
-    stage = TeacherStage(config, world.world_config(), tokenizer, *_banks(world, tokenizer, device), device)
-    return stage, _without_inference_settings(_given(world))
+    train, held_out = _banks(world, tokenizer, device)
+    if config.init_from:
+        begun = World.from_pretrained(config.init_from, variant="teacher", precision="fp32")
+        actions = world.actions.with_statistics_of(begun.config.actions)
+    else:
+        actions = measured(world.actions, train.actions)
+    settings = replace(world.world_config(), actions=actions)
+    depends = {**_without_inference_settings(_given(world)), "actions": actions.settings()}
+    return TeacherStage(config, settings, tokenizer, train, held_out, device), depends
 
 
 def init_stage(world: WorldSettings, config: InitStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
@@ -152,6 +161,7 @@ def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def _given(world: WorldSettings) -> dict[str, Any]:
-    """The settings of a world; an `image_key` that is not set is left out, and so is where its tokenizer lies."""
+    """The settings of a world; what is not set, names of actions and where its tokenizer lies are left out."""
     values = {name: value for name, value in config_to_dict(world).items() if name != "trained_tokenizer"}
+    values["actions"] = world.actions.settings()
     return {name: value for name, value in values.items() if name != "image_key" or value}

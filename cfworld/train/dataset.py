@@ -2,16 +2,18 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from gymnasium import spaces
 
 from cfworld.configs.schema import WorldSettings
 from cfworld.data import EpisodeStore
-from cfworld.errors import ConfigError, DatasetError
+from cfworld.errors import DatasetError
+from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.latent_bank import LatentBank, encode_store
+from cfworld.train.recorded_actions import check_bounds, fits, text_table
 
 __all__ = ["latent_cache", "open_dataset", "read_latents"]
 
@@ -34,21 +36,21 @@ def open_dataset(world: WorldSettings, data: str) -> EpisodeStore:
             f"{world.tokenizer.resolution}. Set it, and transformer.latent_size, to what the dataset holds, or scale "
             "the dataset."
         )
-    space, actions = store.action_space, world.actions
-    if isinstance(space, spaces.Discrete):
-        fits = space.n == actions.num_actions
-    else:
-        fits = not actions.num_actions and space.shape == (len(actions.low),)
-    if not fits:
+    if not fits(store.action_space, world.actions):
         raise DatasetError(
-            f"The actions of {data!r} are {space}, but the world's are num_actions={actions.num_actions}, "
-            f"low={actions.low}, high={actions.high}; make them agree (num_actions: 0 for continuous ones)."
+            f"The actions of {data!r} are {store.action_space}, but the world's are {world.actions.settings()}; make "
+            "them agree (num_actions is 0 wherever actions are not Discrete)."
         )
     return store
 
 
 def read_latents(
-    world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer, device: torch.device | str
+    world: WorldSettings,
+    data: str,
+    store: EpisodeStore,
+    tokenizer: Tokenizer,
+    device: torch.device | str,
+    text_encoder: TextEncoder | None = None,
 ) -> LatentBank:
     """Encode a dataset, or read what an earlier run encoded.
 
@@ -58,14 +60,15 @@ def read_latents(
         store: The dataset.
         tokenizer: Encodes its frames.
         device: Where to encode.
+        text_encoder: Encodes texts among the actions; None for the one that ships with cfworld.
 
     Raises:
-        ConfigError: If continuous actions lie beyond the world's bounds.
+        ActionError: If a text is longer than the world's texts may be.
+        ConfigError: If continuous actions lie beyond the world's bounds, or texts need an encoder that is not given.
     """
     bank = encode_store(store, tokenizer, latent_cache(world, data, store, tokenizer), torch.device(device))
-    if not world.actions.num_actions:
-        _check_bounds(world, bank, data)
-    return bank
+    check_bounds(world.actions, bank.actions, data)
+    return replace(bank, texts=text_table(world.actions, store.texts, text_encoder))
 
 
 def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer) -> Path:
@@ -89,13 +92,3 @@ def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     name = f"{Path(data).name}-{digest.hexdigest()[:12]}.safetensors"
     return Path("runs") / world.name / "latents" / name
-
-
-def _check_bounds(world: WorldSettings, bank: LatentBank, data: str) -> None:
-    low, high = (torch.tensor(bound) for bound in (world.actions.low, world.actions.high))
-    lowest, highest = bank.actions.flatten(0, 1).aminmax(dim=0)
-    if bool((lowest < low).any() or (highest > high).any()):
-        raise ConfigError(
-            f"The actions of {data!r} reach from {lowest.tolist()} to {highest.tolist()}; expected them within "
-            f"actions.low={world.actions.low} and actions.high={world.actions.high}. Widen these bounds."
-        )

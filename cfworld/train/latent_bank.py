@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from cfworld.errors import DatasetError
 from cfworld.files import write_aside
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.frame_bank import EpisodeSource
+from cfworld.train.recorded_actions import TextTable
 
 __all__ = ["ClipBatch", "LatentBank", "encode_store"]
 
@@ -25,7 +27,7 @@ class ClipBatch:
 
     Attributes:
         latents: [B, T, C, h, w] float32.
-        actions: [B, T, f] or [B, T, f, A].
+        actions: As the world takes them, [B, T, f, ...].
         rewards: [B, T, f] float32.
         ends: 1 at the frame that ends an episode, [B, T, f] float32.
         valid: Frames up to the end, [B, T, f] bool.
@@ -48,13 +50,15 @@ class LatentBank:
 
     Attributes:
         latents: [M, C, h, w] float16.
-        actions: [M, f] or [M, f, A].
+        actions: As `cfworld.data.action_space` lays them out, [M, f, ...]; `actions_at` gives them as the world takes
+            them.
         rewards: [M, f] float32.
         ends: [M, f] float32.
         valid: [M, f] bool.
         mortal: [M, f] bool.
         first: Index of each episode's first latent, and M at the end, [E + 1] int64.
         seeds: [E] int64.
+        texts: What stands for the numbered texts among the actions; None where there are none.
     """
 
     latents: Tensor
@@ -65,6 +69,7 @@ class LatentBank:
     mortal: Tensor
     first: Tensor
     seeds: Tensor
+    texts: TextTable | None = None
 
     @property
     def num_latents(self) -> list[int]:
@@ -81,13 +86,18 @@ class LatentBank:
         frames = present[..., None]
         return ClipBatch(
             latents=self.latents[index].to(device).float(),
-            actions=self.actions[index].to(device),
+            actions=self.actions_at(index).to(device),
             rewards=self.rewards[index].to(device),
             ends=self.ends[index].to(device),
             valid=(self.valid[index] & frames).to(device),
             mortal=(self.mortal[index] & frames).to(device),
             present=present.to(device),
         )
+
+    def actions_at(self, index: Tensor) -> Tensor:
+        """Actions of latents as the world takes them, [*, f, ...]."""
+        actions = self.actions[index]
+        return actions if self.texts is None else self.texts(actions)
 
     def mortal_episodes(self, min_latents: int) -> list[int]:
         """Episodes recorded without god mode that hold at least so many latents."""
@@ -114,7 +124,8 @@ def encode_store(
         DatasetError: If no episode is long enough for a latent.
     """
     if cache is not None and cache.is_file():
-        return LatentBank(**load_file(cache))
+        read: dict[str, Any] = load_file(cache)
+        return LatentBank(**read)
     parts: list[Mapping[str, Tensor]] = []
     first, seeds = [0], []
     tokenizer = tokenizer.to(device).eval()
@@ -140,14 +151,16 @@ def encode_store(
         raise DatasetError(
             f"no episode is as long as one latent ({tokenizer.frames_per_latent} ticks); collect longer ones."
         )
+    joined: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
     bank = LatentBank(
-        **{name: torch.cat([part[name] for part in parts]) for name in parts[0]},
+        **joined,
         first=torch.tensor(first),
         seeds=torch.tensor(seeds),
     )
     if cache is not None:
         with write_aside(cache) as aside:
-            save_file({name: getattr(bank, name).contiguous() for name in LatentBank.__slots__}, aside)
+            tensors = [name for name in LatentBank.__slots__ if name != "texts"]
+            save_file({name: getattr(bank, name).contiguous() for name in tensors}, aside)
     return bank
 
 

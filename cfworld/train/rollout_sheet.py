@@ -40,7 +40,7 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
     episodes = sorted(episodes, key=lambda episode: -lengths[episode])[:rows]
     length = min(length, min(lengths[episode] for episode in episodes) - prefix)
     index = bank.first[episodes][:, None] + torch.arange(prefix + length)
-    truth, actions = bank.latents[index].float(), bank.actions[index]
+    truth, actions = bank.latents[index].float(), bank.actions_at(index)
     starts = EncodedStarts(latents=truth[:, :prefix], actions=actions[:, :prefix], seeds=bank.seeds[episodes])
     replay = World(world.config, world.tokenizer, world.generator, starts, device=world.device)
     state, _ = replay.initial(range(len(episodes)), starts=list(range(len(episodes))))

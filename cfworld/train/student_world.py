@@ -4,6 +4,7 @@ import copy
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -54,7 +55,8 @@ def load_for_training(
         ConfigError: If it holds a world of other actions, starts, tokenizer or transformer.
     """
     world = World.from_pretrained(folder, variant=variant, device=device, precision="fp32")
-    differs = [name for name in ESSENTIAL if getattr(world.config, name) != getattr(config, name)]
+    config = replace(config, actions=config.actions.with_statistics_of(world.config.actions))
+    differs = [name for name in ESSENTIAL if _described(world.config, name) != _described(config, name)]
     if differs:
         raise ConfigError(
             f"The {variant} in {folder} has {_named(world.config, differs)}, but the settings ask for "
@@ -139,5 +141,9 @@ def few_step_sampler(num_steps: int, shift: float) -> SamplerConfig:
     return SamplerConfig(solver=Solver.FEW_STEP, num_steps=num_steps, shift=shift)
 
 
+def _described(config: WorldConfig, name: str) -> Any:
+    return config.actions.settings() if name == "actions" else getattr(config, name)
+
+
 def _named(config: WorldConfig, names: list[str]) -> str:
-    return ", ".join(f"{name}={getattr(config, name)}" for name in names)
+    return ", ".join(f"{name}={_described(config, name)}" for name in names)

@@ -198,7 +198,7 @@ class TeacherStage:
         index = self.train.first[episodes][:, None] + torch.arange(length)
         return EncodedStarts(
             latents=self.train.latents[index],
-            actions=self.train.actions[index],
+            actions=self.train.actions_at(index),
             seeds=self.train.seeds[episodes],
         )
 
@@ -224,7 +224,7 @@ def teacher_weights(name_or_path: str, world: WorldConfig) -> dict[str, Tensor]:
         ConfigError: If its sizes or actions differ.
     """
     other = World.from_pretrained(name_or_path, variant="teacher", precision="fp32")
-    found, expected = (other.config.transformer, other.config.actions), (world.transformer, world.actions)
+    found, expected = ((config.transformer, config.actions.settings()) for config in (other.config, world))
     if found != expected:
         raise ConfigError(f"The teacher in {name_or_path} has {found}; the world asks for {expected}.")
     return other.generator.state_dict()

@@ -133,6 +133,8 @@ def _from_plain(name: str, kind: Any, value: Any) -> Any:
         if value not in (choices := [member.value for member in kind]):
             raise CheckpointError(f"got {name}={value!r}; expected one of {choices}.")
         return kind(value)
+    if get_origin(kind) is dict and isinstance(value, dict) and is_dataclass(item := get_args(kind)[1]):
+        return {key: config_from_dict(item, entry) for key, entry in value.items()}  # type: ignore[arg-type]
     if not _is_plain(kind, value):
         raise CheckpointError(f"got {name}={value!r}; expected {kind if get_args(kind) else kind.__name__}.")
     return value

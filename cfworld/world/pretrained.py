@@ -120,7 +120,7 @@ def _make_folder(folder: Path) -> None:
 def _check_same_world(folder: Path, manifest: Mapping[str, Any], new: Mapping[str, Any]) -> None:
     """Refuse to put a variant beside those of another world."""
     before, now = (
-        {**config_to_dict(config), "sampler": None}
+        {**config_to_dict(config), "sampler": None, "actions": config.actions.settings()}
         for config in (config_from_dict(WorldConfig, manifest["world"]), new["world"])
     )
     differs = [f"world.{name}" for name in now if before[name] != now[name]]

@@ -27,8 +27,9 @@ class Start:
 
     Attributes:
         frames: uint8 [L * frames_per_latent, H, W, 3], L latents that make whole steps.
-        actions: One action per frame, [L * frames_per_latent, ...], or a mapping from names to such arrays; None stands
-            for the neutral action at every frame: 0, or the point of the box nearest to zero.
+        actions: One action per frame, [L * frames_per_latent, ...], texts or names as strings; for a Dict space a
+            mapping from names to such arrays. None stands for the neutral action at every frame: 0, the point of the
+            box nearest to zero, the empty text.
         origin: What brings the same start back when it is given as an environment's `options={"start": ...}`; empty
             if nothing does.
     """
@@ -122,6 +123,7 @@ class Start:
             DatasetError: If there is no such dataset, or it is damaged.
         """
         from cfworld.data import Episode, EpisodeStore
+        from cfworld.data.action_space import nested
 
         if num_latents < 1 or frames_per_latent < 1:
             raise StartError(f"got {num_latents} latents of {frames_per_latent} frames; expected at least 1 of each.")
@@ -139,7 +141,8 @@ class Start:
         piece = store.episode(episode, tick - length, tick)
         _check_moment(name, tick, length, ticks, piece.terminated)
         origin = f"minari:{store.folder}#{episode}@{tick - length}..{tick}"
-        return cls(frames=piece.frames[1:], actions=piece.actions, origin=origin)
+        actions = nested(store.action_space, piece.actions, store.texts)
+        return cls(frames=piece.frames[1:], actions=actions, origin=origin)
 
     @property
     def digest(self) -> str:
@@ -158,7 +161,7 @@ class EncodedStarts:
 
     Attributes:
         latents: [K, L, C, h, w].
-        actions: [K, L, f] or [K, L, f, A].
+        actions: [K, L, f, ...]; see `PromptEncoder`.
         seeds: Seed of the twin's episode that each was cut from, [K] int64.
     """
 

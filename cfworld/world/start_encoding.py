@@ -8,7 +8,8 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from cfworld.errors import ActionError, StartError
-from cfworld.model import ActionConfig, Generator
+from cfworld.model import Generator
+from cfworld.prompts import ActionConfig, ActionKind, ActionPart
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import WorldConfig
 from cfworld.world.start import Start
@@ -17,7 +18,7 @@ __all__ = ["box_averaged", "check_start", "encode_start", "neutral_action"]
 
 
 def check_start(start: Start, config: WorldConfig, generator: Generator) -> tuple[UInt8[Tensor, "T H W 3"], Tensor]:
-    """Frames at the world's resolution, and one checked action per frame, [T] or [T, A].
+    """Frames at the world's resolution, and one checked action per frame, [T, ...]; see `PromptEncoder`.
 
     Raises:
         StartError: If frames or actions are not what the world expects.
@@ -28,11 +29,9 @@ def check_start(start: Start, config: WorldConfig, generator: Generator) -> tupl
             f"a start must hold whole steps of {step} frames; got {length} frames. Cut it to a multiple, as "
             "Start.from_clip does."
         )
-    given = start.actions
-    if given is None:
-        given = np.repeat(neutral_action(config.actions)[None], length, axis=0)
+    given = neutral_action(config.actions) if start.actions is None else start.actions
     try:
-        actions = generator.prompts.check(given[None], 1, length)
+        actions = generator.prompts.check(given, None, length)
     except ActionError as error:
         raise StartError(f"the start's actions do not fit this world: {error}") from error
     return torch.from_numpy(box_averaged(start.frames, config.resolution)), actions[0]
@@ -51,12 +50,17 @@ def encode_start(
     return tokenizer.encode(frames[None])[0], actions.to(device).unflatten(0, (-1, config.frames_per_latent)), frames
 
 
-def neutral_action(config: ActionConfig) -> np.ndarray:
-    """Action 0, int64 [], or the point of the box nearest to zero, float32 [A]."""
-    if config.num_actions:
-        return np.array(0, np.int64)
-    low, high = np.array(config.low, np.float32), np.array(config.high, np.float32)
-    return np.clip(np.zeros_like(low), low, high)
+def neutral_action(actions: ActionPart) -> Any:
+    """Zeros, int64 [] or [K]; the point of a box nearest to zero, float32 [A]; the empty text; a mapping of these."""
+    if actions.kind is ActionKind.DICT:
+        assert isinstance(actions, ActionConfig)
+        return {name: neutral_action(part) for name, part in actions.parts.items()}
+    if actions.kind is ActionKind.TEXT:
+        return ""
+    if actions.kind is ActionKind.BOX:
+        low, high = np.array(actions.low, np.float32), np.array(actions.high, np.float32)
+        return np.clip(np.zeros_like(low), low, high)
+    return np.zeros(len(actions.multi) if actions.multi else (), np.int64)
 
 
 def box_averaged(frames: Any, resolution: tuple[int, int]) -> UInt8[np.ndarray, "T h w 3"]:

@@ -16,6 +16,8 @@ from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.memory.packed import unpack
 from cfworld.model import Generator
 from cfworld.model.rows import sigmoid_of_rows
+from cfworld.prompts import TextEncoder
+from cfworld.prompts.base import on_host
 from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
@@ -70,6 +72,7 @@ class World:
         num_steps: int | None = None,
         memory: MemoryConfig | str | None = None,
         precision: str | None = None,
+        text_encoder: TextEncoder | None = None,
     ) -> "World":
         """Load a world.
 
@@ -82,15 +85,19 @@ class World:
             precision: "bf16" or "fp32"; None takes bf16 where the device computes with it at full speed. On a CPU, a
                 row comes out bit for bit the same alone, in any batch and in every place of it, at an equal number of
                 threads (seen with one and two); on a GPU at an equal size of the batch.
+            text_encoder: From n texts to their tokens, [n, P, E] or [n, E], for a world whose actions are texts; None
+                for the encoder that ships with cfworld, if the world was trained with that one.
 
         Raises:
             UnknownWorldError: If there is no such world.
             CheckpointError: If it is damaged, or has no such variant.
-            ConfigError: If the precision or the preset is unknown.
+            ConfigError: If the precision or the preset is unknown, or the world takes no texts.
         """
         from cfworld.world.pretrained import load_world
 
         world = load_world(name_or_path, variant, device, precision)
+        if text_encoder is not None:
+            world.generator.prompts.use_encoder(text_encoder)
         sampler = world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
         world.config = replace(world.config, sampler=sampler, memory=chosen_memory(world.config.memory, memory))
         return world
@@ -195,7 +202,8 @@ class World:
 
         Args:
             state: Where the rows are.
-            actions: One action per row [B, ...], or one per frame [B, F, ...].
+            actions: One action per row [B, ...], or one per frame [B, F, ...]: numbers; names of discrete actions or
+                texts, as strings; for a Dict space a mapping from the name of each part to its actions.
             decode: Also decode the frames.
             donate: The state's buffers may be reused; a donated state raises when used again.
 
@@ -212,9 +220,8 @@ class World:
         if state.world != self.fingerprint:
             raise StateError(f"got a state of {state.world}; this world is {self.fingerprint}. Begin with `initial`.")
         config = self.config
-        on_host = not isinstance(actions, Tensor) or actions.device.type == "cpu"
-        checked = self.generator.prompts.check(actions, state.num_rows, config.frames_per_step, values=on_host)
-        checked = checked.to(self.device)
+        prompts = self.generator.prompts
+        checked = prompts.check(actions, state.num_rows, config.frames_per_step, on_host(actions)).to(self.device)
         per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
         shape = state.latents.shape[1:]
 

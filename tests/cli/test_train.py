@@ -1,25 +1,35 @@
 """`cfworld train` as Hydra composes it: which stages a paradigm changes, and which refuse it."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cfworld.cli import train
+from cfworld.configs.schema import WorldSettings
+from cfworld.prompts import ActionConfig, ActionPart, TextConfig
 from cfworld.train.distill import DistillConfig, Shown
 
 
 @pytest.fixture
 def built(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> list[Any]:
     """The settings of stages 1 and 2 that are to be trained; nothing is."""
+    return seen_by_stages(monkeypatch, tmp_path, lambda _world, settings: settings)
+
+
+def seen_by_stages(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, look: Callable[[WorldSettings, Any], Any]
+) -> list[Any]:
+    """What `look` sees of the world and the settings of every stage that is to be trained."""
     seen: list[Any] = []
 
-    def build(_world: Any, settings: Any, _device: str) -> tuple[None, dict[str, Any]]:
-        seen.append(settings)
+    def build(world: WorldSettings, settings: Any, _device: str) -> tuple[None, dict[str, Any]]:
+        seen.append(look(world, settings))
         return None, {}
 
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(folder)
     monkeypatch.setattr(train, "STAGES", {name: (schema, build) for name, (schema, _) in train.STAGES.items()})
     monkeypatch.setattr(train, "run", lambda *_: {})
     return seen
@@ -60,3 +70,26 @@ def test_a_paradigm_is_refused_where_no_rollouts_are_judged(
         train.main()
     assert f"stage={stage}; paradigms belong to the stages local and context" in capsys.readouterr().err
     assert not built
+
+
+def test_a_worlds_file_may_have_several_actions_at_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = seen_by_stages(monkeypatch, tmp_path, lambda world, _settings: world.actions)
+    (tmp_path / "worlds" / "world").mkdir(parents=True)
+    (tmp_path / "worlds" / "world" / "hands.yaml").write_text(HANDS)
+    monkeypatch.setattr(sys, "argv", ["train", "--config-dir", "worlds", "world=hands", "stage=teacher"])
+    train.main()
+    mouse, say = ActionPart(low=[-1.0, -1.0], high=[1.0, 1.0]), ActionPart(text=TextConfig(max_length=64))
+    assert seen == [ActionConfig(parts={"keyboard": ActionPart(multi=[2, 3]), "mouse": mouse, "say": say})]
+
+
+HANDS = """
+defaults: [panorama, _self_]
+name: hands
+actions:
+  num_actions: 0
+  names: []
+  parts:
+    keyboard: {multi: [2, 3]}
+    mouse: {low: [-1, -1], high: [1, 1]}
+    say: {text: {max_length: 64}}
+"""

@@ -193,7 +193,8 @@ def test_the_frames_may_be_an_entry_of_a_dict(tmp_path):
     [
         (spaces.Box(-1, 1, (4,)), spaces.Discrete(2), "expected uint8"),
         (spaces.Box(0, 255, (32, 32, 1), np.uint8), spaces.Discrete(2), "expected uint8"),
-        (IMAGES, spaces.MultiDiscrete([2, 2]), "expected Discrete"),
+        (IMAGES, spaces.Box(-1, 1, (2, 2)), "they are Box.*expected Discrete"),
+        (IMAGES, spaces.MultiDiscrete([2, 2], start=[0, 1]), "from 0"),
         (IMAGES, spaces.Discrete(2, start=1), "from 0"),
     ],
 )

@@ -61,7 +61,7 @@ def test_a_continuous_world_has_a_box_of_actions() -> None:
             env.step(wrong)
 
 
-@pytest.mark.parametrize("action", [3, -1, 1.0, True, [1], [0, 0, 0, 0], [[1], [1, 2]], "left", None])
+@pytest.mark.parametrize("action", [3, -1, 1.0, True, [1], [0] * 5, [[1], [1, 2]], "left", None])
 def test_a_wrong_action_is_refused_and_changes_nothing(world: World, action: Any) -> None:
     env = WorldEnv(world)
     env.reset(seed=0)
@@ -77,7 +77,8 @@ def test_a_wrong_action_is_refused_and_changes_nothing(world: World, action: Any
     [
         (3, "got action 3; expected integers from 0 to 2"),
         (1.0, "float64"),
-        ([0, 0, 0, 0], r"shape \(4,\); expected \(\): pass one action"),
+        ([0] * 5, r"shape \(5,\); expected \(\) .one, for the whole step. or \(4,\) .one per frame."),
+        ([0, 1, 2, 3], "got action 3"),
     ],
 )
 def test_a_wrong_action_is_named_in_the_same_words_by_world_and_twin(world: World, action: Any, message: str) -> None:
