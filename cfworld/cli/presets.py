@@ -24,7 +24,7 @@ _ROOMS = {
 }
 _PANORAMA = {
     "env": "cfworld/PanoramaReal-v0",
-    "policies": ["turn@0.4", "look_back@0.35", "sticky@0.15", "round_trip@0.1"],
+    "policies": ["turn@0.45", "sticky@0.35", "look_back@0.2"],
     "max_ticks": 512,
     "ticks": 0,
     "god_share": 0.5,
@@ -42,7 +42,7 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
             "eval": _ROOMS | {"ticks": 60_000, "seed": 1_000_000},
         },
         "panorama": {
-            "train": _PANORAMA | {"episodes": 500, "seed": 0},
+            "train": _PANORAMA | {"episodes": 400, "seed": 0},
             "eval": _PANORAMA | {"episodes": 60, "seed": 1_000_000},
         },
     }
