@@ -187,6 +187,7 @@ def _lifeless(frames: Tensor) -> StepOutput:
         hazard=nothing,
         terminated=torch.zeros(rows, dtype=torch.bool),
         end_frame=torch.full((rows,), per_step),
+        novelty=torch.full((rows,), torch.nan),
     )
 
 
