@@ -45,6 +45,8 @@ def with_functions(
     Raises:
         ShapeError: If a function gives neither [B] nor [B, F].
     """
+    if reward_fn is None and termination_fn is None:
+        return out
     rows, per_step = out.reward_frames.shape
     device = out.reward_frames.device
     if termination_fn is not None:
@@ -82,6 +84,8 @@ class GoalImage:
     def distance(self, out: StepOutput) -> Float[Tensor, "B F"]:
         """Root mean square difference of each frame from the goal, 0 to 1."""
         frames = _frames(out)
+        if frames.shape[2:] != self.goal.shape:
+            raise ConfigError(f"got a goal of {[*self.goal.shape[:2]]} pixels; expected {[*frames.shape[2:4]]}")
         return (frames.float() / 255 - self.goal.to(frames.device)).square().mean(dim=(2, 3, 4)).sqrt()
 
     def reward(self, out: StepOutput) -> Float[Tensor, "B F"]:
@@ -162,7 +166,7 @@ def _per_frame(
     values: Any, name: str, rows: int, per_step: int, device: torch.device, end_frame: Tensor | None = None
 ) -> Tensor:
     """A function's values as one per frame, [B, F]; those of a row stand at its last frame, or where it ended."""
-    found = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values), device=device)
+    found = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values), device=device).detach()
     if found.shape == (rows, per_step):
         return found
     if found.shape != (rows,):

@@ -1,5 +1,6 @@
 """The world: a pure step function with weights."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -260,6 +261,12 @@ class World:
             end_frame=end_frame,
             novelty=novelty,
         )
+
+    def with_ends(self, ends: Ends) -> "World":
+        """The same world, weights and all, whose episodes end by another rule."""
+        other = copy.copy(self)
+        other.config = replace(self.config, ends=ends)
+        return other
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
