@@ -83,11 +83,13 @@ class CleanPass:
 
     Attributes:
         memory: The memory with the chunk committed.
+        keys: The chunk's own keys, before RoPE, [L, B, N, n, H, d].
         reward: Reward of every frame, [B, N f] float32.
         hazard_logit: Logit of ending at every frame, [B, N f] float32.
     """
 
     memory: MemoryState
+    keys: Tensor
     reward: Tensor
     hazard_logit: Tensor
 
@@ -170,7 +172,10 @@ def clean_pass(
     new = NewLatents(keys=torch.stack(output.keys), values=torch.stack(output.values), latents=latents, actions=actions)
     reward, hazard_logit = generator.heads(output.features)
     return CleanPass(
-        memory=commit(memory, config, new, flag), reward=reward.flatten(1), hazard_logit=hazard_logit.flatten(1)
+        memory=commit(memory, config, new, flag),
+        keys=new.keys,
+        reward=reward.flatten(1),
+        hazard_logit=hazard_logit.flatten(1),
     )
 
 

@@ -1,5 +1,6 @@
 """Checks of what a user passes to an environment; each refuses at once what would fail only later."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,9 +10,18 @@ from jaxtyping import Bool
 
 from cfworld.envs.starts import ChosenStart, find_start
 from cfworld.errors import ConfigError, OptionTypeError
-from cfworld.world import World
+from cfworld.world import Ends, World
 
-__all__ = ["check_horizon", "check_options", "check_row_options", "check_row_seeds", "check_starts", "one_of"]
+__all__ = [
+    "check_ends",
+    "check_horizon",
+    "check_options",
+    "check_row_options",
+    "check_row_seeds",
+    "check_starts",
+    "check_threshold",
+    "one_of",
+]
 
 
 def one_of(name: str, value: Any, choices: Sequence[Any]) -> Any:
@@ -23,6 +33,43 @@ def one_of(name: str, value: Any, choices: Sequence[Any]) -> Any:
     if value not in choices:
         raise ConfigError(f"got {name}={value!r}; expected one of {', '.join(map(repr, choices))}")
     return value
+
+
+def check_ends(ends: Any, replaced: bool) -> Ends | None:
+    """The rule by which episodes end, or None for the world's own.
+
+    Args:
+        ends: what the user asked for.
+        replaced: whether a `termination_fn` says it all.
+
+    Raises:
+        ConfigError: if there is no such rule, or it has nothing to say.
+    """
+    rule = None if one_of("ends", ends, [None, *(known.value for known in Ends)]) is None else Ends(ends)
+    if not replaced:
+        return rule
+    if rule not in (None, Ends.NEVER):
+        raise ConfigError(f"got ends={ends!r} beside a termination_fn, which takes its place; give one of the two")
+    return Ends.NEVER
+
+
+def check_threshold(truncate_above: Any, world: World) -> float | None:
+    """The novelty above which an episode is truncated, or None.
+
+    Raises:
+        ConfigError: if it is no number, or the world has no novelty score.
+    """
+    if truncate_above is None:
+        return None
+    is_number = isinstance(truncate_above, int | float | np.integer | np.floating)
+    if not is_number or isinstance(truncate_above, bool) or math.isnan(truncate_above):
+        raise ConfigError(f"got truncate_above={truncate_above!r}; expected a novelty such as 2.0, or None")
+    if world.novelty is None:
+        raise ConfigError(
+            f"got truncate_above={truncate_above} for {world.config.name!r}, whose {world.variant} has no novelty "
+            "score; measure it with `cfworld calibrate`, or leave truncate_above out"
+        )
+    return float(truncate_above)
 
 
 def check_horizon(horizon: Any, frames: int, frames_per_step: int) -> int:

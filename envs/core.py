@@ -1,7 +1,8 @@
 """What the single and the vector environment share: functions over a state with rows, none of which is kept here."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +12,19 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from cfworld.envs.arguments import check_horizon, check_starts, one_of
+from cfworld.envs.arguments import check_ends, check_horizon, check_starts, check_threshold, one_of
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.host import to_host
+from cfworld.envs.rewards import StepFunction, with_functions
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.spaces import LATENT_BOUND, world_action_space
 from cfworld.envs.starts import ChosenStart, find_start
-from cfworld.errors import ConfigError, ShapeError
+from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
-from cfworld.world import Ends, StepOutput, World
+from cfworld.world import World
 from cfworld.world.output import hold_after
 
-__all__ = ["RENDER_MODES", "EnvCore", "RowsStep", "StepFunction", "make_core"]
-
-StepFunction = Callable[[StepOutput], Any]
-"""From the output of a step to one value per row, [B]: a tensor, an array or a sequence."""
+__all__ = ["RENDER_MODES", "EnvCore", "RowsStep", "make_core"]
 
 RENDER_MODES = ["rgb_array", "rgb_array_list", "human"]
 
@@ -39,14 +38,15 @@ class RowsStep:
         reward: [B].
         terminated: [B] bool.
         truncated: [B] bool; never true together with `terminated`.
-        heads: "hazard" and "reward_frames", float32 [B, F], and "end_frame", int64 [B].
+        infos: "hazard" and "reward_frames", float32 [B, F], "end_frame", int64 [B]; in a world with a novelty score
+            also "novelty", float32 [B], and "truncated_by_novelty", [B] bool.
     """
 
     observation: Any
     reward: Any
     terminated: Any
     truncated: Any
-    heads: dict[str, Any]
+    infos: dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -58,6 +58,7 @@ class EnvCore:
     horizon: int
     reward_fn: StepFunction | None
     termination_fn: StepFunction | None
+    truncate_above: float | None
     starts: list[ChosenStart] | None
     render_mode: str | None
     info_frames: bool
@@ -127,33 +128,34 @@ class EnvCore:
 
         Raises:
             ActionError: if an action is not of the action space.
-            ShapeError: if a function of the user's gives anything but one value per row.
+            ShapeError: if a function of the user's gives neither a value per row nor one per frame.
         """
         world, out = self.world.step(state.world, actions, decode=self.decodes)
-        reward, terminated, end_frame = out.reward, out.terminated, out.end_frame
-        if self.reward_fn is not None:
-            reward = _row_values(self.reward_fn(out), "reward_fn", reward)
-        if self.termination_fn is not None:
-            terminated = _row_values(self.termination_fn(out), "termination_fn", reward).ne(0)
-            end_frame = self.world.config.frames_per_step - terminated.long()
-        seen, observation = (end_frame, reward, out.hazard, out.reward_frames), self._view(out.latents, out.frames)
+        out = with_functions(out, self.reward_fn, self.termination_fn)
+        observation = self._view(out.latents, out.frames)
+        lost = ~out.terminated & (out.novelty > (math.inf if self.truncate_above is None else self.truncate_above))
+        seen = {"end_frame": out.end_frame, "hazard": out.hazard, "reward_frames": out.reward_frames}
+        if self.world.novelty is not None:
+            seen |= {"novelty": out.novelty, "truncated_by_novelty": lost}
         if tensors:
-            end, reward, hazard, reward_frames = (part.clone() for part in seen)
-            dead = to_host(terminated)[0]
+            reward, *parts = (part.clone() for part in (out.reward, *seen.values()))
+            dead, odd = to_host(out.terminated, lost)
         else:
-            end, reward, hazard, reward_frames, observation, dead = to_host(*seen, observation, terminated)
+            reward, *parts, observation, dead, odd = to_host(
+                out.reward, *seen.values(), observation, out.terminated, lost
+            )
             reward = reward.astype(np.float64)
         steps = state.steps + 1
-        late = ~dead & (steps >= state.horizon)
+        late = ~dead & (odd | (steps >= state.horizon))
         following = dataclasses.replace(
-            state, world=world, steps=steps, end_frame=end_frame, ended=dead | late, frames=out.frames
+            state, world=world, steps=steps, end_frame=out.end_frame, ended=dead | late, frames=out.frames
         )
         return following, RowsStep(
             observation=observation,
             reward=reward,
-            terminated=terminated.clone() if tensors else dead,
+            terminated=out.terminated.clone() if tensors else dead,
             truncated=torch.as_tensor(late).to(self.world.device) if tensors else late,
-            heads={"hazard": hazard, "reward_frames": reward_frames, "end_frame": end},
+            infos=dict(zip(seen, parts, strict=True)),
         )
 
     def observe(self, state: EnvState) -> Tensor:
@@ -188,6 +190,8 @@ def make_core(
     horizon: int | None,
     reward_fn: StepFunction | None,
     termination_fn: StepFunction | None,
+    ends: str | None,
+    truncate_above: float | None,
     starts: Sequence[Any] | np.ndarray | None,
     render_mode: str | None,
     info_frames: bool,
@@ -195,13 +199,16 @@ def make_core(
     action_chunks: bool,
 ) -> EnvCore:
     """Check the arguments that both environments take; see `WorldEnv`."""
-    found = _world(world, variant, device, memory, has_ends=termination_fn is None)
+    rule = check_ends(ends, replaced=termination_fn is not None)
+    found = _world(world, variant, device, memory)
+    found = found if rule is None else found.with_ends(rule)
     return EnvCore(
         world=found,
         obs=obs,
         horizon=check_horizon(horizon, found.config.horizon_frames, found.config.frames_per_step),
         reward_fn=reward_fn,
         termination_fn=termination_fn,
+        truncate_above=check_threshold(truncate_above, found),
         starts=check_starts(starts, found),
         render_mode=one_of("render_mode", render_mode, [None, *RENDER_MODES]),
         info_frames=info_frames,
@@ -214,7 +221,6 @@ def _world(
     variant: str | None,
     device: str | None,
     memory: MemoryConfig | str | None,
-    has_ends: bool,
 ) -> World:
     if not isinstance(world, World):
         world = World.from_pretrained(world, variant=variant, device=device or "cpu", memory=memory)
@@ -222,17 +228,4 @@ def _world(
         raise ConfigError(
             f"got variant={variant!r}, device={device!r}, memory={memory!r} beside a World that is built; expected none"
         )
-    if has_ends:
-        return world
-    config = dataclasses.replace(world.config, ends=Ends.NEVER)
-    return World(config, world.tokenizer, world.generator, world.starts, variant=world.variant, device=world.device)
-
-
-def _row_values(values: Any, name: str, like: Tensor) -> Tensor:
-    """What a user's function gave, one value per row, beside `like`."""
-    tensor = torch.as_tensor(values, device=like.device).detach()
-    if tensor.shape != like.shape:
-        raise ShapeError(
-            f"got an array of shape {tuple(tensor.shape)} from {name}; expected one value per row, {tuple(like.shape)}"
-        )
-    return tensor
+    return world

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from cfworld.envs.actions import row_actions
 from cfworld.envs.arguments import check_row_options, check_row_seeds, one_of
-from cfworld.envs.core import RENDER_MODES, EnvCore, RowsStep, StepFunction, make_core
+from cfworld.envs.core import RENDER_MODES, EnvCore, RowsStep, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window, tiled
+from cfworld.envs.rewards import StepFunction
 from cfworld.envs.spaces import world_observation_space
 from cfworld.envs.vector_info import blanked, masked_info, row_objects, start_array
 from cfworld.errors import ConfigError, EnvironmentClosedError, ResetNeededError
@@ -91,6 +92,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         horizon: int | None = None,
         reward_fn: StepFunction | None = None,
         termination_fn: StepFunction | None = None,
+        ends: str | None = None,
+        truncate_above: float | None = None,
         starts: Sequence[Any] | np.ndarray | None = None,
         render_mode: str | None = None,
         info_frames: bool = False,
@@ -107,6 +110,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             horizon,
             reward_fn,
             termination_fn,
+            ends,
+            truncate_above,
             starts,
             render_mode,
             info_frames,
@@ -209,7 +214,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
 
         Returns:
             Observations, rewards [B] float64 (float32 with `tensors`), terminated [B], truncated [B], infos. The infos
-            hold "hazard" and "reward_frames", float32 [B, F], "end_frame" and "start", each beside its "_mask".
+            hold "hazard" and "reward_frames", float32 [B, F], "end_frame" and "start", and where the world has a
+            novelty score "novelty", float32 [B], and "truncated_by_novelty", each beside its "_mask".
 
         Raises:
             ActionError: if an action is none of these. Nothing has happened then.
@@ -231,7 +237,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             result = self._begin_at_once(after, step, after.ended)
         else:
             self._state = after
-            infos = masked_info(self._whereabouts() | step.heads, _every(self.num_envs))
+            infos = masked_info(self._whereabouts() | step.infos, _every(self.num_envs))
             result = (step.observation, step.reward, step.terminated, step.truncated, infos)
         self._show()
         return result
@@ -321,7 +327,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     def _begin_at_once(self, after: EnvState, step: RowsStep, resets: Bool[np.ndarray, " B"]) -> tuple[Any, ...]:
         """Same-step autoreset: what the ended rows saw last becomes info."""
         self._state = after
-        last = self._whereabouts() | step.heads
+        last = self._whereabouts() | step.infos
         rows = np.flatnonzero(resets)
         final = {
             "final_obs": row_objects([step.observation[int(row)] for row in rows], rows, self.num_envs),
@@ -340,7 +346,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """Reset rows after a step; gives the infos of all rows."""
         drawn = [None] * self.num_envs
         self._state = self._restarted(after, resets, drawn, drawn)
-        kept = dict(step.heads)
+        kept = dict(step.infos)
         end_frame = blanked(kept.pop("end_frame"), resets, self.num_frames)
         return masked_info(self._whereabouts() | {"end_frame": end_frame}, _every(self.num_envs)) | masked_info(
             kept, ~resets

@@ -10,9 +10,10 @@ from jaxtyping import UInt8
 
 from cfworld.envs.actions import one_action
 from cfworld.envs.arguments import check_options
-from cfworld.envs.core import RENDER_MODES, StepFunction, make_core
+from cfworld.envs.core import RENDER_MODES, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window
+from cfworld.envs.rewards import StepFunction
 from cfworld.envs.spaces import world_observation_space
 from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
@@ -49,7 +50,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
 
     ## Episode End
     `terminated` by the world's hazard head (drawn with the episode's own noise) or by `termination_fn`;
-    `truncated` after `horizon` steps. The two are never both true.
+    `truncated` after `horizon` steps, or where the world no longer knows what it shows, by `truncate_above`. The two
+    are never both true.
 
     ## State
     `get_state` gives all that decides what follows: memory, noise, counters, horizon. Outside it lie what wrappers
@@ -64,9 +66,16 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         device: where the world computes; None means "cpu".
         obs: "frame", "frames" or "latent".
         horizon: steps until truncated; None takes the world's own.
-        reward_fn: gives the reward [B] of a step in place of the reward head. It always sees frames: with it or
-            `termination_fn` every step is decoded, even under obs="latent". If it raises, the step has not happened.
-        termination_fn: says, [B] bool, whether an episode ends with the step, in place of the hazard head.
+        reward_fn: gives the reward of a step, [B], or of each of its frames, [B, F], in place of the reward head;
+            `cfworld.envs.rewards` has examples. It always sees frames: with it or `termination_fn` every step is
+            decoded, even under obs="latent". If it raises, the step has not happened.
+        termination_fn: says whether an episode ends with the step, [B] bool, or at which of its frames, [B, F], in
+            place of the hazard head.
+        ends: how an end follows from the hazard head: "sampled", by the episode's own noise; "greedy", where it
+            exceeds one half; "never". None takes the world's own rule, sampled unless its checkpoint says otherwise.
+        truncate_above: truncate the episode after a step whose novelty, `info["novelty"]`, is higher: 0 is a typical
+            real continuation and 1 as odd as the oddest hundredth of them, so that 1 would end a perfect episode
+            every hundred steps or so. `info["truncated_by_novelty"]` says that it was so. None never does.
         starts: the starts to draw from, as `reset` takes them; files are read at once. None means all of the world's.
         render_mode: None, "rgb_array" (last frame), "rgb_array_list" (all frames of the step) or "human".
         info_frames: put the frames of the step, [F, H, W, 3], into `info["frames"]`.
@@ -76,7 +85,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             MultiDiscrete [F] for Discrete, Box [F, A] for a Box.
 
     Raises:
-        ConfigError: if an argument is none of these.
+        ConfigError: if an argument is none of these, or `truncate_above` is given for a world without a novelty score.
         StartError: if one of `starts` does not exist, or does not fit the world.
         UnknownWorldError: if there is no such world.
     """
@@ -92,6 +101,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         horizon: int | None = None,
         reward_fn: StepFunction | None = None,
         termination_fn: StepFunction | None = None,
+        ends: str | None = None,
+        truncate_above: float | None = None,
         starts: Sequence[Any] | np.ndarray | None = None,
         render_mode: str | None = None,
         info_frames: bool = False,
@@ -106,6 +117,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             horizon,
             reward_fn,
             termination_fn,
+            ends,
+            truncate_above,
             starts,
             render_mode,
             info_frames,
@@ -168,7 +181,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
 
         Returns:
             Observation, reward, terminated, truncated, info. The info holds "hazard" and "reward_frames",
-            float32 [F], "end_frame", the frame at which the episode ended or F, and "start".
+            float32 [F], "end_frame", the frame at which the episode ended or F, and "start"; where the world has a
+            novelty score also "novelty" and "truncated_by_novelty".
 
         Raises:
             ActionError: if it is none of these.
@@ -180,8 +194,10 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             raise ResetNeededError("got a step after the end of the episode; expected a running one: call reset()")
         self._state, step = self._core.advance(before, one_action(self.world, action))
         self._show()
-        heads = {name: values[0] for name, values in step.heads.items()}
-        info = self._info(int(heads.pop("end_frame")), heads)
+        infos = {name: values[0] for name, values in step.infos.items()}
+        if "novelty" in infos:
+            infos["truncated_by_novelty"] = bool(infos["truncated_by_novelty"])
+        info = self._info(int(infos.pop("end_frame")), infos)
         return step.observation[0], float(step.reward[0]), bool(step.terminated[0]), bool(step.truncated[0]), info
 
     def get_state(self) -> EnvState:
@@ -255,8 +271,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             self._window.close()
             self._window = None
 
-    def _info(self, end_frame: int, heads: dict[str, np.ndarray]) -> dict[str, Any]:
-        info: dict[str, Any] = {"start": self._begun().starts[0], "end_frame": end_frame, **heads}
+    def _info(self, end_frame: int, infos: dict[str, Any]) -> dict[str, Any]:
+        info: dict[str, Any] = {"start": self._begun().starts[0], "end_frame": end_frame, **infos}
         if self._core.info_frames:
             info["frames"] = self.frames()
         return info

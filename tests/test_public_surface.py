@@ -34,8 +34,8 @@ SURFACE = {
     "cfworld.rollout": "CleanPass Context SamplerConfig Solver clean_pass context_from_memory denoise prime",
     "cfworld.tokenizer": "BlockVAE BlockVAEConfig Tokenizer",
     "cfworld.world": (
-        "EncodedStarts Ends Start StepOutput World WorldConfig WorldState config_from_dict config_to_dict find_world "
-        "zoo_names"
+        "EncodedStarts Ends Novelty Start StepOutput World WorldConfig WorldState config_from_dict config_to_dict "
+        "find_world zoo_names"
     ),
 }
 

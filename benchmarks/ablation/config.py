@@ -44,7 +44,8 @@ class AblationConfig:
         steps: Budget of each stage.
         teacher: Folder of a world whose teacher every variant's teacher begins with; empty for random weights.
         tokenizer: Folder of the trained tokenizer; empty for runs/<world>/tokenizer/export.
-        train: More overrides for every `cfworld train`, such as stage.loop.batch_size=4.
+        train: More overrides for every `cfworld train`, such as stage.loop.batch_size=4; one for a single stage begins
+            with its name, as in teacher:stage.clip_latents=64.
         evaluate: More overrides for every `cfworld evaluate`.
         continuation: More overrides where teachers with and without ERFT continue the full method's student, which is
             done when all three are among the variants.
@@ -86,6 +87,15 @@ class AblationConfig:
             raise ConfigError(f"got variants={unknown}; expected some of {', '.join(VARIANTS)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"got seeds={self.seeds}; expected one or more different ones")
+
+    def overrides_of(self, stage: str) -> list[str]:
+        """Those of `train` that are for this stage, without its name."""
+        named = [(text.partition(":")[0] in STAGES, text) for text in self.train]
+        return [
+            text.removeprefix(f"{stage}:")
+            for is_for_one, text in named
+            if not is_for_one or text.startswith(f"{stage}:")
+        ]
 
     @property
     def chosen(self) -> list[str]:

@@ -123,7 +123,7 @@ def _training(config: AblationConfig, variant: Variant, stage: str, seed: int, b
         f"stage.loop.seed={seed}",
         f"stage.loop.num_threads={config.num_threads}",
         *overrides,
-        *config.train,
+        *config.overrides_of(stage),
     )
     folder = _folder(config, stage, seed, arguments)
     return Run(title=f"{variant.title}, seed {seed}: {stage}", arguments=arguments, folder=folder, seed=seed)

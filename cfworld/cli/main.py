@@ -12,6 +12,7 @@ __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
     "bench": "measure the speed of a world",
+    "calibrate": "measure how odd real continuations look to a world",
     "collect": "record episodes of a simulator as a dataset",
     "evaluate": "judge a world against its twin",
     "rollout": "generate video from a world",

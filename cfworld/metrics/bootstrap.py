@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Shaped
 
-__all__ = ["Interval", "mean_interval", "ratio_interval"]
+__all__ = ["Interval", "mean_interval", "ratio_interval", "resampled_pairs"]
 
 RESAMPLES = 2000
 _SEED = 20_260_101
@@ -63,3 +63,16 @@ def ratio_interval(values: Float[np.ndarray, " n"], references: Float[np.ndarray
     resampled = values[draws].sum(axis=1)[below > 0] / below[below > 0]
     low, high = np.quantile(resampled, [0.025, 0.975])
     return Interval(mean=float(values.sum() / references.sum()), low=float(low), high=float(high), count=count)
+
+
+def resampled_pairs(values: Float[np.ndarray, "n n"]) -> Interval:
+    """Mean over all pairs of starts, with an interval from resampling the starts on both sides at once.
+
+    Args:
+        values: what was found between the first start of a pair, by row, and the second, by column.
+    """
+    count = len(values)
+    draws = np.random.default_rng(_SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
+    resampled = ((draws @ values) * draws).sum(axis=1)
+    low, high = np.quantile(resampled, [0.025, 0.975])
+    return Interval(mean=float(values.mean()), low=float(low), high=float(high), count=count)

@@ -1,10 +1,12 @@
 """Degenerate controls: worlds that a good metric must not be fooled by.
 
 Each has the interface of a world. `freeze` and `loop` show real frames and generate nothing, `blur`
-softens what another world shows, `shuffled` gives another world the wrong actions, and `immortal` takes
-its heads away. Every metric has a test that the controls which aim at it fail its bar.
+softens what another world shows, `shuffled` gives another world the wrong actions, `immortal` takes
+its heads away, and `indifferent` finds nothing odd.
+Every metric has a test that the controls which aim at it fail its bar.
 """
 
+import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +19,9 @@ from torch import Tensor
 from cfworld.errors import ConfigError
 from cfworld.metrics.images import blurred
 from cfworld.metrics.rollouts import WorldLike
-from cfworld.world import StepOutput
+from cfworld.world import StepOutput, World
 
-__all__ = ["CONTROLS", "Blur", "Freeze", "Immortal", "Loop", "ShuffledActions", "make_control"]
+__all__ = ["CONTROLS", "Blur", "Freeze", "Immortal", "Loop", "ShuffledActions", "indifferent", "make_control"]
 
 
 class _Around:
@@ -154,12 +156,22 @@ class ShuffledActions(_Around):
         return np.where(draws < 0.5, mirrored, actions).astype(np.float32)
 
 
+def indifferent(world: WorldLike) -> WorldLike:
+    """The same world with a novelty score that finds everything as odd as anything else."""
+    blind: Any = copy.copy(world)
+    if isinstance(world, World) and world.novelty is not None:
+        nothing = torch.zeros_like(world.novelty.before)
+        blind.novelty = replace(world.novelty, before=nothing, after=nothing, offset=nothing[0])
+    return blind
+
+
 CONTROLS: Mapping[str, Callable[[WorldLike], WorldLike]] = {
     "freeze": Freeze,
     "loop": Loop,
     "blur": Blur,
     "shuffled": ShuffledActions,
     "immortal": Immortal,
+    "indifferent": indifferent,
 }
 """The controls by their names on the command line."""
 
@@ -187,6 +199,7 @@ def _lifeless(frames: Tensor) -> StepOutput:
         hazard=nothing,
         terminated=torch.zeros(rows, dtype=torch.bool),
         end_frame=torch.full((rows,), per_step),
+        novelty=torch.full((rows,), torch.nan),
     )
 
 

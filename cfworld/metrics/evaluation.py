@@ -14,6 +14,7 @@ from cfworld.metrics.controls import CONTROLS
 from cfworld.metrics.drift import DriftConfig, run_drift
 from cfworld.metrics.fidelity import FidelityConfig, fidelity, fidelity_steps
 from cfworld.metrics.judgement import Judgement
+from cfworld.metrics.novelty import NoveltyConfig, run_novelty
 from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.promotions import PromotionsConfig, run_promotions
@@ -26,7 +27,18 @@ from cfworld.world import World, WorldConfig
 
 __all__ = ["BASELINE", "METRICS", "EvaluateConfig", "baseline_titles", "check_baseline", "judge"]
 
-METRICS = ("fidelity", "control", "heads", "drift", "survival", "recall", "probe", "promotions", "continuation")
+METRICS = (
+    "fidelity",
+    "control",
+    "heads",
+    "drift",
+    "survival",
+    "recall",
+    "probe",
+    "promotions",
+    "continuation",
+    "novelty",
+)
 BASELINE = "baseline"
 """With this the names of baselines begin."""
 _SEED_STRIDE = 100_000
@@ -43,9 +55,9 @@ class EvaluateConfig:
         variant: student or teacher; null for the best there is.
         baseline: Another world of the same twin to judge beside it, such as one trained without long memory, or a
             list of several; recall then asks to exceed the midpoint of the best of them and the ceiling.
-        metrics: Some of fidelity, control, heads, drift, survival, recall, probe, promotions, continuation; null for
-            all that the twin allows, continuation where its student is given.
-        controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal.
+        metrics: Some of fidelity, control, heads, drift, survival, recall, probe, promotions, continuation, novelty;
+            null for all that the twin allows, continuation where its student is given.
+        controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal, indifferent.
         starts: Held-out starts for fidelity, control and heads.
         seed: The first evaluation seed, 1000000 or more.
         prefix_latents: Latents of real frames before a start.
@@ -78,6 +90,7 @@ class EvaluateConfig:
     probe: ProbeConfig = field(default_factory=ProbeConfig)
     promotions: PromotionsConfig = field(default_factory=PromotionsConfig)
     continuation: ContinuationConfig = field(default_factory=ContinuationConfig)
+    novelty: NoveltyConfig = field(default_factory=NoveltyConfig)
 
     def __post_init__(self) -> None:
         """Refuse unknown names, seeds that were trained on, and empty evaluations."""
@@ -233,3 +246,5 @@ def _from_own_starts(
         yield run_probe(lasting, twin, config.probe, prefix_ticks, seeds["probe"], bar)
     if "promotions" in wanted:
         yield run_promotions(lasting, twin, config.promotions, prefix_ticks, seeds["promotions"], bar)
+    if "novelty" in wanted:
+        yield run_novelty(lasting, twin, config.novelty, prefix_ticks, seeds["novelty"], bar)

@@ -13,7 +13,19 @@ from matplotlib.figure import Figure
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
 
-__all__ = ["band", "calibration", "coloured", "confusion", "drift", "fidelity", "panels", "probe", "recall", "survival"]
+__all__ = [
+    "band",
+    "calibration",
+    "coloured",
+    "confusion",
+    "drift",
+    "fidelity",
+    "novelty",
+    "panels",
+    "probe",
+    "recall",
+    "survival",
+]
 
 _COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
 _REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
@@ -163,6 +175,23 @@ def probe(path: Path, effects: Mapping[str, Any]) -> None:
             ax.set(title=name, xlabel="age of the latent (s)", ylabel="change of the next latents")
             ax.set_ylim(bottom=0)
             ax.legend(fontsize=8)
+
+
+def novelty(path: Path, steps: Mapping[str, Mapping[str, np.ndarray]]) -> None:
+    """Quantiles of the novelty of every kind of step, one panel for each world; 1 is the oddest hundredth of real."""
+    with panels(path, len(steps)) as axes:
+        for ax, (name, kinds) in zip(axes, steps.items(), strict=False):
+            for place, found in enumerate(kinds.values()):
+                low, first, middle, third, high = np.quantile(found, [0.05, 0.25, 0.5, 0.75, 0.95])
+                ax.plot([low, high], [place, place], color=_COLOURS[0], linewidth=1)
+                ax.plot([first, third], [place, place], color=_COLOURS[0], linewidth=5)
+                ax.plot(middle, place, marker="o", color="white", markeredgecolor=_COLOURS[0])
+            ax.axvline(0, color="#bbbbbb", linewidth=0.8)
+            ax.axvline(1, color=_COLOURS[1], linewidth=0.8)
+            ax.set_yticks(range(len(kinds)), list(kinds), fontsize=8)
+            ax.invert_yaxis()
+            ax.set_xscale("symlog", linthresh=2)
+            ax.set(title=name, xlabel="novelty")
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
@@ -140,10 +140,8 @@ def begin(world: WorldLike, recordings: Sequence[Recording]) -> Any:
 
 def endless(world: W) -> W:
     """The same world with episodes that do not end, so that no frame is held after a drawn end."""
-    lasting: Any = copy.copy(world)
-    if isinstance(world, World):
-        lasting.config = replace(world.config, ends=Ends.NEVER)
-    elif hasattr(world, "world"):  # a control around a world
+    lasting: Any = world.with_ends(Ends.NEVER) if isinstance(world, World) else copy.copy(world)
+    if hasattr(world, "world"):  # a control around a world
         lasting.world = endless(lasting.world)
     return lasting
 

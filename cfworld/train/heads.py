@@ -19,6 +19,7 @@ from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import GatheredOutput, gathered_forward, slot_schedule
 from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.train.loop import LoopConfig
+from cfworld.train.novelty import NoveltyConfig, measure_novelty
 from cfworld.world import World
 
 __all__ = ["HeadsStage", "HeadsStageConfig"]
@@ -44,6 +45,7 @@ class HeadsStageConfig:
         calibration_latents: Their length: so short that the twin's course is still theirs.
         calibration_prior: Standard deviation, in logits, of the shift that is expected beforehand.
         eval_clips: Held-out clips for the figures.
+        novelty: On how many real clips the novelty score of what is exported is measured.
     """
 
     name: str = "heads"
@@ -60,6 +62,7 @@ class HeadsStageConfig:
     calibration_latents: int = 16
     calibration_prior: float = 1.0
     eval_clips: int = 32
+    novelty: NoveltyConfig = field(default_factory=NoveltyConfig)
 
     def __post_init__(self) -> None:
         if self.variant not in ("student", "teacher"):
@@ -151,7 +154,7 @@ class HeadsStage:
         }
 
     def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
-        """Write the world with the averaged heads, calibrated on its own rollouts."""
+        """Write the world with the averaged heads, calibrated on its own rollouts, and with its novelty score."""
         assert isinstance(ema_module, Generator)
         config, like = self.config, self.world
         world = World(
@@ -168,6 +171,9 @@ class HeadsStage:
             sampler = ClipSampler(self.train.num_latents, length, config.loop.seed + 1, even=True)
             clips = self.train.clips(sampler.batch(0, config.calibration_rollouts), length, self.device)
             figures = {"calibration": asdict(calibrate(world, clips, config.calibration_prior))}
+        if config.novelty.clips:
+            novelty, figures["novelty"] = measure_novelty(world, self.train, self.held_out, config.novelty)
+            world.novelty = novelty.to(self.device)
         world.save_pretrained(folder)
         return figures
 

@@ -81,7 +81,9 @@ def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 def remove_unnamed(folder: Path, manifest: Mapping[str, Any]) -> None:
     """Remove the shards that a manifest, already written, does not name: an earlier save's, or a cut-off one's."""
-    parts = [manifest["tokenizer"], manifest["starts"], *(v["files"] for v in manifest["variants"].values())]
+    variants = manifest["variants"].values()
+    parts = [manifest["tokenizer"], manifest["starts"], *(v["files"] for v in variants)]
+    parts += [v["novelty"]["files"] for v in variants if "novelty" in v]
     named = {name for part in parts for name in part}
     for file in folder.glob("*.safetensors"):
         if SHARD.fullmatch(file.name) and file.name not in named:
@@ -131,6 +133,17 @@ def _misfits(manifest: Mapping[str, Any]) -> Iterator[str]:
             yield f"got {variant!r} as variant {name!r}; expected a mapping of sampler and files"
         else:
             yield from _file_misfits(f"files of variant {name!r}", variant["files"])
+            yield from _novelty_misfits(name, variant.get("novelty"))
+
+
+def _novelty_misfits(variant: str, novelty: Any) -> Iterator[str]:
+    """Worlds that were never calibrated have none."""
+    if novelty is None:
+        return
+    if not isinstance(novelty, dict) or {"layers", "typical", "limit", "files"} - set(novelty):
+        yield f"got {novelty!r} as novelty of variant {variant!r}; expected layers, typical, limit and files"
+    else:
+        yield from _file_misfits(f"files of the novelty of variant {variant!r}", novelty["files"])
 
 
 def _file_misfits(what: str, names: Any) -> Iterator[str]:

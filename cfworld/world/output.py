@@ -20,6 +20,9 @@ class StepOutput:
         hazard: Probability of ending at each frame, given that the episode has not ended before it, [B, F] float32.
         terminated: [B] bool.
         end_frame: Index of the frame at which the episode ends, or F, [B] int64.
+        novelty: How odd the step looks to the world itself, [B] float32: 0 like the median of held-out real
+            continuations, 1 like the oddest hundredth of them, more beyond. NaN in a world whose score was never
+            measured (`cfworld calibrate` does it).
     """
 
     frames: Tensor | None
@@ -29,6 +32,7 @@ class StepOutput:
     hazard: Tensor
     terminated: Tensor
     end_frame: Tensor
+    novelty: Tensor
 
 
 def hold_after(frames: Tensor, end_frame: Tensor) -> Tensor:

@@ -22,6 +22,7 @@ from cfworld.world.checkpoint import (
     write_tensors,
 )
 from cfworld.world.config import WorldConfig, config_from_dict, config_to_dict
+from cfworld.world.novelty_file import read_novelty, write_novelty
 from cfworld.world.start import EncodedStarts
 from cfworld.world.world import World
 
@@ -72,8 +73,9 @@ def load_world(
     if _chosen_precision(precision, torch.device(device)) == "bf16":
         for module in (tokenizer, generator.transformer, generator.heads):
             _to_bf16(module)
-    starts = read_tensors(folder, manifest["starts"])
-    return World(config, tokenizer, generator, EncodedStarts(**starts), variant=chosen, device=device)
+    starts = EncodedStarts(**read_tensors(folder, manifest["starts"]))
+    novelty = read_novelty(folder, variants[chosen].get("novelty"), config.transformer)
+    return World(config, tokenizer, generator, starts, variant=chosen, device=device, novelty=novelty)
 
 
 def save_world(world: World, folder: Path) -> None:
@@ -100,6 +102,8 @@ def save_world(world: World, folder: Path) -> None:
         "sampler": config_to_dict(world.config.sampler),
         "files": write_tensors(folder, world.variant, _narrow(world.generator)),
     }
+    if world.novelty is not None:
+        variant["novelty"] = write_novelty(folder, world.variant, world.novelty)
     manifest = {
         "world": config_to_dict(world.config),
         "variants": {**others, world.variant: variant},

@@ -1,5 +1,6 @@
 """The world: a pure step function with weights."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -22,6 +23,7 @@ from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, deno
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
+from cfworld.world.novelty import Novelty
 from cfworld.world.output import StepOutput, hold_after
 from cfworld.world.seeds import as_int64, checked_seeds
 from cfworld.world.start import EncodedStarts, Start
@@ -48,6 +50,7 @@ class World:
         *,
         variant: str = "teacher",
         device: str | torch.device = "cpu",
+        novelty: Novelty | None = None,
     ) -> None:
         self.config = config
         self.variant = variant
@@ -61,6 +64,8 @@ class World:
             seeds=starts.seeds,
         )
         self._reader = StartReader(self.tokenizer, self.generator, self.starts)
+        self.novelty = None if novelty is None else novelty.to(self.device)
+        """How odd a step is; None where it was never measured, and `StepOutput.novelty` is NaN."""
 
     @classmethod
     def from_pretrained(
@@ -234,6 +239,10 @@ class World:
             lambda index: counter_noise(state.seeds, state.step, index, shape),
         )
         clean = clean_pass(self.generator, config.memory, state.memory, context, latents, per_latent)
+        if self.novelty is None:
+            novelty = torch.full_like(state.step, torch.nan, dtype=torch.float32)
+        else:
+            novelty = self.novelty.of(state.memory, clean.keys)
         hazard = sigmoid_of_rows(clean.hazard_logit)
         end_frame = self._end_frame(hazard, state)
         before_end = torch.arange(config.frames_per_step, device=self.device) <= end_frame[:, None]
@@ -257,7 +266,14 @@ class World:
             hazard=hazard,
             terminated=terminated,
             end_frame=end_frame,
+            novelty=novelty,
         )
+
+    def with_ends(self, ends: Ends) -> "World":
+        """The same world, weights and all, whose episodes end by another rule."""
+        other = copy.copy(self)
+        other.config = replace(self.config, ends=ends)
+        return other
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:

@@ -137,3 +137,10 @@ def test_minutes_of_a_resumed_training_are_those_of_all_its_parts(tmp_path: Path
     run = Run(title="a training", arguments=("train",), folder=tmp_path / "run")
     execute_all([run], lambda run: files.write_json(run.folder / "figures.json", {"minutes": 12.5}), silent_bar)
     assert json.loads((run.folder / DONE).read_text())["minutes"] == 12.5
+
+
+def test_overrides_of_one_stage_reach_only_that_stage():
+    config = AblationConfig(train=["stage.loop.batch_size=4", "teacher:stage.clip_latents=64", "init:stage.loop.lr=1"])
+    assert config.overrides_of("teacher") == ["stage.loop.batch_size=4", "stage.clip_latents=64"]
+    assert config.overrides_of("init") == ["stage.loop.batch_size=4", "stage.loop.lr=1"]
+    assert config.overrides_of("context") == ["stage.loop.batch_size=4"]

@@ -100,6 +100,7 @@ class PerfectWorld:
             hazard=(torch.arange(4) == end_frame[:, None]).float(),
             terminated=end_frame < 4,
             end_frame=end_frame,
+            novelty=torch.full((len(frames),), torch.nan),
         )
 
     def _resume(self, seed: int, start: Any) -> Twin:
@@ -193,6 +194,7 @@ class Remembering(PerfectWorld):
             hazard=nothing,
             terminated=torch.zeros(len(frames), dtype=torch.bool),
             end_frame=torch.full((len(frames),), 4),
+            novelty=torch.full((len(frames),), torch.nan),
         )
 
     @staticmethod

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cfworld.cli.evaluate import evaluate
 from cfworld.errors import ConfigError
@@ -13,6 +14,7 @@ from cfworld.metrics.drift import DriftConfig
 from cfworld.metrics.evaluation import METRICS, EvaluateConfig, baseline_titles, check_baseline, judge
 from cfworld.metrics.fidelity import FidelityConfig
 from cfworld.metrics.judgement import Judgement, Table
+from cfworld.metrics.novelty import NoveltyConfig
 from cfworld.metrics.probe import ProbeConfig
 from cfworld.metrics.promotions import PromotionsConfig
 from cfworld.metrics.report import markdown
@@ -20,7 +22,7 @@ from cfworld.metrics.rollouts import endless
 from cfworld.metrics.routes import RecallConfig
 from cfworld.metrics.survival import SurvivalConfig
 from cfworld.model import ActionConfig
-from cfworld.world import Ends
+from cfworld.world import Ends, Novelty
 from tests.toy import toy_world
 
 
@@ -35,16 +37,19 @@ def small(**changes: object) -> EvaluateConfig:
         "recall": RecallConfig(away=[1.6], full_turn=False, starts=2),
         "probe": ProbeConfig(seconds=2.0, starts=2),
         "promotions": PromotionsConfig(seconds=2.0, starts=2),
+        "novelty": NoveltyConfig(seconds=0.8, starts=2, ages=[0.8]),
     }
     return EvaluateConfig(**(settings | changes))  # pyright: ignore[reportArgumentType]
 
 
 def test_the_command_writes_report_plots_and_film_strips(tmp_path: Path):
-    toy_world().save_pretrained(tmp_path / "world")
+    world = toy_world()
+    world.novelty = Novelty(layers=(0,), offset=torch.zeros(24), before=torch.eye(24), after=torch.eye(24))
+    world.save_pretrained(tmp_path / "world")
     out = tmp_path / "out"
     evaluate(small(world=str(tmp_path / "world"), out=str(out), controls=["freeze"], baseline=str(tmp_path / "world")))
     report = json.loads((out / "report.json").read_text())
-    expected = {"fidelity", "control", "heads", "drift_1.6s", "survival", "recall", "probe", "promotions"}
+    expected = {"fidelity", "control", "heads", "drift_1.6s", "survival", "recall", "probe", "promotions", "novelty"}
     assert set(report["metrics"]) == expected
     assert set(report["bars"]["fidelity"]) == {"world", "baseline", "freeze"}
     assert len(report["about"]["checksums"]) == 2
@@ -58,6 +63,7 @@ def test_the_command_writes_report_plots_and_film_strips(tmp_path: Path):
         "survival.png",
         "recall.png",
         "promotions.png",
+        "novelty.png",
     } <= pictures
     assert all(f"({name})" in page for name in pictures)
     assert (out / "config.yaml").is_file()

@@ -41,7 +41,7 @@ def test_a_memory_beyond_the_fast_one_passes_and_a_window_fails():
 
 def test_swapping_a_slot_changes_the_next_chunk_only_where_it_is_filled():
     world = toy_world()
-    state, _ = world.initial(seeds=[1, 2, 3])
+    state, _ = world.initial(seeds=[1, 2, 3], starts=[0, 1, 2])
     for step in range(3):
         state, _ = world.step(state, np.full(3, step % 3), decode=False)
     found = slot_effects(world, state, np.zeros(3, np.int64))

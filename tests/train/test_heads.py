@@ -14,6 +14,7 @@ from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.novelty import NoveltyConfig
 from tests.toy import toy_world
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_residuals import assert_one_step_errors, watched_loss
@@ -36,6 +37,7 @@ def stage(steps: int = 4, **changes) -> HeadsStage:
         "erft": ErftConfig(start_step=1, per_step=4, max_sigma=1.0),
         "calibration_rollouts": 0,
         "eval_clips": 8,
+        "novelty": NoveltyConfig(clips=0),
     }
     return HeadsStage(HeadsStageConfig(**(settings | changes)), toy_world(), bank(), bank(seed=1))
 
@@ -88,12 +90,16 @@ def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
 
 
 def test_the_export_is_the_same_world_with_other_heads(tmp_path: Path):
-    made = stage(calibration_rollouts=3, calibration_latents=2)
-    figures = made.export(made.module, tmp_path)["calibration"]
+    novelty = NoveltyConfig(clips=4, clip_latents=4)
+    made = stage(calibration_rollouts=3, calibration_latents=2, novelty=novelty)
+    exported = made.export(made.module, tmp_path)
+    figures = exported["calibration"]
     world = World.from_pretrained(tmp_path, precision="fp32")
     assert world.variant == made.world.variant
     shift = world.generator.heads.hazard.out.bias - made.generator.heads.hazard.out.bias
     torch.testing.assert_close(shift, torch.full_like(shift, figures["hazard"]), atol=0.02, rtol=0)
+    assert world.novelty is not None
+    assert world.novelty.limit == exported["novelty"]["limit"]
 
 
 def test_after_calibration_a_world_expects_the_ends_that_were():

@@ -1,0 +1,111 @@
+"""Rewards and ends by goals and classifiers, on frames whose distances are known."""
+
+import numpy as np
+import pytest
+import torch
+
+from cfworld import StepOutput, World
+from cfworld.envs import WorldEnv
+from cfworld.envs.rewards import Classifier, GoalImage, GoalLatent, with_functions
+from cfworld.errors import ConfigError, ShapeError
+
+
+def output(frames: torch.Tensor | None = None, latents: torch.Tensor | None = None) -> StepOutput:
+    """A step of two rows of four frames that does not end."""
+    return StepOutput(
+        frames=frames,
+        latents=torch.zeros(2, 1, 4, 8, 8) if latents is None else latents,
+        reward=torch.full((2,), 4.0),
+        reward_frames=torch.ones(2, 4),
+        hazard=torch.zeros(2, 4),
+        terminated=torch.zeros(2, dtype=torch.bool),
+        end_frame=torch.full((2,), 4),
+        novelty=torch.zeros(2),
+    )
+
+
+def grey_frames(*levels: int) -> torch.Tensor:
+    """Two rows of four frames, each of one level; both rows are alike."""
+    return torch.tensor(levels, dtype=torch.uint8)[None, :, None, None, None].expand(2, 4, 8, 8, 3).contiguous()
+
+
+def test_without_functions_nothing_changes() -> None:
+    out = output()
+    assert with_functions(out) is out
+
+
+def test_an_end_comes_before_the_reward_sees_the_frames() -> None:
+    seen: list[torch.Tensor] = []
+
+    def reward(step: StepOutput) -> list[float]:
+        assert step.frames is not None
+        seen.append(step.frames[:, :, 0, 0, 0])
+        return [5.0, 7.0]
+
+    out = with_functions(output(grey_frames(1, 2, 3, 4)), reward, lambda step: [[0, 1, 0, 0], [0, 0, 0, 0]])
+    assert seen[0].tolist() == [[1, 2, 2, 2], [1, 2, 3, 4]]
+    assert out.reward.tolist() == [5, 7]
+    assert out.reward_frames.tolist() == [[0, 5, 0, 0], [0, 0, 0, 7]]
+    assert out.end_frame.tolist() == [1, 4]
+    assert out.terminated.tolist() == [True, False]
+
+
+def test_a_goal_image_rewards_by_distance_and_ends_where_it_is_reached() -> None:
+    goal = GoalImage(np.full((8, 8, 3), 102, np.uint8), psnr=20.0)
+    frames = grey_frames(0, 51, 77, 102)  # off by 0.4, 0.2, 25 / 255 = 0.098 (20.2 dB) and nothing
+    assert goal.reward(output(frames))[0].tolist() == pytest.approx([-0.4, -0.2, -25 / 255, 0], abs=1e-6)
+    out = with_functions(output(frames), goal.reward, goal.reached)
+    assert out.end_frame.tolist() == [2, 2]
+    assert out.reward.tolist() == pytest.approx([-0.6 - 25 / 255] * 2, abs=1e-6)
+
+
+def test_a_goal_latent_is_reached_by_showing_its_picture(world: World) -> None:
+    picture = np.random.default_rng(0).integers(0, 255, (64, 64, 3), np.uint8)
+    goal = GoalLatent(world, picture, distance=0.1)
+    still = torch.from_numpy(picture).expand(1, 4, 64, 64, 3).contiguous()
+    with torch.no_grad():
+        there = world.tokenizer.encode(still).float()
+    out = output(latents=torch.cat([there, there + 0.5]))
+    assert goal.reward(out).tolist() == pytest.approx([0, -0.5], abs=1e-4)
+    assert goal.reached(out).tolist() == [True, False]
+
+
+def test_a_classifier_rewards_by_its_probability_and_ends_when_it_is_sure() -> None:
+    class Brightness(torch.nn.Module):
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            assert pictures.shape[1:] == (3, 8, 8)
+            return pictures.mean(dim=(1, 2, 3))[:, None]
+
+    classifier = Classifier(Brightness(), threshold=0.7)
+    out = with_functions(output(grey_frames(0, 51, 204, 255)), classifier.reward, classifier.reached)
+    assert out.reward_frames[0].tolist() == pytest.approx([0, 0.2, 0.8, 0], abs=1e-6)
+    assert out.end_frame.tolist() == [2, 2]
+
+
+def test_goals_work_in_an_environment(world: World) -> None:
+    first = WorldEnv(world)
+    first.reset(seed=0)
+    first.step(1)
+    goal = GoalImage(first.frames()[2], psnr=60.0)
+    env = WorldEnv(world, reward_fn=goal.reward, termination_fn=goal.reached)
+    env.reset(seed=0)
+    _, reward, terminated, _, info = env.step(1)
+    assert (terminated, info["end_frame"]) == (True, 2)
+    assert info["reward_frames"][2:].tolist() == [0, 0]
+    assert reward < 0
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_wrong_goals_and_answers_are_explained(world: World) -> None:
+    with pytest.raises(ConfigError, match="expected a frame, uint8"):
+        GoalImage(np.zeros((8, 8, 3), np.float32))
+    with pytest.raises(ConfigError, match=r"a goal of \[8, 8\] pixels; expected \(64, 64\)"):
+        GoalLatent(world, np.zeros((8, 8, 3), np.uint8))
+    with pytest.raises(ConfigError, match=r"a goal of \[8, 8\] pixels; expected \[16, 16\]"):
+        GoalImage(np.zeros((8, 8, 3), np.uint8)).reward(output(torch.zeros(2, 4, 16, 16, 3, dtype=torch.uint8)))
+    with pytest.raises(ConfigError, match="decode=True"):
+        GoalImage(np.zeros((8, 8, 3), np.uint8)).reward(output())
+    with pytest.raises(ShapeError, match="for 8 pictures"):
+        Classifier(lambda pictures: pictures).reward(output(grey_frames(0, 0, 0, 0)))
+    with pytest.raises(ShapeError, match=r"shape \(2, 3\) from termination_fn; .* \(2,\), or one per frame, \(2, 4\)"):
+        with_functions(output(), None, lambda step: np.zeros((2, 3)))
