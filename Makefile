@@ -16,8 +16,8 @@ help:  ## List the targets
 demo: $(VENV)/.run  ## Generate a minute of video from the shipped world: outputs/demo/rollout.mp4
 	$(BIN)/cfworld rollout world=doom_take_cover frames=2100 out=outputs/demo
 
-test: $(VENV)/.dev  ## Run the tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.dev  ## Run the tests, on all cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
 lint: $(VENV)/.dev  ## Check style, format and spelling
 	$(BIN)/ruff check

@@ -64,6 +64,19 @@ class Recording:
         """The same without the frames after the start, for long episodes of which only the end matters."""
         return replace(self, frames=self.frames[:0])
 
+    def begun_later(self, ticks: int) -> "Recording":
+        """The same start, so many ticks later: what was seen until then becomes prefix. It ends no sooner than that."""
+        return replace(
+            self,
+            history=np.concatenate([self.history, self.actions[:ticks]]),
+            prefix=np.concatenate([self.prefix, self.frames[:ticks]]),
+            frames=self.frames[ticks:],
+            actions=self.actions[ticks:],
+            rewards=self.rewards[ticks:],
+            end=self.end - ticks,
+            variables={name: values[ticks:] for name, values in self.variables.items()},
+        )
+
 
 def make_twin(source: str, max_ticks: int) -> Twin:
     """The simulator behind a world, without Gymnasium's wrappers.

@@ -38,6 +38,8 @@ class RecallConfig:
         real_turns: Whole turns of real frames that a world has seen before the view is left, at least. 0: as many
             frames as fill sink and fast memory, so that what lies on the way is the world's own invention; 1: it has
             seen everything, and what it shows can only be remembered or not.
+        real_away: Real frames while away, too. The world generates only the end of the way back, as long as it takes to
+            renew all that is in sight, so that errors of its own do not add up: what is left is what it remembers.
         starts: Number of episodes.
         strips: Episodes shown as film strips.
     """
@@ -45,6 +47,7 @@ class RecallConfig:
     away: list[float] = field(default_factory=lambda: [2.4, 4.0, 6.4, 9.6, 12.8, 16.0, 20.0, 24.0, 32.0])
     full_turn: bool = True
     real_turns: int = 0
+    real_away: bool = False
     starts: int = 32
     strips: int = 3
 
@@ -104,8 +107,10 @@ def run_recall(
     views = np.stack([start.frames[_view_ticks(turn)] for start in starts])
     paths = _routes(turn, config, settings.fps, per_step)
     away = {route: len(actions) / settings.fps for route, actions in paths.items() if route != FULL_TURN}
+    own = {route: turn.hidden if config.real_away else len(actions) for route, actions in paths.items()}
     routes = {
-        route: _drive(worlds, twin, turn, starts, views, actions, route, batch, bar) for route, actions in paths.items()
+        route: _drive(worlds, twin, turn, starts, views, actions, max(len(actions) - own[route], 0), route, batch, bar)
+        for route, actions in paths.items()
     }
     scores = {route: driven.scores for route, driven in routes.items()}
     judged = judge_routes(scores, away, list(worlds), baselines)
@@ -167,11 +172,12 @@ def _drive(
     starts: Sequence[Recording],
     views: np.ndarray,
     actions: np.ndarray,
+    real: int,
     route: str,
     batch: int,
     bar: Bar,
 ) -> _Route:
-    """Drive one route in the twin and in every world."""
+    """Drive one route in the twin and in every world, which is shown the truth for the first `real` ticks of it."""
     first = next(iter(worlds.values()))
     per_step, rows = first.config.frames_per_step, slice(*turn.rows)
     ends = list(range(per_step - 1, len(actions), per_step))
@@ -180,15 +186,18 @@ def _drive(
         truth = _recorded(twin, start.seed, start.history, actions, len(start.prefix))
         shown.append(truth.frames[ends])
         last_steps.append(truth.frames[-per_step:])
-        truths.append(truth.without_frames())
+        truths.append(truth.begun_later(real).without_frames())
     seen: dict[str, np.ndarray] = {"twin": np.stack(shown)}
-    promotions = {}
+    promotions, given = {}, 0
     for name, world in worlds.items():
         generated = rollout(world, truths, batch=batch, bar=bar, title=f"recall: {name}, {route}")
-        seen[name], promotions[name] = generated.at(ends), generated.promotions
+        own = generated.at([end - real for end in ends if end >= real])
+        given = len(ends) - own.shape[1]
+        seen[name] = np.concatenate([seen["twin"][:, :given], own], axis=1)
+        promotions[name] = None if real else generated.promotions
     departed = np.stack([start.prefix[-1] for start in starts])[:, rows]
     returned = {
-        name: Returned(departed=departed, track=track[:, :, rows], promotions=promotions.get(name))
+        name: Returned(departed=departed, track=track[:, :, rows], promotions=promotions.get(name), given=given)
         for name, track in seen.items()
     }
     truth = returned.pop("twin")

@@ -115,6 +115,16 @@ def test_a_world_may_have_seen_everything_before_the_view_is_left():
     ]
 
 
+def test_where_the_way_is_real_a_world_generates_only_what_renews_its_view():
+    perfect = Remembering()
+    worlds = {"perfect": perfect, "five seconds": Remembering(5.0), "freeze": make_control("freeze", perfect)}
+    judged = drive(worlds, away=[1.6, 6.4, 12.8], real_away=True)
+    routes = judged.figures["routes"]
+    assert [routes[f"away for {d} s"]["perfect"]["recalled"].mean for d in (1.6, 6.4, 12.8)] == [1, 1, 1]
+    assert [routes[f"away for {d} s"]["five seconds"]["recalled"].mean for d in (1.6, 6.4, 12.8)] == [1, 1, 0]
+    assert routes["away for 12.8 s"]["freeze"]["moved"].mean == 0, "what it was shown is no merit of its own"
+
+
 @pytest.mark.parametrize(
     "settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}, {"real_turns": -1}]
 )
