@@ -9,13 +9,16 @@ import torch
 from jaxtyping import Bool
 
 from cfworld.envs.starts import ChosenStart, find_start
-from cfworld.errors import ConfigError, OptionTypeError
+from cfworld.errors import ConfigError, OptionTypeError, StateError
 from cfworld.world import Ends, World
 
 __all__ = [
     "check_ends",
+    "check_function",
     "check_horizon",
+    "check_num_envs",
     "check_options",
+    "check_row",
     "check_row_options",
     "check_row_seeds",
     "check_starts",
@@ -51,6 +54,39 @@ def check_ends(ends: Any, replaced: bool) -> Ends | None:
     if rule not in (None, Ends.NEVER):
         raise ConfigError(f"got ends={ends!r} beside a termination_fn, which takes its place; give one of the two")
     return Ends.NEVER
+
+
+def check_function(name: str, function: Any) -> Any:
+    """Give back a function of steps, or None.
+
+    Raises:
+        ConfigError: if it cannot be called.
+    """
+    if function is not None and not callable(function):
+        raise ConfigError(f"got {name}={function!r}; expected a function of a StepOutput, or None")
+    return function
+
+
+def check_num_envs(num_envs: Any) -> int:
+    """The number of rows of a vector environment.
+
+    Raises:
+        ConfigError: if it is no integer, or below 1.
+    """
+    if not _is_integer(num_envs) or num_envs < 1:
+        raise ConfigError(f"got num_envs={num_envs!r}; expected an integer of at least 1 row")
+    return int(num_envs)
+
+
+def check_row(row: Any, num_envs: int) -> int:
+    """The index of one row.
+
+    Raises:
+        StateError: if it is no integer, or there is no such row.
+    """
+    if not _is_integer(row) or not 0 <= row < num_envs:
+        raise StateError(f"got row={row!r}; expected an integer from 0 to {num_envs - 1}")
+    return int(row)
 
 
 def check_threshold(truncate_above: Any, world: World) -> float | None:
@@ -202,7 +238,9 @@ def _is_integer(value: Any) -> bool:
 
 
 def _is_sequence(value: Any) -> bool:
-    return isinstance(value, Sequence | np.ndarray) and not isinstance(value, str)
+    if isinstance(value, np.ndarray):
+        return value.ndim > 0
+    return isinstance(value, Sequence) and not isinstance(value, str)
 
 
 def _is_mapping(value: Any) -> bool:

@@ -12,7 +12,7 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from cfworld.envs.arguments import check_ends, check_horizon, check_starts, check_threshold, one_of
+from cfworld.envs.arguments import check_ends, check_function, check_horizon, check_starts, check_threshold, one_of
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.host import to_host
 from cfworld.envs.rewards import StepFunction, with_functions
@@ -206,8 +206,8 @@ def make_core(
         world=found,
         obs=obs,
         horizon=check_horizon(horizon, found.config.horizon_frames, found.config.frames_per_step),
-        reward_fn=reward_fn,
-        termination_fn=termination_fn,
+        reward_fn=check_function("reward_fn", reward_fn),
+        termination_fn=check_function("termination_fn", termination_fn),
         truncate_above=check_threshold(truncate_above, found),
         starts=check_starts(starts, found),
         render_mode=one_of("render_mode", render_mode, [None, *RENDER_MODES]),

@@ -13,14 +13,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cfworld.envs.actions import row_actions
-from cfworld.envs.arguments import check_row_options, check_row_seeds, one_of
+from cfworld.envs.arguments import check_num_envs, check_row, check_row_options, check_row_seeds, one_of
 from cfworld.envs.core import RENDER_MODES, EnvCore, RowsStep, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window, tiled
 from cfworld.envs.rewards import StepFunction
 from cfworld.envs.spaces import world_observation_space
 from cfworld.envs.vector_info import blanked, masked_info, row_objects, start_array
-from cfworld.errors import ConfigError, EnvironmentClosedError, ResetNeededError
+from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
 from cfworld.world import World
 
@@ -146,12 +146,10 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         return self
 
     def _build(self, core: EnvCore, num_envs: int, autoreset_mode: AutoresetMode | str, tensors: bool) -> None:
-        if num_envs < 1:
-            raise ConfigError(f"got num_envs={num_envs}; expected at least 1")
+        self.num_envs = check_num_envs(num_envs)
         mode = autoreset_mode.value if isinstance(autoreset_mode, AutoresetMode) else autoreset_mode
         one_of("autoreset_mode", mode, [known.value for known in AutoresetMode])
         self._core = core
-        self.num_envs = num_envs
         self.autoreset_mode = AutoresetMode(mode)
         self.tensors = tensors
         self.world = core.world
@@ -287,7 +285,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             arguments: `autoreset_mode` and `tensors`; this environment's own by default.
         """
         own: dict[str, Any] = {"autoreset_mode": self.autoreset_mode, "tensors": self.tensors}
-        state = self._begun().select([row] * n)
+        state = self._begun().select([check_row(row, self.num_envs)] * check_num_envs(n))
         return WorldVectorEnv.of_core(self._core, n, state, seeds=seeds, **(own | arguments))
 
     def frames(self, rows: Any = None) -> Any:

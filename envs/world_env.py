@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cfworld.envs.actions import one_action
-from cfworld.envs.arguments import check_options
+from cfworld.envs.arguments import check_num_envs, check_options
 from cfworld.envs.core import RENDER_MODES, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window
@@ -242,7 +242,9 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         """
         from cfworld.envs.vector_env import WorldVectorEnv
 
-        return WorldVectorEnv.of_core(self._core, n, self._begun().select([0] * n), seeds=seeds, **arguments)
+        return WorldVectorEnv.of_core(
+            self._core, n, self._begun().select([0] * check_num_envs(n)), seeds=seeds, **arguments
+        )
 
     def frames(self) -> UInt8[np.ndarray, "F H W 3"]:
         """All frames of the last step, decoded on demand; the last valid one is repeated after an end.

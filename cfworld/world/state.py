@@ -170,10 +170,13 @@ class WorldState:
             )
 
     def _rows(self, rows: Any) -> Tensor:
-        given = torch.as_tensor(rows, device=self.seeds.device)
+        try:
+            given = torch.as_tensor(rows, device=self.seeds.device)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise StateError(f"rows are indices, or a mask of {self.num_rows} bools; got {rows!r}.") from error
         if given.dtype == torch.bool and given.shape == self.seeds.shape:
             return given.nonzero()[:, 0]
-        if given.ndim != 1 or given.dtype == torch.bool or given.is_floating_point():
+        if given.ndim != 1 or given.dtype == torch.bool or given.is_floating_point() or given.is_complex():
             raise StateError(
                 f"rows are indices, or a mask of {self.num_rows} bools; got {given.dtype} {list(given.shape)}."
             )
