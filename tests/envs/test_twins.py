@@ -1,8 +1,6 @@
 import gymnasium as gym
 import numpy as np
 import pytest
-from gymnasium.utils.env_checker import check_env
-from stable_baselines3.common import env_checker as sb3_env_checker
 
 import cfworld.envs
 from cfworld.envs.doom_base import box_average
@@ -52,22 +50,6 @@ def play(twin: Twin, seed: int, num_steps: int = 1000, god: bool = False):
         if ticks.terminated or ticks.truncated:
             break
     return np.concatenate(frames), np.concatenate(rewards), ticks
-
-
-@pytest.mark.parametrize("env_id", IDS)
-def test_gymnasium_finds_nothing_to_complain_about(env_id, monkeypatch):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    env = gym.make(env_id)
-    check_env(env.unwrapped)
-    env.close()
-
-
-@pytest.mark.parametrize("obs", ["frame", "frames"])
-@pytest.mark.parametrize("env_id", IDS)
-def test_stable_baselines_finds_nothing_to_complain_about(env_id, obs):
-    env = gym.make(env_id, obs=obs)
-    sb3_env_checker.check_env(env.unwrapped)
-    env.close()
 
 
 @pytest.mark.parametrize("env_id", IDS)

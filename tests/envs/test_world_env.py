@@ -1,12 +1,9 @@
 import sys
 from typing import Any
 
-import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
-from gymnasium.utils.env_checker import check_env
-from stable_baselines3.common.env_checker import check_env as check_env_sb3
 
 from cfworld import World
 from cfworld.envs.twins import PanoramaTwin
@@ -20,24 +17,6 @@ from cfworld.errors import (
 from cfworld.model import ActionConfig
 from tests.envs.episodes import ACTIONS, deadly_world, play, same
 from tests.toy import toy_world
-
-SHIPPED = ["cfworld/DoomTakeCover-v0", "cfworld/Panorama-v0"]
-
-
-@pytest.mark.parametrize("obs", ["frame", "frames", "latent"])
-def test_the_checkers_of_gymnasium_and_sb3_find_nothing(world: World, obs: str) -> None:
-    env = gym.make("cfworld/World-v0", world=world, obs=obs, render_mode="rgb_array")
-    check_env(env.unwrapped, skip_render_check=True)
-    check_env_sb3(env)
-    env.close()
-
-
-@pytest.mark.parametrize("name", SHIPPED)
-def test_the_shipped_environments_pass_both_checkers(name: str) -> None:
-    env = gym.make(name, render_mode="rgb_array")
-    check_env(env.unwrapped, skip_render_check=True)
-    check_env_sb3(env)
-    env.close()
 
 
 @pytest.mark.parametrize("obs", ["frame", "frames"])
