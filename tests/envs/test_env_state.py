@@ -135,21 +135,37 @@ def test_snapshots_that_do_not_fit_the_rows_are_refused(world: World) -> None:
     assert bits(envs.get_state()) == bits(state)
 
 
-@pytest.mark.usefixtures("one_thread")
-def test_forks_of_many_moments_share_the_future_of_the_same_actions_and_no_other() -> None:
-    env = WorldEnv(toy_world(ends=Ends.NEVER))
-    generator = np.random.default_rng(0)
-    for seed in range(6):
-        env.reset(seed=seed)
-        play(env, generator.integers(3, size=generator.integers(9)).tolist())
-        forks = env.fork(4)
-        seen = [forks.step([action, action, action, other])[0] for action, other in [(0, 2), (1, 0), (2, 1)]]
-        for observation in seen:
-            assert np.array_equal(observation[0], observation[1])
-            assert np.array_equal(observation[0], observation[2])
-        assert not np.array_equal(seen[-1][0], seen[-1][3])
-        original = [env.step(action)[0] for action in (0, 1, 2)]
-        assert np.array_equal(original, [observation[0] for observation in seen])
+@pytest.mark.usefixtures("as_users_run_it", "one_thread")
+def test_forks_of_a_hundred_random_moments_share_the_future_of_the_same_actions_and_no_other() -> None:
+    rng = np.random.default_rng(0)
+    envs = WorldVectorEnv(10, toy_world(ends=Ends.NEVER), obs="latent")
+    envs.reset(seed=0)
+    moments = rng.permuted(np.repeat(np.arange(10), 15).reshape(10, 15), axis=1) < 10
+    actions = rng.integers(3, size=(17, 10))
+    forks: list[EnvState] = []
+    drawn: list[tuple[int, int]] = []
+    seen: list[Any] = []
+    for step, given in enumerate(actions):
+        for row in np.flatnonzero(moments[:, step]) if step < 15 else []:
+            forks.append(envs.fork(3, int(row)).get_state())
+            drawn.append((step, row))
+        seen.append(envs.step(given))
+    assert len(forks) == len(set(drawn)) == 100
+
+    side_by_side = WorldVectorEnv(300, envs.world, obs="latent")
+    side_by_side.set_state(EnvState.cat(forks))
+    for ahead in range(2):
+        same = [actions[step + ahead, row] for step, row in drawn]
+        given = np.array([(action, action, (action + 1 + ahead) % 3) for action in same])
+        observation, reward, *_, infos = side_by_side.step(given.flatten())
+        for values, of_step in ((observation, 0), (reward, 1), (infos["hazard"], "hazard")):
+            values = values.reshape(100, 3, -1)
+            assert np.array_equal(values[:, 0], values[:, 1])
+            assert (values[:, 0] != values[:, 2]).any(axis=1).all()
+            for fork, (step, row) in zip(values, drawn, strict=True):
+                original = seen[step + ahead]
+                expected = original[4][of_step] if of_step == "hazard" else original[of_step]
+                assert np.array_equal(fork[0], np.ravel(expected[row]))
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -192,17 +208,23 @@ def test_a_saved_state_goes_on_equally_in_a_new_process(tmp_path: Path, world: W
     program = """
 import sys
 import numpy as np
-from cfworld.envs import EnvState, WorldVectorEnv
+from cfworld.envs import EnvState, WorldEnv, WorldVectorEnv
 from tests.toy import toy_world
-envs = WorldVectorEnv(3, toy_world(), horizon=4)
-envs.set_state(EnvState.load(sys.argv[1] + "/state.safetensors"))
-np.savez(sys.argv[1] + "/seen.npz", *[envs.step([2, 1, 0])[0] for _ in range(4)])
+world = toy_world()
+envs, env = WorldVectorEnv(3, world, horizon=4), WorldEnv(world)
+state = EnvState.load(sys.argv[1] + "/state.safetensors")
+envs.set_state(state)
+env.set_state(state.select([1]))
+alone = env.step(1)[0]
+np.savez(sys.argv[1] + "/seen.npz", alone, *[envs.step([2, 1, 0])[0] for _ in range(4)])
 """
     subprocess.run([sys.executable, "-W", "ignore", "-c", program, str(tmp_path)], check=True)
     seen = np.load(tmp_path / "seen.npz")
-    for name in seen.files:
-        assert np.array_equal(envs.step([2, 1, 0])[0], seen[name])
-    assert len(seen.files) == 4
+    alone, *together = (seen[name] for name in seen.files)
+    assert np.array_equal(alone, together[0][1])
+    for observation in together:
+        assert np.array_equal(envs.step([2, 1, 0])[0], observation)
+    assert len(together) == 4
     loaded = EnvState.load(tmp_path / "state.safetensors")
     assert loaded.seeds == (2**64 - 1, 1, 2)
     assert loaded.starts == starts
@@ -230,6 +252,7 @@ def test_a_donated_state_is_good_for_nothing(tmp_path: Path, world: World) -> No
         lambda: EnvState.cat([state]),
         lambda: state.save(tmp_path / "state.safetensors"),
         lambda: envs.set_state(state),
+        lambda: envs.fork(2, 0),
         lambda: envs.step([0, 0]),
     ):
         with pytest.raises(DonatedStateError):
