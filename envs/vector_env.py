@@ -283,6 +283,9 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             row: of which row.
             seeds: see `WorldEnv.fork`, as for the arguments and errors.
             arguments: `autoreset_mode` and `tensors`; this environment's own by default.
+
+        Raises:
+            StateError: if there is no such row.
         """
         own: dict[str, Any] = {"autoreset_mode": self.autoreset_mode, "tensors": self.tensors}
         state = self._begun().select([check_row(row, self.num_envs)] * check_num_envs(n))

@@ -236,7 +236,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             arguments: `autoreset_mode` and `tensors`, see `WorldVectorEnv`.
 
         Raises:
-            ConfigError: if n is below 1, or the seeds are not one per copy.
+            ConfigError: if n is no integer of at least 1, or the seeds are not one per copy.
             ResetNeededError: before the first reset.
             EnvironmentClosedError: after `close`.
         """
