@@ -21,10 +21,11 @@ GAMMA, LAMBDA, CLIP, EPOCHS, VALUE = 0.5, 0.95, 0.2, 2, 4.0
 class Agent(nn.Module):
     """Policy and value of a flat observation. The value begins as a constant, so that the first targets are known."""
 
-    def __init__(self, envs: gym.vector.VectorEnv):
+    def __init__(self, envs: Any):
         super().__init__()
-        self.actor = nn.Linear(np.prod(envs.single_observation_space.shape), envs.single_action_space.n)
-        self.critic = nn.Linear(np.prod(envs.single_observation_space.shape), 1)
+        (size,) = envs.single_observation_space.shape
+        self.actor = nn.Linear(size, envs.single_action_space.n)
+        self.critic = nn.Linear(size, 1)
         nn.init.zeros_(self.critic.weight)
         nn.init.constant_(self.critic.bias, VALUE)
 

@@ -100,9 +100,9 @@ def test_the_future_of_an_episode_that_was_cut_off_is_told_by_what_it_saw_last(w
     values: dict[bytes, float] = {}
     predict = agent.policy.predict_values
 
-    def listening(observation: Any) -> torch.Tensor:
-        value = predict(observation)
-        values[observation.numpy().tobytes()] = float(value)
+    def listening(obs: Any) -> torch.Tensor:
+        value = predict(obs)
+        values[obs.numpy().tobytes()] = float(value)
         return value
 
     agent.policy.predict_values = listening

@@ -61,7 +61,7 @@ def wrong_row_actions(rng: np.random.Generator) -> Any:
         lambda: np.full((2,), math.nan, rng.choice(["float16", "float32", "float64"])),
         lambda: torch.rand(2, 4),
         lambda: torch.tensor([0, int(rng.integers(3, 2**40))]),
-        lambda: rng.integers(0, 3, size=rng.choice([(4, 2), (2, 3), (2, 5), (1, 2), (3, 4)])),
+        lambda: rng.integers(0, 3, size=rng.choice(np.array([(4, 2), (2, 3), (2, 5), (1, 2), (3, 4)]))),
         lambda: rng.integers(0, 3, size=(2, 4, 1)),
         lambda: rng.integers(0, 2, size=(2,)).astype(np.bool_),
         lambda: np.array(["x", "y"]),
