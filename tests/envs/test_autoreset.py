@@ -111,7 +111,7 @@ def test_the_mode_is_the_environments_own_and_same_step_by_default(world: World)
         WorldVectorEnv(1, world, autoreset_mode="later")
 
 
-@pytest.mark.usefixtures("one_thread")
+@pytest.mark.usefixtures("as_users_run_it", "one_thread")
 @pytest.mark.parametrize(
     ("mode", "more"),
     [
