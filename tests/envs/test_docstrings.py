@@ -28,10 +28,9 @@ SECTIONS = [
 ]
 
 
-def class_of(name: str) -> type[gym.Env]:
+def class_of(name: str) -> Any:
     entry_point: Any = gym.spec(name).entry_point
-    creator: Any = load_env_creator(entry_point)
-    return creator
+    return load_env_creator(entry_point)
 
 
 def sections(name: str) -> dict[str, str]:
@@ -68,7 +67,7 @@ def test_no_two_ids_share_a_docstring() -> None:
 def test_a_shipped_worlds_docstring_gives_the_figures_of_its_environment(name: str) -> None:
     env: Any = gym.make(f"cfworld/{name}-v0").unwrapped
     found, config = sections(f"cfworld/{name}-v0"), env.world.config
-    assert type(env) is class_of(f"cfworld/{name}-v0")
+    assert class_of(f"cfworld/{name}-v0") is type(env)
     chunks = WorldEnv(env.world, action_chunks=True).action_space
     assert says(found["Action Space"], f"`{env.action_space}`: {numbered(config.actions.names)};", f"`{chunks}`")
     for obs in ("frame", "frames", "latent"):
