@@ -1,7 +1,6 @@
 """The Python blocks of pages run as they stand, one after the other, in a toy world; their tables tell the truth."""
 
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -43,7 +42,7 @@ def world() -> World:
 
 
 @pytest.fixture
-def folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder to work in, with the toy in it."""
     monkeypatch.chdir(tmp_path)
     world.save_pretrained(tmp_path / "toy")
