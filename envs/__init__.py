@@ -17,16 +17,16 @@ __all__ = [
     "WorldVectorEnv",
 ]
 
-_WORLDS: dict[str, dict[str, str]] = {
-    "World": {},
-    "DoomTakeCover": {"world": "doom_take_cover"},
-    "Panorama": {"world": "panorama"},
-    "DoomRooms": {"world": "doom_rooms"},
+_WORLDS: dict[str, tuple[str, dict[str, str]]] = {
+    "World": ("world_env:WorldEnv", {}),
+    "DoomTakeCover": ("worlds:DoomTakeCoverEnv", {"world": "doom_take_cover"}),
+    "Panorama": ("worlds:PanoramaEnv", {"world": "panorama"}),
+    "DoomRooms": ("worlds:DoomRoomsEnv", {"world": "doom_rooms"}),
 }
-for _name, _kwargs in _WORLDS.items():
+for _name, (_class, _kwargs) in _WORLDS.items():
     register(
         id=f"cfworld/{_name}-v0",
-        entry_point="cfworld.envs.world_env:WorldEnv",
+        entry_point=f"cfworld.envs.{_class}",
         vector_entry_point="cfworld.envs.vector_env:WorldVectorEnv",
         kwargs=_kwargs,
     )

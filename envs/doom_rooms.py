@@ -44,6 +44,8 @@ class DoomRoomsTwin(DoomTwin):
     ## Arguments
     As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`, `action_chunks`.
 
+        twin = gym.make("cfworld/DoomRoomsReal-v0", obs="frames", max_ticks=700)
+
     ## Version History
     - v0: first version.
     """

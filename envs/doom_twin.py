@@ -36,6 +36,8 @@ class DoomTakeCoverTwin(DoomTwin):
     ## Arguments
     As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`, `action_chunks`.
 
+        twin = gym.make("cfworld/DoomTakeCoverReal-v0", obs="frames", max_ticks=700)
+
     ## Version History
     - v0: first version.
     """

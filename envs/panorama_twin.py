@@ -38,6 +38,8 @@ class PanoramaTwin(Twin):
     ## Arguments
     As in `Twin`: `obs`, `horizon`, `max_ticks`, `render_mode`, `info_frames`, `action_chunks`.
 
+        twin = gym.make("cfworld/PanoramaReal-v0", obs="frames", max_ticks=700)
+
     ## Version History
     - v0: first version.
     """

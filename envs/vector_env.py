@@ -52,8 +52,15 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     `get_state` and `set_state` hold all that decides what follows, for all rows or for some. Outside it lie what
     wrappers count, and `np_random`, which only names the first episodes of rows that were never given a seed.
 
+    ## Arguments
+    Those of `WorldEnv`, the number of rows, and two more:
+
+        envs = gym.make_vec(
+            "cfworld/Panorama-v0", num_envs=64, vectorization_mode="vector_entry_point", autoreset_mode="NextStep"
+        )
+
     ## Version History
-    v0: first release.
+    - v0: first version.
 
     Args:
         num_envs: rows.
@@ -62,8 +69,10 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         device: where the world computes.
         obs: "frame", "frames" or "latent".
         horizon: steps until truncated.
-        reward_fn: gives the reward [B] of a step in place of the reward head.
-        termination_fn: says, [B] bool, which episodes end with the step.
+        reward_fn: gives the reward of a step, [B], or of each of its frames, [B, F], in place of the reward head.
+        termination_fn: says, [B] bool, which episodes end with the step, or at which of its frames, [B, F].
+        ends: how an end follows from the hazard head.
+        truncate_above: truncate the episodes whose novelty is higher.
         starts: the starts to draw from.
         render_mode: None, "rgb_array" or "rgb_array_list", of which `render` gives one per row, or "human", a window
             with all rows.

@@ -57,8 +57,13 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     `get_state` gives all that decides what follows: memory, noise, counters, horizon. Outside it lie what wrappers
     count, and `np_random`, which only names the first episode of an environment that was never given a seed.
 
+    ## Arguments
+    The world, and those below; ids of single worlds preset it:
+
+        env = gym.make("cfworld/World-v0", world="path/to/checkpoint", obs="frames", horizon=300)
+
     ## Version History
-    v0: first release.
+    - v0: first version.
 
     Args:
         world: a world of the zoo, a checkpoint folder, or a `World`.

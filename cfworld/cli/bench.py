@@ -8,6 +8,7 @@ from tqdm import tqdm
 from cfworld import files
 from cfworld.cli import common
 from cfworld.errors import ConfigError
+from cfworld.metrics.env_speed import EnvSpeed, measure_environments
 from cfworld.metrics.machine import machine_figures
 from cfworld.metrics.speed import PARTS, LongRun, Speed, long_run, measure
 from cfworld.world import World
@@ -16,7 +17,8 @@ __all__ = ["BenchConfig", "bench", "main"]
 
 SUMMARY = (
     "Measure the speed of a world at several batch sizes: throughput, latency, peak memory, the time of "
-    "every part of a step and of a reset, and the latency after a long episode."
+    "every part of a step and of a reset, and the latency after a long episode. With environment=true also what a "
+    "step of the environments costs, each in turn with the bare step."
 )
 EXAMPLE = "world=doom_take_cover batch_sizes=[1,8] long_steps=0"
 _PART_STEPS = 10
@@ -33,6 +35,7 @@ class BenchConfig:
         steps: Steps to time at each batch size.
         warmup: Steps before them that are not timed.
         long_steps: Steps after which the latency is measured again, at batch size 1; 0 to leave it out.
+        environment: Also step the environments, WorldEnv and WorldVectorEnv, in turn with the bare World.step.
         num_steps: Denoising steps; null for the world's own.
         device: Where to generate: cpu, cuda, cuda:1 ...
         out: Folder to write to; null for outputs/bench/<time>.
@@ -44,6 +47,7 @@ class BenchConfig:
     steps: int = 30
     warmup: int = 3
     long_steps: int = 10_000
+    environment: bool = False
     num_steps: int | None = None
     device: str = "cpu"
     out: str | None = None
@@ -74,6 +78,12 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         total = config.warmup + config.steps + _PART_STEPS
         with tqdm(total=total, unit="step", desc=f"{world.config.name}: batch {batch}") as bar:
             speeds.append(measure(world, batch, config.steps, config.warmup, _PART_STEPS, bar.update))
+    environments: list[EnvSpeed] = []
+    for batch in config.batch_sizes if config.environment else []:
+        with tqdm(
+            total=config.warmup + config.steps, unit="round", desc=f"{world.config.name}: environments, batch {batch}"
+        ) as bar:
+            environments += measure_environments(world, batch, config.steps, config.warmup, bar.update)
     figures = {
         "world": config.world,
         "variant": world.variant,
@@ -82,17 +92,18 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "game_fps": world.config.fps,
         **machine_figures(config.device),
         "batches": [speed.as_dict() for speed in speeds],
+        "environments": [speed.as_dict() for speed in environments],
         "long_run": long.as_dict() if long else None,
     }
     common.write_figures(folder, "bench", figures)
-    table = markdown(figures, speeds, long)
+    table = markdown(figures, speeds, environments, long)
     files.write_text(folder / "bench.md", table)
     print(f"{table}\nIn {folder}: bench.json, bench.md")
     return figures
 
 
-def markdown(figures: dict[str, Any], speeds: list[Speed], long: LongRun | None) -> str:
-    """The figures as a table for people."""
+def markdown(figures: dict[str, Any], speeds: list[Speed], environments: list[EnvSpeed], long: LongRun | None) -> str:
+    """The figures as tables for people."""
     heads = [
         "batch",
         "steps/s",
@@ -122,8 +133,10 @@ def markdown(figures: dict[str, Any], speeds: list[Speed], long: LongRun | None)
         f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}; a step makes "
         f"{figures['frames_per_step']} frames, the game runs at {figures['game_fps']} frames/s.",
         "",
-        *(f"| {' | '.join(cells)} |" for cells in (heads, ["---:"] * len(heads), *rows)),
+        *_table(heads, rows),
     ]
+    if environments:
+        lines += ["", *_environments(environments)]
     if long:
         lines += [
             "",
@@ -132,6 +145,32 @@ def markdown(figures: dict[str, Any], speeds: list[Speed], long: LongRun | None)
             f"instead of {long.peak_memory_before_mb:.0f} MB.",
         ]
     return "\n".join([*lines, ""])
+
+
+def _environments(speeds: list[EnvSpeed]) -> list[str]:
+    heads = ["batch", "by", "steps/s", "frames/s", "p50 ms", "ratio", "95 %"]
+    rows = [
+        [
+            str(speed.batch),
+            speed.way,
+            f"{speed.steps_per_s:.1f}",
+            f"{speed.frames_per_s:.1f}",
+            f"{speed.step_ms_p50:.2f}",
+            f"{speed.ratio:.3f}",
+            f"{speed.ratio_low:.3f} to {speed.ratio_high:.3f}",
+        ]
+        for speed in speeds
+    ]
+    return [
+        *_table(heads, rows),
+        "",
+        "Each way takes a step in turn, all from one moment and under the same actions. Ratio: median over the rounds "
+        "of its time to that of World.step.",
+    ]
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---:"] * len(heads), *rows)]
 
 
 def main() -> None:

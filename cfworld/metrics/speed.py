@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float64
-from torch import nn
+from jaxtyping import Float64, Int64
+from torch import Tensor, nn
 
 from cfworld.diffusion import counter_uniform
 from cfworld.metrics.machine import peak_memory_mb, synchronize
 from cfworld.prompts import ActionKind, ActionPart
 from cfworld.world import World, WorldState
 
-__all__ = ["PARTS", "LongRun", "Speed", "long_run", "measure"]
+__all__ = ["PARTS", "LongRun", "Speed", "long_run", "measure", "random_actions"]
 
 PARTS = ("denoise", "clean_pass", "heads", "decode", "memory")
 """Where a step spends its time: the denoising passes; the pass over the clean chunk; reward and hazard;
@@ -140,7 +140,7 @@ def long_run(
     memory_before = peak_memory_mb(world.device)["peak_memory_mb"]
     old = young.clone()
     for _ in range(steps):
-        old, _ = world.step(old, _actions(world, old), decode=False, donate=True)
+        old, _ = world.step(old, random_actions(world, old.seeds, old.step), decode=False, donate=True)
         tick()
     before, after = np.zeros((2, timed))
     for index in range(timed):
@@ -162,7 +162,7 @@ def _latencies(
     """Step on, and time every step in seconds."""
     seconds = np.zeros(steps)
     for index in range(steps):
-        actions = _actions(world, state)
+        actions = random_actions(world, state.seeds, state.step)
         synchronize(world.device)
         begin = perf_counter()
         state, _ = world.step(state, actions, donate=True)
@@ -183,7 +183,7 @@ def _reset(world: World, batch: int) -> float:
 
 def _parts(world: World, state: WorldState, tick: Callable[[], Any]) -> dict[str, float]:
     """Milliseconds of each part of one step from a state."""
-    actions = _actions(world, state)
+    actions = random_actions(world, state.seeds, state.step)
     with _timed_calls(world.generator.transformer) as passes, _timed_calls(world.generator.heads) as heads:
         begin = perf_counter()
         following, _ = world.step(state, actions, decode=False)
@@ -226,11 +226,17 @@ def _timed_calls(module: nn.Module) -> Iterator[list[float]]:
             hook.remove()
 
 
-def _actions(world: World, state: WorldState) -> np.ndarray:
-    """Uniformly random actions, one per row, on the host as an agent's would be; texts are empty."""
+def random_actions(world: World, seeds: Int64[Tensor, " B"], step: Int64[Tensor, " B"]) -> np.ndarray:
+    """Uniformly random actions, one per row, on the host as an agent's would be; texts are empty.
+
+    Args:
+        world: which takes them.
+        seeds: seed of each row.
+        step: counts the draws of each row.
+    """
     parts = world.config.actions.items()
     counts = [part.num_columns for _, part in parts]
-    draws = counter_uniform(state.seeds, state.step, 1, (sum(counts),)).cpu().numpy()
+    draws = counter_uniform(seeds, step, 1, (sum(counts),)).cpu().numpy()
     pieces = np.split(draws, np.cumsum(counts)[:-1], axis=1)
     columns = [_drawn(part, piece) for (_, part), piece in zip(parts, pieces, strict=True)]
     if world.config.actions.parts:

@@ -12,17 +12,30 @@ from tests.toy import toy_world
 def test_the_bench_leaves_figures_and_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     toy_world().save_pretrained(tmp_path / "toy")
     config = BenchConfig(
-        world=str(tmp_path / "toy"), batch_sizes=[1, 2], steps=3, warmup=1, long_steps=5, out=str(tmp_path)
+        world=str(tmp_path / "toy"),
+        batch_sizes=[1, 2],
+        steps=3,
+        warmup=1,
+        long_steps=5,
+        environment=True,
+        out=str(tmp_path),
     )
     bench(config)
     figures = json.loads((tmp_path / "bench.json").read_text())
     assert [speed["batch"] for speed in figures["batches"]] == [1, 2]
     assert figures["long_run"]["steps"] == 5
-    table = (tmp_path / "bench.md").read_text()
-    assert [line.split("|")[1].strip() for line in table.splitlines() if line.startswith("| ")][2:] == [
-        "1",
-        "2",
+    ways = [(speed["batch"], speed["way"]) for speed in figures["environments"]]
+    assert ways == [
+        (1, "World.step"),
+        (1, "WorldVectorEnv"),
+        (1, "WorldEnv"),
+        (2, "World.step"),
+        (2, "WorldVectorEnv"),
     ]
+    table = (tmp_path / "bench.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")] for line in table.splitlines() if line.startswith("| ")]
+    assert [row[1] for row in rows][2:4] == ["1", "2"]
+    assert [(int(row[1]), row[2]) for row in rows[6:]] == ways
     assert table in capsys.readouterr().out
 
 

@@ -1,0 +1,104 @@
+"""The Python blocks of pages run as they stand, one after the other, in a toy world; their tables tell the truth."""
+
+import re
+from pathlib import Path
+
+import pytest
+import torch
+
+from cfworld import World, errors
+from cfworld.envs import WorldEnv, WorldVectorEnv
+from cfworld.world import Novelty
+from tests.toy import DISCRETE, toy_world
+
+REPOSITORY = Path(__file__).parents[1]
+CHANGES: dict[str, dict[str, str]] = {
+    "README.md": {
+        '"cfworld/DoomTakeCover-v0", render_mode': '"cfworld/World-v0", world="toy", render_mode',
+        'from_pretrained("doom_take_cover")': 'from_pretrained("toy")',
+        "range(100)": "range(3)",
+    },
+    "docs/starts.md": {'from_pretrained("panorama")': 'from_pretrained("toy")'},
+    "docs/environment.md": {
+        'from_pretrained("doom_take_cover")': 'from_pretrained("toy")',
+        "num_envs=64": "num_envs=2",
+        "n_steps=128, batch_size=512, n_epochs=4": "n_steps=2, batch_size=4, n_epochs=1",
+        "total_timesteps=100_000": "total_timesteps=4",
+        "range(1000)": "range(2)",
+    },
+}
+"""The pages, and what is changed in each so that it takes seconds."""
+
+pytestmark = pytest.mark.sources
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    """A toy that has what the pages ask for: starts enough, names of actions, a novelty score."""
+    world = toy_world(num_starts=20, actions=DISCRETE)
+    eye = torch.eye(48)
+    world.novelty = Novelty(layers=(0, 1), offset=torch.zeros(48), before=eye, after=eye)
+    return world
+
+
+@pytest.fixture
+def folder(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to work in, with the toy in it."""
+    monkeypatch.chdir(tmp_path)
+    world.save_pretrained(tmp_path / "toy")
+    return tmp_path
+
+
+def read(page: str) -> str:
+    return (REPOSITORY / page).read_text(encoding="utf-8")
+
+
+def script(page: str) -> str:
+    """All Python blocks of a page, each on the lines where it stands."""
+    text = read(page)
+    for old, new in CHANGES[page].items():
+        assert old in text, f"{page} no longer says {old!r}"
+        text = text.replace(old, new)
+    lines = [""] * (text.count("\n") + 1)
+    for block in re.finditer(r"^```python\n(.*?)^```$", text, re.M | re.S):
+        first = text.count("\n", 0, block.start(1))
+        lines[first : first + block[1].count("\n")] = block[1].splitlines()
+    return "\n".join(lines)
+
+
+def rows(page: str, heading: str) -> list[list[str]]:
+    """The cells of the table of a section, its head left out."""
+    (section,) = (part for part in re.split(r"^## ", read(page), flags=re.M) if part.startswith(f"{heading}\n"))
+    return [re.split(r" *\| *", line.strip("| ")) for line in re.findall(r"^\|.+\|$", section, re.M)][2:]
+
+
+def quoted(cell: str) -> list[str]:
+    return re.findall(r"`(\w+)`", cell)
+
+
+@pytest.mark.usefixtures("folder")
+@pytest.mark.parametrize("page", CHANGES)
+def test_the_blocks_of_a_page_run_in_their_order(page: str) -> None:
+    code = script(page)
+    assert code.strip()
+    exec(compile(code, str(REPOSITORY / page), "exec"), {"__name__": "page"})
+
+
+def test_the_page_lists_what_infos_hold(world: World) -> None:
+    found: dict[str, set[str]] = {"reset": set(), "step": set()}
+    single, many = WorldEnv(world, info_frames=True), WorldVectorEnv(1, world, horizon=1)
+    for env, action in ((single, 0), (many, [0])):
+        found["reset"] |= set(env.reset(seed=0)[1])
+        found["step"] |= set(env.step(action)[4])
+    table = rows("docs/environment.md", "What infos hold")
+    listed = {name: quoted(calls) for names, _, calls in table for name in quoted(names)}
+    for call, keys in found.items():
+        assert {name for name, calls in listed.items() if call in calls} == {key for key in keys if key[0] != "_"}
+
+
+def test_the_page_says_what_errors_are() -> None:
+    table = rows("docs/environment.md", "Errors")
+    assert len(table) > 10
+    for name, _, others in table:
+        kinds = {kind.__name__ for kind in getattr(errors, *quoted(name)).__mro__}
+        assert kinds >= set(quoted(others)) != set()
