@@ -29,6 +29,7 @@ __all__ = [
 
 _COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
 _REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
+_NOVELTY_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50)
 
 
 def fidelity(
@@ -191,6 +192,10 @@ def novelty(path: Path, steps: Mapping[str, Mapping[str, np.ndarray]]) -> None:
             ax.set_yticks(range(len(kinds)), list(kinds), fontsize=8)
             ax.invert_yaxis()
             ax.set_xscale("symlog", linthresh=2)
+            left, right = ax.get_xlim()
+            ticks = [tick for tick in _NOVELTY_TICKS if left <= tick <= right]
+            ax.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+            ax.set_xticks([], minor=True)
             ax.set(title=name, xlabel="novelty")
 
 
