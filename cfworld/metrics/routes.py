@@ -107,11 +107,10 @@ def run_recall(
     views = np.stack([start.frames[_view_ticks(turn)] for start in starts])
     paths = _routes(turn, config, settings.fps, per_step)
     away = {route: len(actions) / settings.fps for route, actions in paths.items() if route != FULL_TURN}
-    own = {route: turn.hidden if config.real_away else len(actions) for route, actions in paths.items()}
-    routes = {
-        route: _drive(worlds, twin, turn, starts, views, actions, max(len(actions) - own[route], 0), route, batch, bar)
-        for route, actions in paths.items()
-    }
+    routes = {}
+    for route, actions in paths.items():
+        real = _real_ticks(turn, len(actions), per_step) if config.real_away else 0
+        routes[route] = _drive(worlds, twin, turn, starts, views, actions, real, route, batch, bar)
     scores = {route: driven.scores for route, driven in routes.items()}
     judged = judge_routes(scores, away, list(worlds), baselines)
     strips = [_returns_strip(routes, departed, row) for row in range(min(config.strips, config.starts))]
@@ -135,6 +134,12 @@ def _prefix_ticks(settings: Any, turn: Turn, real_turns: int) -> int:
     beyond_sink = memory.num_sink * settings.frames_per_latent + turn.hidden
     wanted = max(filled, beyond_sink, real_turns * turn.ticks)
     return -(-wanted // settings.frames_per_step) * settings.frames_per_step
+
+
+def _real_ticks(turn: Turn, num_ticks: int, per_step: int) -> int:
+    """Ticks of a route that a world may be shown, whole steps: what is left renews all that is in sight."""
+    ticks = max(num_ticks - turn.hidden, 0)
+    return ticks - ticks % per_step
 
 
 def approaches(twin: Twin, turn: Turn, num_starts: int, prefix: int, first_seed: int) -> Iterator[Recording]:

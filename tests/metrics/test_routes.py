@@ -125,6 +125,12 @@ def test_where_the_way_is_real_a_world_generates_only_what_renews_its_view():
     assert routes["away for 12.8 s"]["freeze"]["moved"].mean == 0, "what it was shown is no merit of its own"
 
 
+def test_a_world_is_shown_whole_steps():
+    chunk = MemoryConfig(num_sink=1, num_slow=2, num_fast=6, latents_per_chunk=3)
+    judged = drive({"toy": toy_world(memory=chunk, prefix_latents=3)}, away=[7.2], starts=1, real_away=True)
+    assert set(judged.figures["routes"]) == {"away for 7.2 s"}, "six steps of 12 ticks, of which 32 are its own"
+
+
 @pytest.mark.parametrize(
     "settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}, {"real_turns": -1}]
 )
