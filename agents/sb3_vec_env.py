@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv
+from jaxtyping import Bool
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
@@ -68,7 +69,8 @@ class SB3VecEnv(VecEnv):
             finals = _per_row(last_infos, self.num_envs)
             for row in np.flatnonzero(dones).tolist():
                 self.reset_infos[row] = rows[row]
-                rows[row] = {**finals[row], "terminal_observation": last_seen[row]}
+                # what wrappers add stands beside the reset's infos, though it tells of the episode that ended
+                rows[row] = {**rows[row], **finals[row], "terminal_observation": last_seen[row]}
         for row, late in zip(rows, (truncated & ~terminated).tolist(), strict=True):
             row["TimeLimit.truncated"] = late
         return observation, reward.astype(np.float32), dones, rows
@@ -120,14 +122,17 @@ class SB3VecEnv(VecEnv):
         return [None] * self.num_envs if frames is None else list(frames)  # pyright: ignore[reportReturnType]
 
 
-def _per_row(infos: dict[str, Any], num_envs: int) -> list[dict[str, Any]]:
-    """One mapping per row of the infos that it has."""
+def _per_row(infos: dict[str, Any], num_envs: int, mask: Bool[np.ndarray, " B"] | None = None) -> list[dict[str, Any]]:
+    """One mapping per row of the infos that it has; those of wrappers may hold mappings, whose mask stands outside."""
     rows: list[dict[str, Any]] = [{} for _ in range(num_envs)]
     for name, values in infos.items():
-        mask = infos.get(f"_{name}")
-        if mask is None:
+        has = infos.get(f"_{name}", mask)
+        if has is None or name.startswith("_"):
             continue
-        listed = values.tolist() if values.ndim == 1 else values
-        for row in np.flatnonzero(mask).tolist():
+        if isinstance(values, dict):
+            listed = _per_row(values, num_envs, has)
+        else:
+            listed = values.tolist() if values.ndim == 1 else values
+        for row in np.flatnonzero(has).tolist():
             rows[row][name] = listed[row]
     return rows

@@ -14,6 +14,7 @@ from cfworld.world import Ends, World
 
 __all__ = [
     "check_ends",
+    "check_flag",
     "check_function",
     "check_horizon",
     "check_num_envs",
@@ -36,6 +37,17 @@ def one_of(name: str, value: Any, choices: Sequence[Any]) -> Any:
     if value not in choices:
         raise ConfigError(f"got {name}={value!r}; expected one of {', '.join(map(repr, choices))}")
     return value
+
+
+def check_flag(name: str, value: Any) -> bool:
+    """Give back a switch.
+
+    Raises:
+        ConfigError: if it is neither True nor False.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise ConfigError(f"got {name}={value!r}; expected True or False")
+    return bool(value)
 
 
 def check_ends(ends: Any, replaced: bool) -> Ends | None:
@@ -120,13 +132,13 @@ def check_horizon(horizon: Any, frames: int, frames_per_step: int) -> int:
         Steps, at least 1.
 
     Raises:
-        ConfigError: if it is no integer, or below 1.
+        ConfigError: if it is no integer, below 1, or above 2^31 - 1.
     """
     if horizon is None:
         return -(-frames // frames_per_step)
-    if not _is_integer(horizon) or horizon < 1:
+    if not _is_integer(horizon) or not 1 <= horizon < 2**31:
         raise ConfigError(
-            f"got horizon={horizon!r}; expected an integer of at least 1 step, or None for the world's own"
+            f"got horizon={horizon!r}; expected an integer of at least 1 step, below 2^31, or None for the world's own"
         )
     return int(horizon)
 

@@ -12,7 +12,15 @@ import torch
 from gymnasium import spaces
 from torch import Tensor
 
-from cfworld.envs.arguments import check_ends, check_function, check_horizon, check_starts, check_threshold, one_of
+from cfworld.envs.arguments import (
+    check_ends,
+    check_flag,
+    check_function,
+    check_horizon,
+    check_starts,
+    check_threshold,
+    one_of,
+)
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.host import to_host
 from cfworld.envs.rewards import StepFunction, with_functions
@@ -211,8 +219,8 @@ def make_core(
         truncate_above=check_threshold(truncate_above, found),
         starts=check_starts(starts, found),
         render_mode=one_of("render_mode", render_mode, [None, *RENDER_MODES]),
-        info_frames=info_frames,
-        action_chunks=action_chunks,
+        info_frames=check_flag("info_frames", info_frames),
+        action_chunks=check_flag("action_chunks", action_chunks),
     )
 
 

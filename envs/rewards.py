@@ -44,13 +44,19 @@ def with_functions(
 
     Raises:
         ShapeError: If a function gives neither [B] nor [B, F].
+        ConfigError: If `termination_fn` gives numbers with a point, such as probabilities.
     """
     if reward_fn is None and termination_fn is None:
         return out
     rows, per_step = out.reward_frames.shape
     device = out.reward_frames.device
     if termination_fn is not None:
-        ends = _per_frame(termination_fn(out), "termination_fn", rows, per_step, device).bool()
+        ends = _per_frame(termination_fn(out), "termination_fn", rows, per_step, device)
+        if ends.is_floating_point():
+            raise ConfigError(
+                f"got {ends.dtype} from termination_fn; expected bools: compare probabilities with a threshold"
+            )
+        ends = ends.bool()
         end_frame = torch.cat([ends, torch.ones_like(ends[:, :1])], dim=1).int().argmax(dim=1)
         out = replace(
             out,
@@ -66,7 +72,7 @@ def with_functions(
 
 
 class GoalImage:
-    """Looking like a picture: the reward is the negative distance to it, and the end is to come close.
+    """Looking like a picture: the reward of a frame is the negative distance to it, and the end is to come close.
 
     Args:
         goal: the picture, uint8 [H, W, 3].
@@ -89,7 +95,7 @@ class GoalImage:
         return (frames.float() / 255 - self.goal.to(frames.device)).square().mean(dim=(2, 3, 4)).sqrt()
 
     def reward(self, out: StepOutput) -> Float[Tensor, "B F"]:
-        """Negative distance of each frame, -1 to 0."""
+        """Negative distance of each frame, -1 to 0; a step's reward is the sum over its frames."""
         return -self.distance(out)
 
     def reached(self, out: StepOutput) -> Bool[Tensor, "B F"]:
@@ -132,7 +138,7 @@ class GoalLatent:
 
 
 class Classifier:
-    """What a classifier of pictures takes for success: the reward is its probability, and the end is to be sure.
+    """What a classifier of pictures takes for success: a frame's reward is its probability, and the end is to be sure.
 
     Args:
         classifier: a `torch.nn.Module`, or any function, from pictures, float32 [n, 3, H, W] in [0, 1] on the world's
@@ -146,7 +152,7 @@ class Classifier:
 
     @torch.inference_mode()
     def reward(self, out: StepOutput) -> Float[Tensor, "B F"]:
-        """Probability of success at each frame."""
+        """Probability of success at each frame; a step's reward is the sum over its frames."""
         frames = _frames(out)
         pictures = frames.flatten(0, 1).permute(0, 3, 1, 2).float() / 255
         found = torch.as_tensor(self.classifier(pictures))
@@ -166,7 +172,13 @@ def _per_frame(
     values: Any, name: str, rows: int, per_step: int, device: torch.device, end_frame: Tensor | None = None
 ) -> Tensor:
     """A function's values as one per frame, [B, F]; those of a row stand at its last frame, or where it ended."""
-    found = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values), device=device).detach()
+    try:
+        found = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values), device=device).detach()
+    except (TypeError, ValueError) as error:
+        raise ShapeError(
+            f"got {values!r} from {name}; expected an array of one value per row, ({rows},), or one per frame, "
+            f"({rows}, {per_step})"
+        ) from error
     if found.shape == (rows, per_step):
         return found
     if found.shape != (rows,):

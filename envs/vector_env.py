@@ -13,7 +13,14 @@ from jaxtyping import Bool
 from torch import Tensor
 
 from cfworld.envs.actions import row_actions
-from cfworld.envs.arguments import check_num_envs, check_row, check_row_options, check_row_seeds, one_of
+from cfworld.envs.arguments import (
+    check_flag,
+    check_num_envs,
+    check_row,
+    check_row_options,
+    check_row_seeds,
+    one_of,
+)
 from cfworld.envs.core import RENDER_MODES, EnvCore, RowsStep, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window, tiled
@@ -80,8 +87,10 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         memory: another memory than the world's own.
         action_chunks: the action space holds one action for each frame of a step.
         autoreset_mode: an `AutoresetMode`, or its value.
-        tensors: observations, rewards, ends and infos are tensors on the world's device, and so may actions be: the
-            values of those that lie on a GPU are taken on trust. Only which rows have ended comes over to the host.
+        tensors: observations, rewards, ends and the infos that the world computes are tensors on the world's device,
+            and so may actions be: the values of those that lie on a GPU are taken on trust. Only which rows have ended
+            comes over to the host. Names, `infos["start"]`, and the masks of infos stay arrays; `infos["final_obs"]`
+            is an array of objects as Gymnasium has it, one tensor for each row that ended.
 
     Raises:
         ConfigError: if an argument is none of these.
@@ -160,7 +169,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         one_of("autoreset_mode", mode, [known.value for known in AutoresetMode])
         self._core = core
         self.autoreset_mode = AutoresetMode(mode)
-        self.tensors = tensors
+        self.tensors = check_flag("tensors", tensors)
         self.world = core.world
         self.horizon = core.horizon
         self.starts = core.start_names

@@ -59,6 +59,7 @@ def load_world(
 ) -> World:
     """Read a world; see `World.from_pretrained`."""
     folder = find_world(name_or_path)
+    device = _usable_device(device)
     manifest = read_manifest(folder)
     variants = manifest["variants"]
     chosen = variant or ("student" if "student" in variants else "teacher")
@@ -70,7 +71,7 @@ def load_world(
     _load(tokenizer, read_tensors(folder, manifest["tokenizer"]), folder)
     generator = Generator(config.actions, config.transformer)
     _load(generator, read_tensors(folder, variants[chosen]["files"]), folder)
-    if _chosen_precision(precision, torch.device(device)) == "bf16":
+    if _chosen_precision(precision, device) == "bf16":
         for module in (tokenizer, generator.transformer, generator.heads):
             _to_bf16(module)
     starts = EncodedStarts(**read_tensors(folder, manifest["starts"]))
@@ -137,6 +138,15 @@ def _check_same_world(folder: Path, manifest: Mapping[str, Any], new: Mapping[st
             f"{folder} holds variants {sorted(manifest['variants'])} of a world that differs in {', '.join(differs)}; "
             "expected the same world, apart from its sampler. Save to another folder."
         )
+
+
+def _usable_device(device: str | torch.device) -> torch.device:
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ConfigError(
+            f"got device={device!r}; expected one that this PyTorch can use, such as 'cpu', 'cuda' or 'cuda:1': {error}"
+        ) from error
 
 
 def _chosen_precision(precision: str | None, device: torch.device) -> str:

@@ -3,9 +3,12 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
+from gymnasium.vector import AutoresetMode
 from gymnasium.wrappers import TimeLimit
+from gymnasium.wrappers.vector import RecordEpisodeStatistics
 from stable_baselines3.common.vec_env import VecMonitor
 
 from cfworld import StepOutput, World
@@ -117,3 +120,19 @@ def test_other_modes_and_tensors_are_refused(world: World) -> None:
 def test_the_environments_do_not_import_stable_baselines() -> None:
     program = "import sys, cfworld.agents, cfworld.envs; assert 'stable_baselines3' not in sys.modules"
     subprocess.run([sys.executable, "-W", "ignore", "-c", program], check=True)
+
+
+def test_infos_that_wrappers_nest_reach_the_rows_that_have_them(world: World) -> None:
+    envs = SB3VecEnv(RecordEpisodeStatistics(WorldVectorEnv(2, world, horizon=2, ends="never")))  # pyright: ignore[reportArgumentType]
+    envs.reset()
+    (_, _, _, first), (_, _, _, last) = (envs.step(np.array([0, 1])) for _ in range(2))
+    assert ["episode" in info for info in first] == [False, False]
+    assert [info["episode"]["l"] for info in last] == [2, 2]
+
+
+def test_twins_whose_infos_hold_mappings_are_taken() -> None:
+    same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    envs = SB3VecEnv(gym.make_vec("cfworld/PanoramaReal-v0", num_envs=2, vector_kwargs=same_step))
+    assert envs.reset().shape == (2, 64, 64, 3)
+    assert envs.step(np.array([0, 1]))[2].tolist() == [False, False]
+    envs.close()

@@ -56,7 +56,17 @@ def test_wrong_arguments_are_refused(world: World, wrong: dict[str, Any]) -> Non
 
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
-    "wrong", [{"horizon": 1.5}, {"horizon": "3"}, {"horizon": True}, {"starts": 3}, {"starts": "01"}, {"starts": {0}}]
+    "wrong",
+    [
+        {"horizon": 1.5},
+        {"horizon": "3"},
+        {"horizon": True},
+        {"horizon": 2**63},
+        {"info_frames": "yes"},
+        {"starts": 3},
+        {"starts": "01"},
+        {"starts": {0}},
+    ],
 )
 def test_arguments_of_wrong_types_are_refused(world: World, wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=f"{next(iter(wrong))}=.*expected"):

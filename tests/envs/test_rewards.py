@@ -109,3 +109,18 @@ def test_wrong_goals_and_answers_are_explained(world: World) -> None:
         Classifier(lambda pictures: pictures).reward(output(grey_frames(0, 0, 0, 0)))
     with pytest.raises(ShapeError, match=r"shape \(2, 3\) from termination_fn; .* \(2,\), or one per frame, \(2, 4\)"):
         with_functions(output(), None, lambda step: np.zeros((2, 3)))
+
+
+@pytest.mark.parametrize("wrong", [None, "far", [None]])
+def test_what_is_no_array_is_refused_by_name(world: World, wrong: object) -> None:
+    env = WorldEnv(world, reward_fn=lambda step: wrong)
+    env.reset(seed=0)
+    with pytest.raises(ShapeError, match="from reward_fn"):
+        env.step(1)
+
+
+def test_probabilities_are_no_ends(world: World) -> None:
+    env = WorldEnv(world, termination_fn=lambda step: step.hazard)
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match="threshold"):
+        env.step(1)

@@ -48,7 +48,7 @@ def action(seed: int, step: int) -> int:
 
 
 def alone(world: World, seed: int, num_steps: int, **arguments: Any) -> list[tuple[Any, ...]]:
-    env = WorldEnv(world, obs="frames", horizon=3, **arguments)
+    env = WorldEnv(world, obs="frames", **arguments)
     env.reset(seed=seed)
     found: list[tuple[Any, ...]] = []
     for step in range(num_steps):
@@ -70,7 +70,16 @@ def of_infos(infos: dict[str, Any]) -> list[Any]:
 def test_an_episode_is_the_same_alone_in_a_batch_and_in_every_place(
     worlds: dict[str, World], name: str, num_steps: int, seeds: list[int]
 ) -> None:
-    follow(worlds[name], seeds, [5], num_steps)
+    follow(worlds[name], seeds, [5], num_steps, horizon=3)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(("name", "num_steps"), [("toy", 60), ("doom", 30)])
+def test_a_long_episode_whose_memory_is_full_is_the_same_in_a_batch(
+    worlds: dict[str, World], name: str, num_steps: int
+) -> None:
+    steps = follow(worlds[name], PLACES[2], [5], num_steps, horizon=100, ends="never")
+    assert len(steps) > worlds[name].config.memory.consolidate_every + worlds[name].config.memory.num_fast - 2
 
 
 @pytest.mark.usefixtures("as_users_run_it")
@@ -79,14 +88,14 @@ def test_rows_are_cut_off_by_their_own_novelty_alone(worlds: dict[str, World]) -
     envs = WorldVectorEnv(8, world)
     envs.reset(seed=0)
     threshold = float(np.median(envs.step([0] * 8)[4]["novelty"]))
-    found = follow(world, PLACES[1], PLACES[1], 5, truncate_above=threshold)
+    found = follow(world, PLACES[1], PLACES[1], 5, horizon=3, truncate_above=threshold)
     cut_off = np.array([step[-1] for step in found])
     assert 0 < cut_off[0].sum() < 8, "rows begin anew while their neighbours go on"
 
 
 def follow(world: World, seeds: list[int], watched: list[int], num_steps: int, **arguments: Any) -> list[list[Any]]:
     """Step a batch; what the watched rows see is what they see alone."""
-    envs = WorldVectorEnv(len(seeds), world, obs="frames", horizon=3, **arguments)
+    envs = WorldVectorEnv(len(seeds), world, obs="frames", **arguments)
     envs.reset(seed=seeds)
     expected = {seed: alone(world, seed, num_steps, **arguments) for seed in watched}
     steps: list[list[Any]] = []

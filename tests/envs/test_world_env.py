@@ -13,6 +13,7 @@ from cfworld.errors import (
     EnvironmentClosedError,
     MissingDependencyError,
     ResetNeededError,
+    StartError,
 )
 from cfworld.model import ActionConfig
 from tests.envs.episodes import ACTIONS, deadly_world, play, same
@@ -155,3 +156,12 @@ def test_human_rendering_without_pygame_says_what_to_install(world: World, monke
     monkeypatch.setitem(sys.modules, "pygame", None)
     with pytest.raises(MissingDependencyError, match="pip install"):
         WorldEnv(world, render_mode="human").reset(seed=0)
+
+
+def test_a_reset_that_fails_draws_nothing(world: World) -> None:
+    env, untouched = WorldEnv(world), WorldEnv(world)
+    for one in (env, untouched):
+        one.reset(seed=4)
+    with pytest.raises(StartError):
+        env.reset(seed=5, options={"start": 10**6})
+    assert env.np_random.integers(2**40) == untouched.np_random.integers(2**40)

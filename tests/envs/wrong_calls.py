@@ -12,7 +12,7 @@ from cfworld.envs import PanoramaTwin, WorldEnv, WorldVectorEnv
 from cfworld.errors import CfworldError
 from cfworld.world import Ends
 from tests.envs import wrong_values as wrong
-from tests.toy import toy_world
+from tests.toy import ACTIONS, KINDS, toy_world
 
 __all__ = ["ENVIRONMENTS", "make_wrong_calls"]
 
@@ -68,6 +68,16 @@ def tensor_env() -> WorldVectorEnv:
     return WorldVectorEnv(2, WORLD, horizon=1000, tensors=True)
 
 
+def of_kind(kind: str) -> WorldEnv:
+    """One row of a world whose actions are of another kind."""
+    return WorldEnv(toy_world(ends=Ends.NEVER, actions=KINDS[kind]), horizon=1000)
+
+
+def stepped_with(draw: Callable[[np.random.Generator], Any]) -> tuple[Call, ...]:
+    """Its wrong actions, and arguments to make the rest."""
+    return (lambda env, rng: env.step(draw(rng)), lambda env, rng: WorldEnv(WORLD, **wrong.wrong_argument(rng)))
+
+
 COMMON: tuple[Call, ...] = (
     lambda env, rng: env.step(wrong.wrong_action(rng)),
     lambda env, rng: env.reset(seed=wrong.wrong_seed(rng)),
@@ -106,5 +116,8 @@ ENVIRONMENTS: Mapping[str, tuple[Callable[[], Any], tuple[Call, ...], Any]] = {
     "twin": (PanoramaTwin, (*COMMON, lambda env, rng: env.step_ticks(wrong.wrong_action(rng))), 1),
     "vector": (vector_env, ROWS, [1, 2]),
     "vector of tensors": (tensor_env, ROWS, torch.tensor([1, 2])),
+    "box": (lambda: of_kind("box"), stepped_with(wrong.wrong_box_action), ACTIONS["box"]),
+    "multi": (lambda: of_kind("multi"), stepped_with(wrong.wrong_multi_action), ACTIONS["multi"]),
+    "dict": (lambda: of_kind("dict"), stepped_with(wrong.wrong_dict_action), ACTIONS["dict"]),
 }
 """How to make each kind of environment, the wrong calls that it can get, and a right action."""

@@ -10,8 +10,11 @@ import torch
 __all__ = [
     "wrong_action",
     "wrong_argument",
+    "wrong_box_action",
     "wrong_count",
+    "wrong_dict_action",
     "wrong_mask",
+    "wrong_multi_action",
     "wrong_options",
     "wrong_row",
     "wrong_row_actions",
@@ -48,6 +51,67 @@ def wrong_action(rng: np.random.Generator) -> Any:
         lambda: object(),
         lambda: np.array([None]),
         lambda: np.datetime64("2020-01-01"),
+    )
+
+
+def wrong_box_action(rng: np.random.Generator) -> Any:
+    """What is no action of `Box([-1, 0], [1, 2])`: not finite, out of range, or of another type or shape."""
+    spoilt = np.array([0.5, 1.5], rng.choice(["float32", "float64"]))
+    spoilt[rng.integers(2)] = rng.choice([math.nan, math.inf, -math.inf, -1.5, 1e30])
+    return _drawn(
+        rng,
+        lambda: spoilt,
+        lambda: spoilt.tolist(),
+        lambda: torch.from_numpy(spoilt),
+        lambda: np.stack([[0.5, 1.5]] * 3 + [spoilt]),
+        lambda: rng.random(size=rng.choice(np.array([(3, 2), (2, 3), (1, 2), (5, 2)]))),
+        lambda: rng.random(size=(int(rng.choice([0, 1, 3, 5])),)),
+        lambda: float(rng.random()),
+        lambda: None,
+        lambda: [True, False],
+        lambda: _word(rng),
+        lambda: {_word(rng): 1},
+        lambda: [0.5, None],
+        object,
+    )
+
+
+def wrong_multi_action(rng: np.random.Generator) -> Any:
+    """What is no action of `MultiDiscrete([2, 2, 3])`."""
+    return _drawn(
+        rng,
+        lambda: _shuffled(rng, [1, 1, int(rng.integers(3, 2**40))]),
+        lambda: _shuffled(rng, [1, 1, -int(rng.integers(1, 2**40))]),
+        lambda: [2, 0, 0],
+        lambda: [0.0, 1.0, math.nan],
+        lambda: rng.random(3),
+        lambda: rng.integers(0, 2, size=rng.choice(np.array([(3, 3), (2, 3), (1, 3), (5, 3)]))),
+        lambda: [1] * int(rng.choice([0, 1, 2, 4])),
+        lambda: 1,
+        lambda: None,
+        lambda: [True, False, True],
+        lambda: _word(rng),
+        object,
+    )
+
+
+def wrong_dict_action(rng: np.random.Generator) -> Any:
+    """What is no action of a mouse, a keyboard, a move and a text at once: one part is missing, more, or wrong."""
+    right: dict[str, Any] = {"keyboard": [1, 0, 2], "mouse": [0.5, -0.5], "move": 1, "say": "open the red door"}
+    part = str(rng.choice(list(right)))
+    return _drawn(
+        rng,
+        lambda: {name: value for name, value in right.items() if name != part},
+        lambda: {**right, _word(rng): 1},
+        lambda: {**right, "mouse": wrong_box_action(rng)},
+        lambda: {**right, "keyboard": wrong_multi_action(rng)},
+        lambda: {**right, "move": wrong_action(rng)},
+        lambda: {**right, "say": _drawn(rng, lambda: 3, lambda: None, lambda: "x" * 41, object)},
+        lambda: {**right, part: None},
+        lambda: list(right.values()),
+        lambda: 1,
+        lambda: None,
+        dict,
     )
 
 
@@ -220,8 +284,11 @@ def wrong_argument(rng: np.random.Generator, *more: str) -> dict[str, Any]:
         rng,
         lambda: {str(rng.choice(["obs", "ends", "render_mode", *more])): wrong_word(rng)},
         lambda: {
-            "horizon": _drawn(rng, lambda: -int(rng.integers(0, 9)), lambda: 1.5, lambda: True, lambda: _word(rng))
+            "horizon": _drawn(
+                rng, lambda: -int(rng.integers(0, 9)), lambda: 1.5, lambda: True, lambda: 2**63, lambda: _word(rng)
+            )
         },
+        lambda: {str(rng.choice(["info_frames", "action_chunks"])): _drawn(rng, lambda: 2, lambda: _word(rng), object)},
         lambda: {str(rng.choice(["reward_fn", "termination_fn"])): _drawn(rng, lambda: 1, lambda: "f", object)},
         lambda: {"truncate_above": _drawn(rng, lambda: 2.0, lambda: math.nan, lambda: _word(rng), lambda: [1], object)},
         lambda: {"starts": _drawn(rng, list, lambda: 3, lambda: _word(rng), lambda: [0, _wrong_start(rng)], object)},
