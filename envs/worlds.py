@@ -71,7 +71,7 @@ class PanoramaEnv(WorldEnv):
     the centre, else 0.
 
     ## Starting State
-    One of 212 beginnings of recorded episodes, each on a ring of its own, drawn by the seed or named by
+    One of 256 beginnings of recorded episodes, each on a ring of its own, drawn by the seed or named by
     `options={"start": ...}`.
 
     ## Episode End
@@ -79,7 +79,7 @@ class PanoramaEnv(WorldEnv):
     after 525 steps, 2,100 frames or 210 s of game time, or by `truncate_above`.
 
     ## Arguments
-    Those of `WorldEnv`, with `world` preset; there is a "teacher" alone:
+    Those of `WorldEnv`, with `world` preset; there is a "student", the default, and a "teacher":
 
         env = gym.make("cfworld/Panorama-v0", obs="frames", horizon=300)
 

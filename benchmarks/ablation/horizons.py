@@ -46,9 +46,8 @@ class Horizons:
     @property
     def note(self) -> str:
         """What stands under the table."""
-        grows = (
-            f"Stage 2's horizon grows to {self.last} chunks ({self.last * self.chunk_seconds:.1f} s) over "
-            f"{self.ramp_steps} steps"
+        grows = f"Stage 2's horizon grows to {self.last} chunks ({self.last * self.chunk_seconds:.1f} s) " + (
+            "at once" if self.ramp_steps == 1 else f"over {self.ramp_steps} steps"
         )
         span = f"{self.span:.0f} chunks ({self.span * self.chunk_seconds:.1f} s) that it has to outlast"
         if self.outlasts:
