@@ -132,13 +132,13 @@ def check_horizon(horizon: Any, frames: int, frames_per_step: int) -> int:
         Steps, at least 1.
 
     Raises:
-        ConfigError: if it is no integer, below 1, or above 2^31 - 1.
+        ConfigError: if it is no integer, below 1, or above 2^63 - 1.
     """
     if horizon is None:
         return -(-frames // frames_per_step)
-    if not _is_integer(horizon) or not 1 <= horizon < 2**31:
+    if not _is_integer(horizon) or not 1 <= horizon < 2**63:
         raise ConfigError(
-            f"got horizon={horizon!r}; expected an integer of at least 1 step, below 2^31, or None for the world's own"
+            f"got horizon={horizon!r}; expected an integer of at least 1 step, below 2^63, or None for the world's own"
         )
     return int(horizon)
 
