@@ -21,7 +21,9 @@ class TransformerConfig:
         ffn_dim: Hidden width of the feed-forward layers.
         freq_dim: Width of the sinusoidal timestep embedding.
         prompt_dim: Width of the prompt tokens before their projection.
+        prompt_layers: Linear maps that project them: 1, or 2 with a GELU between them, as Wan has it.
         frames_per_latent: Frames whose reward and hazard the heads predict per latent.
+        heads: Whether there are heads for reward and hazard; without them both are 0.
         rope_theta: Base of the rotary frequencies on every axis.
         eps: Epsilon of every normalisation.
     """
@@ -35,7 +37,9 @@ class TransformerConfig:
     ffn_dim: int = 768
     freq_dim: int = 256
     prompt_dim: int = 128
+    prompt_layers: int = 1
     frames_per_latent: int = 4
+    heads: bool = True
     rope_theta: float = 10_000.0
     eps: float = 1e-6
 
@@ -48,6 +52,8 @@ class TransformerConfig:
             raise ConfigError(f"latent_size {self.latent_size} must be a multiple of patch_size {self.patch_size}.")
         if self.dim % self.num_heads or (self.dim // self.num_heads) % 2:
             raise ConfigError(f"dim {self.dim} must divide into {self.num_heads} heads of even width.")
+        if self.prompt_layers not in (1, 2):
+            raise ConfigError(f"prompt_layers is 1 or 2; got {self.prompt_layers}.")
         if self.head_dim // 2 < 3:
             raise ConfigError(f"heads of width {self.head_dim} are too narrow to rotate on three axes; use 6 or more.")
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from cfworld.model.config import TransformerConfig
-from cfworld.model.heads import Heads
+from cfworld.model.heads import Heads, NoHeads
 from cfworld.model.transformer import Transformer
 from cfworld.prompts import ActionConfig
 
@@ -26,7 +26,7 @@ class Generator(nn.Module):
         super().__init__()
         self.prompts = actions.prompts(transformer.prompt_dim, transformer.frames_per_latent)
         self.transformer = Transformer(transformer)
-        self.heads = Heads(transformer)
+        self.heads: nn.Module = Heads(transformer) if transformer.heads else NoHeads(transformer)
         self.register_buffer("key_centre", torch.zeros(transformer.depth, transformer.dim))
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

@@ -1,5 +1,6 @@
 """Reward and hazard, read from the features of the clean pass."""
 
+import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -7,7 +8,7 @@ from torch import Tensor, nn
 from cfworld.model.config import TransformerConfig
 from cfworld.model.rows import by_full_rows
 
-__all__ = ["Heads"]
+__all__ = ["Heads", "NoHeads"]
 
 
 class Heads(nn.Module):
@@ -22,6 +23,19 @@ class Heads(nn.Module):
     def forward(self, features: Float[Tensor, "B N n D"]) -> tuple[Float[Tensor, "B N f"], Float[Tensor, "B N f"]]:
         """Reward of every frame, and the logit of the probability that the episode ends at it, in float32."""
         return self.reward(features), self.hazard(features)
+
+
+class NoHeads(nn.Module):
+    """What stands for the heads of a world that has none: no reward, and no end."""
+
+    def __init__(self, config: TransformerConfig) -> None:
+        super().__init__()
+        self.frames_per_latent = config.frames_per_latent
+
+    def forward(self, features: Float[Tensor, "B N n D"]) -> tuple[Float[Tensor, "B N f"], Float[Tensor, "B N f"]]:
+        """Zeros, and logits of probability 0, in float32."""
+        reward = torch.zeros(*features.shape[:2], self.frames_per_latent, device=features.device)
+        return reward, torch.full_like(reward, -torch.inf)
 
 
 class _FrameHead(nn.Module):

@@ -47,7 +47,7 @@ class Transformer(nn.Module):
         self.config = config
         patch = config.in_channels * config.patch_size[0] * config.patch_size[1]
         self.patch_embedding = nn.Linear(patch, config.dim)
-        self.prompt_embedding = nn.Linear(config.prompt_dim, config.dim)
+        self.prompt_embedding = _prompt_embedding(config)
         self.time_embedding = nn.Sequential(
             nn.Linear(config.freq_dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
         )
@@ -103,3 +103,10 @@ class Transformer(nn.Module):
         time = by_full_rows(self.time_embedding, embedding.to(self.patch_embedding.weight.dtype))
         time_6 = by_full_rows(self.time_projection, time).unflatten(-1, (6, self.config.dim))
         return time.float().unflatten(0, sigma.shape), time_6.float().unflatten(0, sigma.shape)
+
+
+def _prompt_embedding(config: TransformerConfig) -> nn.Module:
+    first = nn.Linear(config.prompt_dim, config.dim)
+    if config.prompt_layers == 1:
+        return first
+    return nn.Sequential(first, nn.GELU(approximate="tanh"), nn.Linear(config.dim, config.dim))

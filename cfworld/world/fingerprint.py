@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -11,16 +13,26 @@ from cfworld.world.config import WorldConfig, config_to_dict
 __all__ = ["fingerprint"]
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+_FREE = ("sampler", "ends", "opening")
+_LATER: Mapping[str, Mapping[str, Any]] = {
+    "transformer": {"prompt_layers": 1, "heads": True},
+    "memory": {"recache": False},
+}
+"""Settings that worlds have had since later, and what they are where nothing is said: there they are left out, so that
+what was fingerprinted before keeps its name."""
 
 
 def fingerprint(config: WorldConfig, variant: str, generator: Generator) -> str:
     """Name a world by what its states depend on: its configuration, and the bits of its weights.
 
-    The sampler, the rule of ends and the names of actions are left out: a state may go on under others. The sum of a
-    weight's bit patterns is an integer, and so the same on every device.
+    The sampler, the rule of ends, the opening and the names of actions are left out: a state may go on under others.
+    The sum of a weight's bit patterns is an integer, and so the same on every device.
     """
-    settings = {name: value for name, value in config_to_dict(config).items() if name not in ("sampler", "ends")}
+    settings = {name: value for name, value in config_to_dict(config).items() if name not in _FREE}
     settings["actions"] = config.actions.settings()
+    for part, usual in _LATER.items():
+        values = settings[part].items()
+        settings[part] = {name: value for name, value in values if name not in usual or value != usual[name]}
     bits = [tensor.view(_BITS[tensor.element_size()]).sum(dtype=torch.int64) for tensor in generator.parameters()]
     words = [config.name, json.dumps(settings, sort_keys=True), str(torch.stack(bits).tolist())]
     return f"{config.name}/{variant}/{hashlib.sha256(' '.join(words).encode()).hexdigest()[:12]}"
