@@ -1,0 +1,53 @@
+"""Wan at toy size, out of the real modules of diffusers and transformers with random weights."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+SIZES: dict[str, Any] = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 32,
+    "in_channels": 4,
+    "out_channels": 4,
+    "text_dim": 16,
+    "freq_dim": 16,
+    "ffn_dim": 48,
+    "num_layers": 2,
+}
+"""A transformer whose heads split into 6, 5 and 5 pairs: no two axes are confused for one another in silence."""
+
+
+def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
+    """The module with every parameter drawn anew, so that nothing is zero or one by chance of its initialisation."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            scale = 0.3 if parameter.ndim == 1 else 1.0 / parameter[0].numel() ** 0.5
+            parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
+            if parameter.ndim == 1:
+                parameter.add_(0.5)
+    return module.eval().requires_grad_(False)
+
+
+def diffusers_transformer(seed: int = 0) -> Any:
+    """A `WanTransformer3DModel`."""
+    from diffusers import WanTransformer3DModel
+
+    return randomised(WanTransformer3DModel(**SIZES), seed)
+
+
+def transformer_folder(folder: Path, seed: int = 0) -> Path:
+    """A folder as diffusers writes it."""
+    diffusers_transformer(seed).save_pretrained(folder)
+    return folder
+
+
+def inputs(num_latents: int = 3, rows: int = 2, size: int = 4) -> tuple[Tensor, Tensor]:
+    """Noisy latents [B, N, C, h, w], and texts [B, P, E] whose last tokens are zero, as beyond a prompt."""
+    generator = torch.Generator().manual_seed(7)
+    latents = torch.randn(rows, num_latents, SIZES["in_channels"], size, size, generator=generator)
+    texts = torch.randn(rows, 6, SIZES["text_dim"], generator=generator)
+    texts[:, 4:] = 0
+    return latents, texts
