@@ -33,7 +33,7 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
 
 def diffusers_transformer(seed: int = 0) -> Any:
     """A `WanTransformer3DModel`."""
-    from diffusers import WanTransformer3DModel
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     return randomised(WanTransformer3DModel(**SIZES), seed)
 
@@ -51,3 +51,22 @@ def inputs(num_latents: int = 3, rows: int = 2, size: int = 4) -> tuple[Tensor, 
     texts = torch.randn(rows, 6, SIZES["text_dim"], generator=generator)
     texts[:, 4:] = 0
     return latents, texts
+
+
+VAE_SIZES: dict[str, Any] = {
+    "base_dim": 4,
+    "z_dim": 4,
+    "dim_mult": [1, 1, 2],
+    "num_res_blocks": 1,
+    "temperal_downsample": [True, True],
+    "latents_mean": [0.1, -0.2, 0.3, 0.0],
+    "latents_std": [1.5, 0.5, 1.0, 2.0],
+}
+"""A VAE of a quarter of the resolution, narrow, with every kind of layer that the real one has."""
+
+
+def diffusers_vae(seed: int = 0) -> Any:
+    """An `AutoencoderKLWan`."""
+    from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
+
+    return randomised(AutoencoderKLWan(**VAE_SIZES, scale_factor_spatial=4), seed)

@@ -1,6 +1,7 @@
 """What every tokenizer promises: frames in, latents of unit scale out, and back."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 
 from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
@@ -11,7 +12,14 @@ __all__ = ["Tokenizer"]
 
 
 class Tokenizer(nn.Module, ABC):
-    """Turns `frames_per_latent` consecutive frames into one latent, and a latent back into frames."""
+    """Turns `frames_per_latent` consecutive frames into one latent, and a latent back into frames.
+
+    Attributes:
+        streams: Whether the frames of a latent depend on the latents before it. Then `decode_next` carries what it has
+            to know of them; otherwise a latent is decoded by itself, whenever somebody wants to see it.
+    """
+
+    streams = False
 
     @property
     @abstractmethod
@@ -55,6 +63,22 @@ class Tokenizer(nn.Module, ABC):
         Raises:
             ShapeError: If a latent has another shape than `latent_shape`.
         """
+
+    def decode_next(
+        self, latents: Float32[Tensor, "B N C h w"], stream: Mapping[str, Tensor] | None
+    ) -> tuple[UInt8[Tensor, "B F H W 3"], dict[str, Tensor]]:
+        """Decode latents that follow others.
+
+        Args:
+            latents: N latents a row.
+            stream: What the call for the latents before them returned; None where these are the first.
+
+        Returns:
+            Their frames, and what the call for the next ones needs: tensors with an axis for rows, the same ones after
+            every call. The given stream stays as it is. A tokenizer that does not stream needs nothing.
+        """
+        del stream
+        return self.decode(latents), {}
 
     def encoding_state(self) -> dict[str, Tensor]:
         """The weights and statistics on which latents depend: what has them equal encodes equally."""

@@ -112,7 +112,7 @@ def test_a_layout_goes_both_ways_without_loss(layout: WanLayout, ours: Transform
 
 
 def test_the_diffusers_layout_is_the_one_that_diffusers_writes(folder: Path, ours: Transformer, tmp_path: Path):
-    from diffusers import WanTransformer3DModel
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
 
     save_wan_transformer(ours, tmp_path, "diffusers")
     written, theirs = (load_file(place / "diffusion_pytorch_model.safetensors") for place in (tmp_path, folder))
