@@ -174,13 +174,13 @@ class EnvCore:
         """The state with its frames, decoded if nobody has looked at them yet."""
         if state.frames is not None:
             return state
-        frames = hold_after(self.world.decode(state.world.latents), state.end_frame)
+        frames = hold_after(self.world.frames(state.world), state.end_frame)
         return dataclasses.replace(state, frames=frames)
 
     def _drawn_start(self, row_seed: int) -> ChosenStart:
         if self.starts is None:
-            index = self.world.start_of(row_seed)
-            return ChosenStart(start=index, name=index)
+            drawn = self.world.start_of(row_seed)
+            return ChosenStart(start=drawn, name=drawn if isinstance(drawn, int) else drawn.name)
         return self.starts[int(np.random.default_rng(row_seed).integers(len(self.starts)))]
 
     def _view(self, latents: Tensor, frames: Tensor | None) -> Tensor:

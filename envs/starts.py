@@ -9,19 +9,21 @@ import numpy as np
 
 from cfworld.envs.env_state import EnvState
 from cfworld.errors import CheckpointError, DatasetError, StartError
-from cfworld.world import Start, World, WorldState
+from cfworld.world import Opening, Start, World, WorldState
 from cfworld.world.start import content_digest
 
 __all__ = ["ChosenStart", "find_start"]
 
 DATASET = re.compile(r"minari:(?P<path>.+)#(?P<episode>\d+)(@((?P<first>\d+)\.\.)?(?P<tick>\d+))?")
 
+PROMPT = "prompt:"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ChosenStart:
     """A start that fits its world, and its name."""
 
-    start: int | Start | WorldState
+    start: int | Start | WorldState | Opening
     """What `World.initial` takes."""
     name: int | str
     """What `info["start"]` says: the index of a shipped start, the path or address that was given, or a digest."""
@@ -41,6 +43,8 @@ def find_start(given: Any, world: World) -> ChosenStart:
             - "minari:DATASET#EPISODE@TICK": the moment of a recorded episode at which TICK ticks have passed, after
               a prefix as long as the world's own; "@FIRST..TICK" sets its first tick too, and without either it is
               the earliest moment there is;
+            - an `Opening`, or "prompt:ACTION": the first chunk is generated from nothing, under a text or a named
+              action;
             - the path of a picture, held still for as long as the world's own starts.
         world: The world.
 
@@ -62,8 +66,10 @@ def find_start(given: Any, world: World) -> ChosenStart:
     return ChosenStart(start=found, name=str(given) if isinstance(given, str | Path) else _name(found))
 
 
-def _from_address(address: str, world: World) -> Start | WorldState:
+def _from_address(address: str, world: World) -> Start | WorldState | Opening:
     config = world.config
+    if address.startswith(PROMPT):
+        return Opening(action=address.removeprefix(PROMPT))
     if address.startswith("minari:"):
         return _from_dataset(address, config.prefix_latents, config.frames_per_latent)
     if address.endswith(".safetensors"):
@@ -71,7 +77,7 @@ def _from_address(address: str, world: World) -> Start | WorldState:
     if not Path(address).is_file():
         raise StartError(
             f"got {address!r} as a start, and there is no such file; expected an index, a Start, a WorldState, the "
-            'path of a picture or of a saved state (*.safetensors), or "minari:DATASET#EPISODE@TICK"'
+            'path of a picture or of a saved state (*.safetensors), "minari:DATASET#EPISODE@TICK" or "prompt:ACTION"'
         )
     return Start.from_image(address, num_frames=config.prefix_latents * config.frames_per_latent)
 
@@ -107,9 +113,9 @@ def _from_state(address: str, world: World) -> WorldState:
             ) from error
 
 
-def _name(start: int | Start | WorldState) -> int | str:
+def _name(start: int | Start | WorldState | Opening) -> int | str:
     if isinstance(start, WorldState):
         memory = start.memory
         held = (memory.latents, memory.actions, memory.source, start.seeds, start.step)
         return f"state:sha256:{content_digest([tensor.cpu().numpy() for tensor in held])}"
-    return start.name if isinstance(start, Start) else start
+    return start.name if isinstance(start, Start | Opening) else start

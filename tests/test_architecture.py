@@ -16,7 +16,7 @@ CHAIN = (
     ("data",),
     ("tokenizer", "prompts"),
     ("model", "memory"),
-    ("diffusion", "rollout"),
+    ("diffusion", "rollout", "recache"),
     ("zoo",),
     ("world",),
     ("envs",),

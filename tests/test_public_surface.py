@@ -32,10 +32,10 @@ SURFACE = {
         "TextEncoder TextPromptConfig TextPrompts"
     ),
     "cfworld.rollout": "CleanPass Context SamplerConfig Solver clean_pass context_from_memory denoise prime",
-    "cfworld.tokenizer": "BlockVAE BlockVAEConfig Tokenizer",
+    "cfworld.tokenizer": "BlockVAE BlockVAEConfig TinyVAE TinyVAEConfig Tokenizer WanVAE WanVAEConfig",
     "cfworld.world": (
-        "EncodedStarts Ends Novelty Start StepOutput World WorldConfig WorldState config_from_dict config_to_dict "
-        "find_world zoo_names"
+        "EncodedStarts Ends Novelty Opening Start StepOutput World WorldConfig WorldState config_from_dict "
+        "config_to_dict find_world zoo_names"
     ),
 }
 

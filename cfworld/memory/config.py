@@ -43,8 +43,8 @@ class MemoryConfig:
         target_rate: Share of checks that should promote; tau then follows it. 0 keeps tau fixed, as in the paper.
         adaptation: Step by which an adaptive tau moves after each check.
         positions: Bounded by rank (the method) or absolute (an ablation).
-        recache: When a row's prompt changes, read its slots' latents anew under the new prompt: for worlds whose prompts
-            are descriptions that hold for long, as Wan's are, and not one action after the other.
+        recache: When a row's prompt changes, read its slots' latents anew under the new prompt: for worlds whose
+            prompts are descriptions that hold for long, as Wan's are, and not one action after the other.
     """
 
     num_sink: int = 2

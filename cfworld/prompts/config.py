@@ -14,6 +14,7 @@ from cfworld.prompts.discrete import (
     MultiDiscretePromptConfig,
     MultiDiscretePrompts,
 )
+from cfworld.prompts.encoded_text import EncodedTextPrompts, TextTablePrompts
 from cfworld.prompts.names import check_names
 from cfworld.prompts.text import HASHED_WORDS, TextPromptConfig, TextPrompts
 
@@ -40,12 +41,15 @@ class TextConfig:
         width: Components of each token.
         encoder: Its name. "hashed_words" ships with cfworld; any other is given to `use_encoder` of the world's
             prompts, or as `text_encoder` to `World.from_pretrained`.
+        learned: Whether the world learns to project tokens and adds learned places to them. Otherwise the transformer
+            takes the encoder's tokens as they are, one text for each latent: Wan's way.
     """
 
     max_length: int = 0
     tokens: int = 16
     width: int = 64
     encoder: str = HASHED_WORDS
+    learned: bool = True
 
 
 @dataclass(kw_only=True, slots=True)
@@ -57,6 +61,8 @@ class ActionPart:
     Attributes:
         num_actions: Size of a Discrete space.
         names: What the discrete actions are called, one name each: world and environments take these words too.
+        texts: What each of the discrete actions says to a world whose prompts are texts, one each; their tokens and
+            width stand in `text`. The world keeps them encoded.
         multi: Sizes of a MultiDiscrete space.
         low: Lower bounds of a Box.
         high: Upper bounds of a Box.
@@ -68,6 +74,7 @@ class ActionPart:
 
     num_actions: int = 0
     names: list[str] = field(default_factory=list, compare=False)
+    texts: list[str] = field(default_factory=list, compare=False)
     multi: list[int] = field(default_factory=list)
     low: list[float] = field(default_factory=list)
     high: list[float] = field(default_factory=list)
@@ -84,6 +91,8 @@ class ActionPart:
                 f"high={self.high}, text.max_length={self.text.max_length}."
             )
         check_names(self.names, self.num_actions)
+        if self.texts and len(self.texts) != self.num_actions:
+            raise ConfigError(f"got {len(self.texts)} texts for num_actions={self.num_actions}; expected one for each")
 
     def _kinds(self) -> list[ActionKind]:
         given = {
@@ -107,6 +116,10 @@ class ActionPart:
     def prompts(self, dim: int, frames: int) -> PromptEncoder:
         """The prompt encoder for these actions, with tokens of width `dim` for `frames` frames a latent."""
         match self.kind:
+            case ActionKind.DISCRETE if self.texts:
+                return TextTablePrompts(self._text_config(dim, frames), self.texts, self.names)
+            case ActionKind.TEXT if not self.text.learned:
+                return EncodedTextPrompts(self._text_config(dim, frames))
             case ActionKind.DISCRETE:
                 return DiscretePrompts(
                     DiscretePromptConfig(num_actions=self.num_actions, dim=dim, frames=frames, names=self.names)
@@ -117,7 +130,13 @@ class ActionPart:
                 bounds = {name: getattr(self, name) for name in ("low", "high", "mean", "std")}
                 return ContinuousPrompts(ContinuousPromptConfig(**bounds, dim=dim, frames=frames))
             case _:
-                return TextPrompts(TextPromptConfig(**asdict(self.text), dim=dim, frames=frames))
+                return TextPrompts(self._text_config(dim, frames))
+
+    def _text_config(self, dim: int, frames: int) -> TextPromptConfig:
+        settings: dict[str, Any] = {name: value for name, value in asdict(self.text).items() if name != "learned"}
+        if self.texts:
+            settings["max_length"] = max(1, *map(len, self.texts))
+        return TextPromptConfig(**settings, dim=dim, frames=frames)
 
     def settings(self) -> dict[str, Any]:
         """What weights depend on, as plain values: what is set, without names.
@@ -126,8 +145,11 @@ class ActionPart:
         down before is still the same.
         """
         old = {"num_actions": self.num_actions, "low": list(self.low), "high": list(self.high)}
-        new = {"multi": list(self.multi), "mean": list(self.mean), "std": list(self.std)}
-        text = asdict(self.text) if self.text.max_length else {}
+        new: dict[str, list[Any]] = {"multi": list(self.multi), "mean": list(self.mean), "std": list(self.std)}
+        text = asdict(self.text) if self.text.max_length or self.texts else {}
+        if text.get("learned"):
+            del text["learned"]  # so it has been since there was nothing else
+        new["texts"] = self.texts
         return old | {name: value for name, value in (new | {"text": text}).items() if value}
 
     def with_statistics_of(self, other: "ActionPart") -> "ActionPart":
@@ -147,6 +169,10 @@ class ActionConfig(ActionPart):
 
     def __post_init__(self) -> None:
         """Refuse none or several kinds at once; see `ActionPart`."""
+        if any(part.texts or not part.text.learned for part in self.parts.values()):
+            raise ConfigError(
+                "got texts that are taken as they are among parts; expected them to be all of the actions"
+            )
         if not self.parts:
             ActionPart.__post_init__(self)
         elif self._kinds() or self.names:

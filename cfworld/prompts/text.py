@@ -13,13 +13,14 @@ from cfworld.prompts.base import FramePrompts, TextEncoder, as_tensor, expand_fr
 from cfworld.prompts.hashed_words import HashedWords
 from cfworld.prompts.names import has_text
 
-__all__ = ["HASHED_WORDS", "HashedWords", "TextEncoder", "TextPromptConfig", "TextPrompts"]
+__all__ = ["HASHED_WORDS", "HashedWords", "TextEncoder", "TextMemo", "TextPromptConfig", "TextPrompts", "text_array"]
 
 HASHED_WORDS = "hashed_words"
 """Name of the encoder that ships with the package."""
 
 _REMEMBERED = 4096
-"""Texts whose tokens are kept."""
+"""Texts whose tokens are kept, if they take no more than this room."""
+_REMEMBERED_BYTES = 2**29
 _INIT_STD = 0.5
 
 
@@ -71,11 +72,11 @@ class TextPrompts(FramePrompts):
         self.words = nn.Parameter(_INIT_STD * torch.randn(config.tokens, config.dim))
         if encoder is None and config.encoder == HASHED_WORDS:
             encoder = HashedWords(config.tokens, config.width)
-        self._memo = _Memo(config, encoder)
+        self._memo = TextMemo(config, encoder)
 
     def use_encoder(self, encoder: TextEncoder) -> None:
         """Let texts be encoded by this from now on: the one that the world was trained with."""
-        self._memo = _Memo(self.config, encoder)
+        self._memo = TextMemo(self.config, encoder)
 
     def embed(self, actions: Float[Tensor, "*batch F S"]) -> Float[Tensor, "*batch P D"]:
         """Project the tokens of every frame's text, and add their places in it."""
@@ -107,32 +108,34 @@ class TextPrompts(FramePrompts):
         return tensor
 
     def _encoded(self, actions: Any, batch: int | None, frames: int) -> Tensor:
-        array = _text_array(actions)
+        array = text_array(actions)
         texts, index = np.unique(array, return_inverse=True)
         index = expand_frames(torch.from_numpy(index.reshape(array.shape)), batch, frames, ())
         return self.encode(texts.tolist())[index.to(self.null.device)]
 
 
-class _Memo:
+class TextMemo:
     """An encoder that keeps what it gave; copies of a network share it."""
 
     takes_text = True
 
     def __init__(self, config: TextPromptConfig, encoder: TextEncoder | None) -> None:
-        self._config, self._encoder = config, encoder
+        self._config, self.encoder = config, encoder
         self._known: dict[str, Tensor] = {}
+        self._room = min(_REMEMBERED, max(1, _REMEMBERED_BYTES // (4 * config.tokens * config.width)))
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "_Memo":
+    def __deepcopy__(self, memo: dict[int, Any]) -> "TextMemo":
         return self
 
     def __call__(self, texts: list[str], device: torch.device) -> Tensor:
+        """Tokens [n, P E] of n texts, on a device."""
         unknown = list(dict.fromkeys(text for text in texts if text not in self._known))
         if unknown:
             self._known |= dict(zip(unknown, self._encode(unknown), strict=True))
         for text in texts:
             self._known[text] = self._known[text].to(device)
         encoded = torch.stack([self._known[text] for text in texts])
-        for _ in range(len(self._known) - _REMEMBERED):
+        for _ in range(len(self._known) - self._room):
             del self._known[next(iter(self._known))]
         return encoded
 
@@ -143,13 +146,13 @@ class _Memo:
                 raise ActionError(
                     f"got a text of {len(text)} characters, {text[:40]!r}...; expected at most {config.max_length}"
                 )
-        if self._encoder is None:
+        if self.encoder is None:
             raise ConfigError(
                 f"got a text for a world whose encoder {config.encoder!r} does not ship with cfworld; give it the one "
                 "that it was trained with: world.generator.prompts.use_encoder(encoder)"
             )
         with torch.inference_mode(False), torch.no_grad():
-            tokens = torch.as_tensor(self._encoder(texts)).to("cpu", torch.float32).clone()
+            tokens = torch.as_tensor(self.encoder(texts)).to("cpu", torch.float32).clone()
         tokens = tokens[:, None] if tokens.ndim == 2 else tokens
         fits = tokens.ndim == 3 and len(tokens) == len(texts) and tokens.shape[2] == config.width
         if not fits or tokens.shape[1] > config.tokens or not bool(tokens.isfinite().all()):
@@ -160,7 +163,12 @@ class _Memo:
         return nn.functional.pad(tokens, (0, 0, 0, config.tokens - tokens.shape[1])).flatten(1)
 
 
-def _text_array(actions: Any) -> np.ndarray:
+def text_array(actions: Any) -> np.ndarray:
+    """Texts as an array of strings.
+
+    Raises:
+        ActionError: If they are ragged, or there is something else among them.
+    """
     try:
         array = np.asarray(actions)
     except ValueError as error:

@@ -65,6 +65,16 @@ class BlockVAEConfig:
                 "expected at least 1 of each."
             )
 
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """Channels, height and width of a latent."""
+        height, width = (size // 2 ** len(self.widths) for size in self.resolution)
+        return self.latent_channels, height, width
+
+    def build(self) -> "BlockVAE":
+        """The tokenizer of these sizes, with random weights."""
+        return BlockVAE(self)
+
 
 class Reconstruction(NamedTuple):
     """What one training pass gives.

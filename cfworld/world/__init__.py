@@ -2,6 +2,7 @@
 
 from cfworld.world.config import Ends, WorldConfig, config_from_dict, config_to_dict
 from cfworld.world.novelty import Novelty
+from cfworld.world.opening import Opening
 from cfworld.world.output import StepOutput
 from cfworld.world.pretrained import find_world, zoo_names
 from cfworld.world.start import EncodedStarts, Start
@@ -12,6 +13,7 @@ __all__ = [
     "EncodedStarts",
     "Ends",
     "Novelty",
+    "Opening",
     "Start",
     "StepOutput",
     "World",

@@ -8,7 +8,7 @@ from cfworld.errors import CheckpointError, ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import ActionConfig, TransformerConfig
 from cfworld.rollout import SamplerConfig
-from cfworld.tokenizer import BlockVAEConfig
+from cfworld.tokenizer import BlockVAEConfig, TinyVAEConfig, WanVAEConfig
 
 __all__ = ["Ends", "WorldConfig", "config_from_dict", "config_to_dict"]
 
@@ -37,7 +37,11 @@ class WorldConfig:
         prefix_latents: Latents of a shipped start.
         ends: How an episode's end follows from the hazard.
         actions: Its actions.
-        tokenizer: Frames to latents.
+        opening: Action under which an episode begins from nothing where no start is given: a text, or the name of an
+            action. null: it begins with one of the world's starts.
+        tokenizer: Frames to latents, where neither `wan_vae` nor `tiny_vae` has a resolution.
+        wan_vae: Wan's causal VAE in its place.
+        tiny_vae: A tiny one in its place.
         transformer: Sizes of the generator.
         memory: Sizes and rule of the memory.
         sampler: How a chunk is denoised.
@@ -50,25 +54,27 @@ class WorldConfig:
     prefix_latents: int = 4
     ends: Ends = Ends.SAMPLED
     actions: ActionConfig = field(default_factory=lambda: ActionConfig(num_actions=3))
+    opening: str | None = None
     tokenizer: BlockVAEConfig = field(default_factory=BlockVAEConfig)
+    wan_vae: WanVAEConfig = field(default_factory=WanVAEConfig)
+    tiny_vae: TinyVAEConfig = field(default_factory=TinyVAEConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     sampler: SamplerConfig = field(default_factory=SamplerConfig)
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.ends)
-        latent = [
-            self.tokenizer.latent_channels,
-            *(s // 2 ** len(self.tokenizer.widths) for s in self.resolution),
-        ]
+        if self.wan_vae.resolution and self.tiny_vae.resolution:
+            raise ConfigError("got a resolution for wan_vae and for tiny_vae; expected one of them, or neither.")
+        latent = list(self.frame_coder.latent_shape)
         if latent != [self.transformer.in_channels, *self.transformer.latent_size]:
             raise ConfigError(
                 f"the tokenizer makes latents {latent}, but the transformer expects "
                 f"{[self.transformer.in_channels, *self.transformer.latent_size]}; make them agree."
             )
-        if self.transformer.frames_per_latent != self.tokenizer.frames_per_latent:
+        if self.transformer.frames_per_latent != self.frames_per_latent:
             raise ConfigError(
-                f"the tokenizer puts {self.tokenizer.frames_per_latent} frames into a latent, but the transformer's "
+                f"the tokenizer puts {self.frames_per_latent} frames into a latent, but the transformer's "
                 f"heads expect {self.transformer.frames_per_latent}; make them agree."
             )
         if self.prefix_latents < 1 or self.prefix_latents % self.latents_per_chunk:
@@ -78,9 +84,16 @@ class WorldConfig:
             )
 
     @property
+    def frame_coder(self) -> BlockVAEConfig | WanVAEConfig | TinyVAEConfig:
+        """The settings of the tokenizer that the world has."""
+        if self.wan_vae.resolution:
+            return self.wan_vae
+        return self.tiny_vae if self.tiny_vae.resolution else self.tokenizer
+
+    @property
     def frames_per_latent(self) -> int:
         """Frames in one latent."""
-        return self.tokenizer.frames_per_latent
+        return self.frame_coder.frames_per_latent
 
     @property
     def latents_per_chunk(self) -> int:
@@ -95,7 +108,7 @@ class WorldConfig:
     @property
     def resolution(self) -> tuple[int, int]:
         """Height and width of a frame."""
-        height, width = self.tokenizer.resolution
+        height, width = self.frame_coder.resolution
         return height, width
 
 

@@ -30,6 +30,9 @@ def fingerprint(config: WorldConfig, variant: str, generator: Generator) -> str:
     """
     settings = {name: value for name, value in config_to_dict(config).items() if name not in _FREE}
     settings["actions"] = config.actions.settings()
+    for name in ("wan_vae", "tiny_vae"):
+        if not settings[name]["resolution"]:
+            del settings[name]
     for part, usual in _LATER.items():
         values = settings[part].items()
         settings[part] = {name: value for name, value in values if name not in usual or value != usual[name]}

@@ -6,8 +6,8 @@ remembered or not, and whatever other rows began with it.
 """
 
 from collections import OrderedDict
-from collections.abc import Hashable
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -25,16 +25,21 @@ class StartMemory:
         memory: The memory after the prefix.
         latents: The prefix's last chunk, [1, N, C, h, w] float32.
         frames: The same as the tokenizer shows it, uint8 [1, F, H, W, 3]; None until somebody has looked.
+        decoder: What a decoder that streams carries on; see `WorldState`.
     """
 
     memory: PackedRow
     latents: Tensor
     frames: Tensor | None = None
+    decoder: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def num_bytes(self) -> int:
         """Room that its tensors take."""
-        return self.memory.num_bytes + self.latents.nbytes + (0 if self.frames is None else self.frames.nbytes)
+        decoder = sum(value.nbytes for name, value in self.decoder.items() if name != "frames")
+        return (
+            self.memory.num_bytes + self.latents.nbytes + decoder + (0 if self.frames is None else self.frames.nbytes)
+        )
 
 
 class StartMemories:

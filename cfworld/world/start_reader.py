@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from cfworld.errors import StartError
+from cfworld.memory import MemoryState
 from cfworld.memory.packed import pack
 from cfworld.model import Generator
 from cfworld.rollout import prime
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import WorldConfig
+from cfworld.world.opening import Opening, check_opening, opened
 from cfworld.world.start import EncodedStarts, Start
 from cfworld.world.start_encoding import check_start, encode_start
 from cfworld.world.start_memory import StartMemories, StartMemory
@@ -47,11 +49,14 @@ class StartReader:
         self._device = starts.latents.device
         self._has_warned = False
 
-    def read(self, starts: Sequence[Any], config: WorldConfig, fingerprint: str, *, decode: bool) -> list[StartMemory]:
+    def read(
+        self, starts: Sequence[Any], seeds: Sequence[int], config: WorldConfig, fingerprint: str, *, decode: bool
+    ) -> list[StartMemory]:
         """What episodes from these starts begin with.
 
         Args:
             starts: What `World.initial` takes.
+            seeds: Seed of each episode; what begins from nothing depends on it, and is not remembered.
             config: The world's settings, its memory's among them.
             fingerprint: The world's own; what is remembered under another one is not used.
             decode: Their frames are wanted too.
@@ -67,7 +72,17 @@ class StartReader:
             if isinstance(start, WorldState):
                 self._check_state(start, fingerprint)
                 keys.append(place)
-                entries[place] = StartMemory(memory=pack(start.memory), latents=start.latents)
+                entries[place] = StartMemory(
+                    memory=pack(start.memory),
+                    latents=start.latents,
+                    frames=start.decoder.get("frames"),
+                    decoder=start.decoder,
+                )
+                continue
+            if isinstance(start, Opening):
+                keys.append(place)
+                memory, latents = opened(start, seeds[place], config, self._generator, self._device)
+                entries[place] = self._entry(memory, latents, self._streamed(latents, config))
                 continue
             content = start.digest if isinstance(start, Start) else _index(start)
             keys.append(key := (fingerprint, content))
@@ -91,6 +106,8 @@ class StartReader:
             self._check_state(start, fingerprint)
         elif isinstance(start, Start):
             check_start(start, config, self._generator)
+        elif isinstance(start, Opening):
+            check_opening(start, config, self._generator)
         else:
             self._starts.pick(_index(start))
 
@@ -110,10 +127,22 @@ class StartReader:
                 latents, actions = (torch.stack(part) for part in zip(*(group[key] for key in keys), strict=True))
                 memory = prime(self._generator, config.memory, latents, actions)
                 last = latents[:, -config.latents_per_chunk :].float()
+                decoder = self._streamed(latents.float(), config)
                 for row, key in enumerate(keys):
                     memory_of_row = memory.select(torch.tensor([row], device=self._device))
-                    primed[key] = StartMemory(memory=pack(memory_of_row), latents=last[row : row + 1].clone())
+                    decoder_of_row = {name: value[row : row + 1].clone() for name, value in decoder.items()}
+                    primed[key] = self._entry(memory_of_row, last[row : row + 1].clone(), decoder_of_row)
         return primed
+
+    def _entry(self, memory: MemoryState, latents: Tensor, decoder: Mapping[str, Tensor]) -> StartMemory:
+        return StartMemory(memory=pack(memory), latents=latents, frames=decoder.get("frames"), decoder=decoder)
+
+    def _streamed(self, latents: Tensor, config: WorldConfig) -> dict[str, Tensor]:
+        """What a decoder that streams has to know after these latents, and the frames of their last chunk."""
+        if not self._tokenizer.streams:
+            return {}
+        frames, carried = self._tokenizer.decode_next(latents, None)
+        return {"frames": frames[:, -config.frames_per_step :].clone(), **carried}
 
     def _decoded(self, entries: Mapping[Hashable, StartMemory]) -> dict[Hashable, StartMemory]:
         decoded: dict[Hashable, StartMemory] = {}
@@ -165,7 +194,8 @@ class StartReader:
 def _index(start: Any) -> int:
     if isinstance(start, bool) or not isinstance(start, int | np.integer):
         raise StartError(
-            f"a start is an index, a cfworld.Start or a cfworld.WorldState of one row; got {type(start).__name__}. "
+            f"a start is an index, a cfworld.Start, a cfworld.WorldState of one row or a cfworld.world.Opening; got "
+            f"{type(start).__name__}. "
             "Start.from_image, from_clip and from_episode and WorldState.load make one of what you have."
         )
     return int(start)

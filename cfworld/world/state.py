@@ -29,6 +29,8 @@ class WorldState:
         latents: The last chunk, [B, N, C, h, w] float32.
         ended: Rows whose episode has ended, [B] bool. Stepping them on is allowed and means nothing.
         world: Fingerprint of the world that the state belongs to.
+        decoder: What a decoder that streams has to know of the latents so far, and, as "frames", what it showed last,
+            uint8 [B, F, H, W, 3]; tensors with the row axis first. Empty where latents are decoded one by one.
     """
 
     world: str
@@ -37,6 +39,7 @@ class WorldState:
     step: Tensor
     latents: Tensor
     ended: Tensor
+    decoder: Mapping[str, Tensor] = field(default_factory=dict)
     _given_away: list[bool] = field(default_factory=lambda: [False], repr=False, compare=False)
 
     @property
@@ -97,7 +100,8 @@ class WorldState:
             )
         if other.world != self.world:
             raise StateError(f"a state of {self.world} cannot take rows of {other.world}; give one of the same world.")
-        rows_of = {name: getattr(self, name).index_copy(0, index, getattr(other, name)) for name in _ROW_TENSORS}
+        given = other.row_tensors()
+        rows_of = {name: value.index_copy(0, index, given[name]) for name, value in self.row_tensors().items()}
         return _state(self.world, self.memory.replace(index, other.memory), rows_of)
 
     @staticmethod
@@ -112,7 +116,8 @@ class WorldState:
             raise StateError(f"states of one world can be joined; got those of {worlds or 'none'}.")
         for state in states:
             state.check_usable()
-        rows_of = {name: torch.cat([getattr(state, name) for state in states]) for name in _ROW_TENSORS}
+        parts = [state.row_tensors() for state in states]
+        rows_of = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return _state(worlds[0], MemoryState.cat([state.memory for state in states]), rows_of)
 
     def save(self, path: str | Path) -> None:
@@ -122,14 +127,21 @@ class WorldState:
             save_file(tensors, aside, metadata={"world": self.world})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Every tensor by name, those of the memory as `memory.*`; `from_tensors` undoes it.
+        """Every tensor by name, those of the memory as `memory.*`, the decoder's as `decoder.*`.
+
+        `from_tensors` undoes it.
 
         Raises:
             DonatedStateError: If the state has been donated.
         """
         self.check_usable()
         memory = {f"memory.{name}": value for name, value in self.memory.tensors().items()}
-        return memory | {name: getattr(self, name) for name in _ROW_TENSORS}
+        return memory | self.row_tensors()
+
+    def row_tensors(self) -> dict[str, Tensor]:
+        """Every tensor besides the memory's, by name: all have the row axis first."""
+        decoder = {f"{_DECODER}{name}": value for name, value in self.decoder.items()}
+        return decoder | {name: getattr(self, name) for name in _ROW_TENSORS}
 
     @staticmethod
     def from_tensors(world: str, tensors: Mapping[str, Tensor]) -> "WorldState":
@@ -185,10 +197,11 @@ class WorldState:
         return given.long()
 
     def _map(self, memory: MemoryState, function: Callable[[Tensor], Tensor]) -> "WorldState":
-        return _state(self.world, memory, {name: function(getattr(self, name)) for name in _ROW_TENSORS})
+        return _state(self.world, memory, {name: function(value) for name, value in self.row_tensors().items()})
 
 
 _ROW_TENSORS = ("seeds", "step", "latents", "ended")
+_DECODER = "decoder."
 
 
 def _state(world: str, memory: MemoryState, rows: Mapping[str, Tensor]) -> WorldState:
@@ -199,4 +212,5 @@ def _state(world: str, memory: MemoryState, rows: Mapping[str, Tensor]) -> World
         step=rows["step"],
         latents=rows["latents"],
         ended=rows["ended"],
+        decoder={name.removeprefix(_DECODER): rows[name] for name in sorted(rows) if name.startswith(_DECODER)},
     )

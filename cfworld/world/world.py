@@ -19,11 +19,13 @@ from cfworld.model import Generator
 from cfworld.model.rows import sigmoid_of_rows
 from cfworld.prompts import TextEncoder
 from cfworld.prompts.base import on_host
+from cfworld.recache import recache_switched
 from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
 from cfworld.world.novelty import Novelty
+from cfworld.world.opening import Opening
 from cfworld.world.output import StepOutput, hold_after
 from cfworld.world.seeds import as_int64, checked_seeds
 from cfworld.world.start import EncodedStarts, Start
@@ -158,6 +160,8 @@ class World:
 
         - the index of a shipped start;
         - a `Start`: frames and actions of your own;
+        - an `Opening`: the first chunk is generated from nothing under its action, with the row's own noise. A world
+          that ships no starts draws its own (`config.opening`);
         - a `WorldState` of one row, of this world: the new episode remembers what that row remembers and goes on from
           where it stands, but under the new seed, with its steps counted from 0 and not ended. It is another future of
           that moment; to go on with the row's own future, step the state itself.
@@ -186,7 +190,7 @@ class World:
         chosen = [self.start_of(seed) for seed in rows] if starts is None else list(starts)
         if len(chosen) != len(rows):
             raise StartError(f"got {len(chosen)} starts for {len(rows)} seeds; give one per row.")
-        memories = self._reader.read(chosen, self.config, self.fingerprint, decode=decode)
+        memories = self._reader.read(chosen, rows, self.config, self.fingerprint, decode=decode)
         words = as_int64(rows, self.device)
         state = WorldState(
             world=self.fingerprint,
@@ -195,6 +199,7 @@ class World:
             step=torch.zeros_like(words),
             latents=torch.cat([entry.latents for entry in memories]),
             ended=torch.zeros_like(words, dtype=torch.bool),
+            decoder={name: torch.cat([entry.decoder[name] for entry in memories]) for name in memories[0].decoder},
         )
         shown = [entry.frames for entry in memories if entry.frames is not None]
         return state, torch.cat(shown) if decode else None
@@ -209,7 +214,7 @@ class World:
             state: Where the rows are.
             actions: One action per row [B, ...], or one per frame [B, F, ...]: numbers; names of discrete actions or
                 texts, as strings; for a Dict space a mapping from the name of each part to its actions.
-            decode: Also decode the frames.
+            decode: Also give the frames. A decoder that streams decodes all the same: later frames depend on these.
             donate: The state's buffers may be reused; a donated state raises when used again.
 
         Returns:
@@ -230,7 +235,10 @@ class World:
         per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
         shape = state.latents.shape[1:]
 
-        context = context_from_memory(self.generator, config.memory, state.memory)
+        memory = state.memory
+        if config.memory.recache:
+            memory = recache_switched(self.generator, config.memory, memory, per_latent[:, 0])
+        context = context_from_memory(self.generator, config.memory, memory)
         latents = denoise(
             self.generator,
             config.sampler,
@@ -238,16 +246,17 @@ class World:
             per_latent,
             lambda index: counter_noise(state.seeds, state.step, index, shape),
         )
-        clean = clean_pass(self.generator, config.memory, state.memory, context, latents, per_latent)
+        clean = clean_pass(self.generator, config.memory, memory, context, latents, per_latent)
         if self.novelty is None:
             novelty = torch.full_like(state.step, torch.nan, dtype=torch.float32)
         else:
-            novelty = self.novelty.of(state.memory, clean.keys)
+            novelty = self.novelty.of(memory, clean.keys)
         hazard = sigmoid_of_rows(clean.hazard_logit)
         end_frame = self._end_frame(hazard, state)
         before_end = torch.arange(config.frames_per_step, device=self.device) <= end_frame[:, None]
         reward_frames = clean.reward * before_end
         terminated = end_frame < config.frames_per_step
+        frames, decoder = self._decoded_next(latents, state, wanted=decode)
         if donate:
             state.give_away()
         following = WorldState(
@@ -257,9 +266,10 @@ class World:
             step=state.step + 1,
             latents=latents,
             ended=state.ended | terminated,
+            decoder=decoder,
         )
         return following, StepOutput(
-            frames=hold_after(self.decode(latents), end_frame) if decode else None,
+            frames=hold_after(frames, end_frame) if frames is not None and decode else None,
             latents=latents,
             reward=reward_frames.sum(dim=1),
             reward_frames=reward_frames,
@@ -277,8 +287,13 @@ class World:
 
     @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
-        """Frames of latents."""
+        """Frames of latents; a decoder that streams takes them for the beginning of a video."""
         return self.tokenizer.decode(latents)
+
+    def frames(self, state: WorldState) -> UInt8[Tensor, "B F H W 3"]:
+        """Frames of the last chunk of a state. A decoder that streams has them ready: it could not make them anew."""
+        state.check_usable()
+        return state.decoder["frames"] if self.tokenizer.streams else self.decode(state.latents)
 
     def start(self, index: int) -> Start:
         """A shipped start, as the tokenizer shows it."""
@@ -294,11 +309,23 @@ class World:
         """
         self._reader.check(start, self.config, self.fingerprint)
 
-    def start_of(self, seed: int) -> int:
-        """The shipped start that a seed draws."""
+    def start_of(self, seed: int) -> "int | Opening":
+        """The shipped start that a seed draws; the world's opening where it ships none."""
+        if not self.num_starts and self.config.opening is not None:
+            return Opening(action=self.config.opening)
         if not self.num_starts:
             raise StartError(f"world {self.config.name!r} ships no starts; give `starts`.")
         return int(np.random.default_rng(np.random.SeedSequence(seed % 2**64)).integers(self.num_starts))
+
+    def _decoded_next(
+        self, latents: Tensor, state: WorldState, *, wanted: bool
+    ) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Frames of a chunk, None if nobody needs them, and what the state carries on of the decoder."""
+        if not self.tokenizer.streams:
+            return self.decode(latents) if wanted else None, {}
+        before = {name: value for name, value in state.decoder.items() if name != "frames"}
+        frames, carried = self.tokenizer.decode_next(latents, before)
+        return frames, {"frames": frames, **carried}
 
     def _end_frame(self, hazard: Tensor, state: WorldState) -> Tensor:
         if self.config.ends is Ends.NEVER:

@@ -1,0 +1,109 @@
+"""Wan's encoder of texts: transformers' UMT5 with its tokenizer."""
+
+import html
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cfworld.errors import CheckpointError, MissingDependencyError
+
+__all__ = ["UMT5", "UMT5Texts"]
+
+UMT5 = "umt5"
+"""Name of the encoder in a world's configuration."""
+
+
+class UMT5Texts:
+    """From texts to their tokens' features. The model is read when the first text comes.
+
+    A text is encoded by itself, so that its tokens do not depend on what is encoded beside it; beyond its end they are
+    zero.
+
+    Args:
+        load: Gives the encoder and its tokenizer, `UMT5EncoderModel` and what `AutoTokenizer` finds.
+        num_tokens: Tokens P of a text, its end mark among them; a longer text is cut.
+    """
+
+    def __init__(self, load: Callable[[], tuple[Any, Any]], num_tokens: int = 512) -> None:
+        self.num_tokens = num_tokens
+        self._load = load
+        self._loaded: tuple[Any, Any] | None = None
+
+    @classmethod
+    def from_folder(cls, folder: str | Path, num_tokens: int = 512, device: str | torch.device = "cpu") -> "UMT5Texts":
+        """Of a folder as transformers writes it.
+
+        Args:
+            folder: It holds the encoder with its tokenizer, or both in `text_encoder` and `tokenizer`: a pipeline.
+            num_tokens: Tokens of a text.
+            device: Where it computes.
+
+        Raises:
+            CheckpointError: If there is no such folder.
+        """
+        folder = Path(folder)
+        model, tokenizer = folder, folder
+        if (folder / "text_encoder").is_dir():
+            model, tokenizer = folder / "text_encoder", folder / "tokenizer"
+        if not (model / "config.json").is_file():
+            raise CheckpointError(f"{model} holds no config.json; expected a UMT5 encoder as transformers writes it.")
+
+        def load() -> tuple[Any, Any]:
+            encoder_class, tokenizers = _transformers()
+            try:
+                return encoder_class.from_pretrained(model).to(device), tokenizers.from_pretrained(tokenizer)
+            except (OSError, ValueError) as error:
+                raise CheckpointError(f"{folder} holds no UMT5 encoder with its tokenizer: {error}") from error
+
+        return cls(load, num_tokens)
+
+    @property
+    def model(self) -> Any:
+        """The encoder."""
+        return self._parts[0]
+
+    @property
+    def tokenizer(self) -> Any:
+        """Its tokenizer."""
+        return self._parts[1]
+
+    @torch.no_grad()
+    def __call__(self, texts: list[str]) -> Tensor:
+        """Features [n, P, E] of n texts, float32 on the CPU, zero beyond each text's end."""
+        with torch.inference_mode(False):
+            features = [self._features(text) for text in texts]
+        tokens = torch.zeros(len(texts), self.num_tokens, features[0].shape[-1])
+        for row, feature in enumerate(features):
+            tokens[row, : len(feature)] = feature
+        return tokens
+
+    @property
+    def _parts(self) -> tuple[Any, Any]:
+        if self._loaded is None:
+            model, tokenizer = self._load()
+            self._loaded = model.eval().requires_grad_(False), tokenizer
+        return self._loaded
+
+    def _features(self, text: str) -> Tensor:
+        model, tokenizer = self._parts
+        ids = tokenizer([_plain(text)], max_length=self.num_tokens, truncation=True, return_tensors="pt").input_ids
+        return model(ids.to(model.device)).last_hidden_state[0].float().cpu()
+
+
+def _plain(text: str) -> str:
+    """A text without HTML's names of characters and with one space between words, as Wan was trained on."""
+    return " ".join(html.unescape(html.unescape(text)).split())
+
+
+def _transformers() -> tuple[Any, Any]:
+    try:
+        from transformers import AutoTokenizer
+        from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Wan's encoder of texts needs transformers, which is not installed; run `pip install cfworld[wan]`"
+        ) from error
+    return UMT5EncoderModel, AutoTokenizer
