@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "calibrate": "measure how odd real continuations look to a world",
     "collect": "record episodes of a simulator as a dataset",
     "evaluate": "judge a world against its twin",
+    "export": "generate a dataset from a world: Minari or LeRobot",
     "rollout": "generate video from a world",
     "train": "train one stage of a world: tokenizer, teacher ...",
 }
