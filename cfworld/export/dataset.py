@@ -78,6 +78,8 @@ def _generate_missing(
     missing = list(collection.missing())
     indices = itertools.chain.from_iterable(map(plan.episodes_of, missing))
     published = -PUBLISH_EVERY
+    if collection.dataset:  # a shard that was finished just before an interruption is not in the metadata yet
+        writer.publish(collection.dataset)
     with _counted(
         generated_episodes(world, plan.config, plan.source, indices, factories), plan, collection, progress
     ) as episodes:
