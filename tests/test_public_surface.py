@@ -17,7 +17,7 @@ SURFACE = {
         "EnvironmentClosedError MissingDependencyError OptionTypeError ResetNeededError ShapeError StartError "
         "StateError TrainingError UnknownWorldError"
     ),
-    "cfworld.export": "VideoWriter film_strip open_video write_film_strip write_video",
+    "cfworld.export": "ExportConfig VideoWriter export_dataset film_strip open_video write_film_strip write_video",
     "cfworld.memory": (
         "MemoryConfig MemoryState NewLatents PRESETS Positions PromotionRule absolute_positions bounded_positions "
         "chosen_memory commit consolidate empty_memory is_check key_similarity memory_positions push_index token_mean"

@@ -47,7 +47,7 @@ class TrainConfig:
         paradigm: Which memory is shown to whom in the stages local and context, a file of configs/paradigm; null for
             what the stage says.
         data: What to learn from, in the place of world.train_data and world.eval_data: a folder or the id of a Minari
-            dataset, or lerobot:<folder>. A share of its episodes, world.held_out, is held out. null for the world's own.
+            dataset, or lerobot:<folder>. world.held_out of its episodes are held out; null for the world's own.
         device: Where to train: cpu, cuda, cuda:1 ...
         out: The run folder; null for runs/<world>/<stage>.
     """

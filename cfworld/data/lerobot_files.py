@@ -135,7 +135,5 @@ def _files_v2(folder: Path, info: Mapping[str, Any]) -> Iterator[EpisodeFiles]:
             number=number,
             length=row["length"],
             table=folder / info["data_path"].format(**place),
-            videos={
-                key: (folder / info["video_path"].format(video_key=key, **place), 0.0) for key in _videos(info)
-            },
+            videos={key: (folder / info["video_path"].format(video_key=key, **place), 0.0) for key in _videos(info)},
         )

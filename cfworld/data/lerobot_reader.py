@@ -16,7 +16,6 @@ from cfworld.data.lerobot_files import EpisodeFiles, episode_files, read_table
 from cfworld.data.lerobot_spaces import action_space, as_array, image_spaces
 from cfworld.data.readers import Reader
 from cfworld.data.video_frames import video_frames
-from cfworld.errors import DatasetError
 
 __all__ = ["LeRobotReader"]
 
@@ -105,7 +104,8 @@ class LeRobotReader(Reader):
 
     def _all_frames(self, index: int) -> np.ndarray:
         entry, key = self._files[index], str(self.image_key)
-        height, width = (self.image_space.shape or ())[:2]
+        assert self.image_space.shape is not None
+        height, width, _ = self.image_space.shape
         if key in entry.videos:
             path, begin = entry.videos[key]
             return video_frames(path, begin, entry.length, self._fps, (height, width))

@@ -31,9 +31,7 @@ class Reader(ABC):
     ) -> None:
         self.folder = folder
         self.image_key = image_key
-        self.image_space = (
-            observation_space if image_key is None else cast(spaces.Dict, observation_space)[image_key]
-        )
+        self.image_space = observation_space if image_key is None else cast(spaces.Dict, observation_space)[image_key]
         self.action_space = action_space
         self._numbers: dict[str, int] = {}
 

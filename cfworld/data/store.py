@@ -26,8 +26,8 @@ class EpisodeStore:
     """The episodes of a dataset of images, read on demand.
 
     Any Minari dataset will do whose observations are uint8 `[H, W, 3]` images (or a Dict that holds one) and
-    whose actions are Discrete or MultiDiscrete (from 0), MultiBinary, a Box with one axis, Text, or a Dict of these, and
-    any LeRobot dataset (v3 or v2) with a camera and actions. A store may be pickled and used in several processes.
+    whose actions are Discrete or MultiDiscrete (from 0), MultiBinary, a Box with one axis, Text, or a Dict of these;
+    and any LeRobot dataset (v3 or v2) with a camera and actions. A store may be pickled and used in several processes.
 
     Attributes:
         folder: Where the dataset lies.
@@ -217,8 +217,9 @@ def _find(path_or_id: str | Path) -> Path:
         if (folder / METADATA_FILE_NAME).is_file():
             return folder
     raise DatasetError(
-        f"there is no dataset {str(path_or_id)!r}: no {METADATA_FILE_NAME} in it, in its data folder, or "
-        f"under {str(root)!r}, and no {INFO_PATH} of LeRobot's; collect it with `cfworld collect` or download it with `minari download`"
+        f"there is no dataset {str(path_or_id)!r}: no {METADATA_FILE_NAME} in it, in its data folder, or under "
+        f"{str(root)!r}, and no {INFO_PATH} of LeRobot's; collect it with `cfworld collect` or download it with "
+        "`minari download`"
     )
 
 

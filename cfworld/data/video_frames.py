@@ -39,7 +39,7 @@ def video_frames(
     if len(decoded.stdout) != expected:
         reason = decoded.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it ended early"]
         raise DatasetError(
-            f"{str(path)!r} gave {len(decoded.stdout)} bytes of {count} frames from second {first_second:.3f}; expected "
-            f"{expected}, frames of {resolution[0]}x{resolution[1]} ({reason[0]}): copy the dataset again"
+            f"{str(path)!r} gave {len(decoded.stdout)} bytes of {count} frames from second {first_second:.3f}; "
+            f"expected {expected}, frames of {resolution[0]}x{resolution[1]} ({reason[0]}): copy the dataset again"
         )
     return np.frombuffer(decoded.stdout, np.uint8).reshape(count, *resolution, 3)

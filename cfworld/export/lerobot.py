@@ -65,9 +65,7 @@ class LeRobotWriter:
                 "height and width: set use_videos=false"
             )
         self._space = world_action_space(world.actions)
-        self._features = features_of(
-            self._space, world.resolution, world.fps, variables, use_videos=self._use_videos
-        )
+        self._features = features_of(self._space, world.resolution, world.fps, variables, use_videos=self._use_videos)
         self._schema = schema_of(self._features)
         self._task = config.task or f"Act in the world {world.name}."
 
@@ -87,8 +85,9 @@ class LeRobotWriter:
             for number, episode in enumerate(episodes, start=first_episode):
                 columns = episode_columns(episode, self._features, number, frame, self._world.fps)
                 tables.write_table(episode_table(columns, self._schema))
-                for image in episode.frames if video else ():
-                    video.add(image)
+                if video is not None:
+                    for image in episode.frames:
+                        video.add(image)
                 rows.append(self._row(shard, number, episode, frame, frame - begin, episode_stats(columns)))
                 frame += len(episode.frames)
         with self._aside(self._path(layout.EPISODES_PATH, shard)) as aside:
@@ -124,9 +123,7 @@ class LeRobotWriter:
             dataset: What of each shard belongs to it: its first `len(summary.ticks)` episodes.
         """
         columns = [f"stats/{feature}/{name}" for feature in self._features for name in STATISTICS]
-        parts = [
-            self._episodes(shard, columns).slice(0, len(summary.ticks)) for shard, summary in enumerate(dataset)
-        ]
+        parts = [self._episodes(shard, columns).slice(0, len(summary.ticks)) for shard, summary in enumerate(dataset)]
         table = pa.concat_tables(parts)
         stats = {}
         for feature in self._features:
@@ -142,7 +139,7 @@ class LeRobotWriter:
                 "generated": True,
                 "source": self._plan.source,
                 "provenance": self._plan.provenance,
-                "action_space": json.loads(serialize_space(self._space)),
+                "action_space": json.loads(str(serialize_space(self._space))),
                 "action_names": self._world.actions.names,
                 "frames_per_step": self._world.frames_per_step,
             },
@@ -210,9 +207,7 @@ class LeRobotWriter:
         try:
             return pq.read_table(path, columns=columns)
         except (OSError, pa.ArrowException) as error:
-            raise DatasetError(
-                f"{str(path)!r} cannot be read ({error}); delete this file and export again"
-            ) from error
+            raise DatasetError(f"{str(path)!r} cannot be read ({error}); delete this file and export again") from error
 
     def _path(self, template: str, shard: int) -> Path:
         return self.folder / template.format(video_key=IMAGE, **layout.file_of(shard))

@@ -71,7 +71,7 @@ class VideoWriter:
             fps=self._fps,  # pyright: ignore[reportArgumentType]  # a float works too
             codec="libx264",
             pix_fmt_out="yuv420p",
-            quality=None,
+            quality=None,  # pyright: ignore[reportArgumentType]  # no flag of its own beside -crf
             macro_block_size=2,
             output_params=self._options,
         )

@@ -82,9 +82,7 @@ def test_an_episode_is_that_of_the_environment_under_its_seed_start_and_actions(
         assert (terminated, truncated) == (episode.terminated, episode.truncated)
 
 
-def test_minari_loads_the_dataset_every_pixel_of_it(
-    whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_minari_loads_the_dataset_every_pixel_of_it(whole: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MINARI_DATASETS_PATH", str(whole["minari"].parents[1]))
     dataset = minari.load_dataset(whole["minari"].relative_to(whole["minari"].parents[1]).as_posix())
     store = EpisodeStore.open(whole["minari"])

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from gymnasium import spaces
 from PIL import Image
 
 from cfworld.data import EpisodeStore
@@ -228,7 +229,7 @@ def test_discrete_actions_of_several_components_keep_their_space(tmp_path: Path)
     choices = np.array([[0, 1, 2], [1, 0, 0], [1, 1, 1], [0, 0, 2], [0, 0, 0], [1, 1, 0]])
     write(tmp_path, actions=choices, world_actions=MULTI, use_videos=False)
     store = EpisodeStore.open(tmp_path)
-    assert store.action_space.nvec.tolist() == [2, 2, 3]
+    assert store.action_space == spaces.MultiDiscrete([2, 2, 3])
     assert np.array_equal(store.episode(1).actions, choices)
 
 
