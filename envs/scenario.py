@@ -85,7 +85,7 @@ class Scenario:
         *,
         seed: int | None = None,
         policies: Callable[[str, World], NewPolicy] = built_in_policies,
-        on_step: Callable[[int], None] | None = None,
+        on_step: Callable[[int], Any] | None = None,
         **settings: Any,
     ) -> ScenarioResult:
         """Check it against its world, play all its branches, and judge its assertions.

@@ -94,8 +94,8 @@ class Player:
     def _begin(self, order: int, frame: int) -> None:
         cast = self._cues[order]
         sequence = np.random.SeedSequence((self._seed, order, self._begun[order]))
-        seconds = math.inf if cast.cue.seconds is None else cast.cue.seconds
-        end = frame + max(1, round(seconds * self._fps)) if seconds < math.inf else math.inf
+        seconds = cast.cue.seconds
+        end = math.inf if seconds is None else frame + max(1.0, float(round(seconds * self._fps)))
         actor = cast.new_actor(int(sequence.generate_state(1, np.uint64)[0]))
         self._runs[order] = _Run(order, frame, end, actor)
         self._begun[order] += 1

@@ -3,6 +3,7 @@
 import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,7 +42,7 @@ class _Chunk:
     end_frame: int
 
 
-@dataclass(kw_only=True, slots=True)
+@dataclass(kw_only=True, slots=True, eq=False)
 class _Row:
     """A row of the batch: what it has been through, and who plays it. The trunk has no name."""
 
@@ -80,13 +81,20 @@ class _Stage:
         moment = self._state.select([self._rows.index(self._trunk)])
         for role in [role for role in self._waiting if role.fork_frame <= first]:
             self._waiting.remove(role)
-            player = self._shadows[role.name] if role.cues is None else self._new_player(role.cues, first)
+            player = self._player(role, first)
             row = _Row(name=role.name, players=[player], chunks=list(self._trunk.chunks), total=self._trunk.total)
             self.found[role.name] = row
             self._rows.append(row)
             self._state = EnvState.cat([self._state, _reseeded(moment, role.noise)])
         if not self._waiting:
             self._keep([row is not self._trunk for row in self._rows])
+
+    def _player(self, role: Role, first: int) -> Player:
+        if role.cues is not None:
+            return self._new_player(role.cues, first)
+        player = self._shadows[role.name]
+        self._trunk.players.remove(player)
+        return player
 
     def step(self, first: int) -> int:
         """Play the step that begins with this frame; gives how many rows lived."""
@@ -138,7 +146,7 @@ def play(
     roles: Sequence[Role],
     new_player: Callable[..., Player],
     num_frames: int,
-    on_step: Callable[[int], None] | None = None,
+    on_step: Callable[[int], Any] | None = None,
 ) -> list[BranchResult]:
     """Generate every branch.
 

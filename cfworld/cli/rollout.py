@@ -24,8 +24,8 @@ __all__ = ["Recording", "RolloutConfig", "main", "record", "rollout"]
 
 SUMMARY = (
     "Generate video from a world: an MP4 with the action, reward and hazard of every frame, a film strip, "
-    "and the figures as JSON. An episode that ends, or reaches the world's horizon, is followed by the next. With scenario= it plays what a "
-    "file says, and leaves with status 1 if one of its assertions fails: see docs/scenarios.md."
+    "and the figures as JSON. An episode that ends, or reaches the world's horizon, is followed by the next. With "
+    "scenario= it plays what a file says, and leaves with status 1 if an assertion fails: see docs/scenarios.md."
 )
 EXAMPLE = "world=panorama frames=300 worlds=4 policy=turn"
 _STRIP_FRAMES = 16
@@ -41,8 +41,8 @@ class RolloutConfig:
 
     Attributes:
         world: A world of the zoo, or a checkpoint folder.
-        scenario: A file of YAML to play, or the name of a scenario that ships: dodge, look_back or two_ways. It names
-            world, variant, memory and seed, unless they are given too; frames, worlds and policy are its own affair.
+        scenario: A file of YAML to play, or the name of a scenario that ships, such as dodge. It names world, variant,
+            memory and seed, unless they are given too; frames, worlds and policy are its own affair.
         variant: student or teacher; null for the best there is.
         frames: Frames to generate in every world.
         worlds: Worlds generated side by side, as one batch.
@@ -265,7 +265,7 @@ def _figures(config: RolloutConfig, live: LiveRows, seconds: list[float]) -> dic
         "worlds": config.worlds,
         "frames": config.frames,
         "game_fps": world.config.fps,
-        "fps": generated * config.worlds / sum(seconds),
+        "fps": generated * len(live.rows) / sum(seconds),
         "fps_per_world": generated / sum(seconds),
         "step_ms_p50": p50,
         "step_ms_p95": p95,

@@ -25,6 +25,9 @@ from cfworld.world import World
 
 __all__ = ["play_scenario", "verdict"]
 
+_CHECKED = 1.0
+"""Seconds within which a broken scenario is refused: no bar before that."""
+
 
 def play_scenario(config: Any) -> bool:
     """Play a scenario; write the video, the strip, the figures and the dataset that it asks for.
@@ -44,7 +47,8 @@ def play_scenario(config: Any) -> bool:
     world = scenario.load_world(config.world, device=config.device, **given)
     _check_outputs(scenario, world)
     begin = perf_counter()
-    with tqdm(total=scenario.num_steps(world), unit="step", desc=f"{scenario.plan.name}: generate") as bar:
+    title = f"{scenario.plan.name}: generate"
+    with tqdm(total=scenario.num_steps(world), unit="step", desc=title, delay=_CHECKED) as bar:
         result = scenario.run(world, seed=config.seed, policies=policies, on_step=lambda _: bar.update())
     seconds = perf_counter() - begin
     folder = common.open_output("rollout", config.out, config)
@@ -95,9 +99,7 @@ def _write(
         write_scenario_video(folder / "scenario.mp4", result, scale, progress)
 
 
-def _figures(
-    result: ScenarioResult, scenario: Scenario, world: World, device: str, seconds: float
-) -> dict[str, Any]:
+def _figures(result: ScenarioResult, scenario: Scenario, world: World, device: str, seconds: float) -> dict[str, Any]:
     return {
         **result.figures(),
         "file": scenario.file,

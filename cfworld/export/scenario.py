@@ -1,6 +1,6 @@
 """What a scenario leaves: a video of its branches side by side, a film strip, figures and a dataset."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,8 +50,8 @@ def write_scenario_strip(path: str | Path, result: ScenarioResult) -> None:
     """Write frames of every branch, a row each, as PNG; a branch is dark after its end."""
     num_frames = max(len(branch.frames) for branch in result.branches)
     chosen = np.linspace(0, num_frames - 1, min(_STRIP_FRAMES, num_frames)).round().astype(int)
-    rows = {branch.name: np.stack([_shown(branch, index) for index in chosen]) for branch in result.branches}
-    write_film_strip(path, rows, [f"{index / result.fps:.1f} s" for index in chosen])
+    rows = {branch.name: np.stack([_shown(branch, index) for index in chosen.tolist()]) for branch in result.branches}
+    write_film_strip(path, rows, [f"{index / result.fps:.1f} s" for index in chosen.tolist()])
 
 
 def check_dataset(action_space: spaces.Space[Any]) -> None:
