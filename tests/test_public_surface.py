@@ -11,11 +11,14 @@ SURFACE = {
         "counter_noise counter_uniform denoised euler expand_sigma few_step guided heun interpolate noise_from renoise "
         "sample_sigma shift sigmas stratified_sigma velocity"
     ),
-    "cfworld.envs": "DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Ticks Twin WorldEnv WorldVectorEnv",
+    "cfworld.envs": (
+        "BranchResult DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Scenario ScenarioResult Ticks Twin "
+        "WorldEnv WorldVectorEnv"
+    ),
     "cfworld.errors": (
         "ActionError CfworldError CheckpointError CollectionError ConfigError DatasetError DonatedStateError "
-        "EnvironmentClosedError MissingDependencyError OptionTypeError ResetNeededError ShapeError StartError "
-        "StateError TrainingError UnknownWorldError"
+        "EnvironmentClosedError MissingDependencyError OptionTypeError ResetNeededError ScenarioError "
+        "ShapeError StartError StateError TrainingError UnknownWorldError"
     ),
     "cfworld.export": "ExportConfig VideoWriter export_dataset film_strip open_video write_film_strip write_video",
     "cfworld.memory": (
