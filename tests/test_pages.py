@@ -22,6 +22,9 @@ CHANGES: dict[str, dict[str, str]] = {
     },
     "docs/starts.md": {'from_pretrained("panorama")': 'from_pretrained("toy")'},
     "docs/scenarios.md": {'from_pretrained("doom_take_cover")': 'from_pretrained("toy")'},
+    "docs/datasets.md": {
+        '"world": "doom_take_cover", "episodes": 100': '"world": "toy", "max_steps": 1, "episodes": 2',
+    },
     "docs/environment.md": {
         'from_pretrained("doom_take_cover")': 'from_pretrained("toy")',
         "num_envs=64": "num_envs=2",
