@@ -9,9 +9,9 @@ from cfworld.envs.scenario_source import Field, suggestion
 from cfworld.memory import PRESETS
 from cfworld.world import Ends
 
-__all__ = ["read_plan"]
+__all__ = ["ASSERTION_KEYS", "BRANCH_KEYS", "CUE_KEYS", "SCENARIO_KEYS", "read_plan"]
 
-_SCENARIO = (
+SCENARIO_KEYS = (
     "name",
     "about",
     "world",
@@ -26,9 +26,9 @@ _SCENARIO = (
     "assertions",
     "outputs",
 )
-_CUE = (*(act.value for act in Act), "at", "when", "for", "once")
-_BRANCH = ("name", "fork", "timeline", "noise")
-_ASSERTION = ("alive", "ended", "check", "branches", "from", "until")
+CUE_KEYS = (*(act.value for act in Act), "at", "when", "for", "once")
+BRANCH_KEYS = ("name", "fork", "timeline", "noise")
+ASSERTION_KEYS = ("alive", "ended", "check", "branches", "from", "until")
 _NAME = re.compile(r"[^\W_][\w -]*")
 _WHOLE = "main"
 """Name of the branch of a scenario without branches."""
@@ -45,7 +45,7 @@ def read_plan(text: str, file: str) -> Plan:
         ScenarioError: if anything is wrong; it names file, line and field.
     """
     whole = Field.parse(text, file)
-    given = whole.entries(_SCENARIO)
+    given = whole.entries(SCENARIO_KEYS)
     if "world" not in given:
         whole.missing("world", "a world of the zoo, or a folder")
     if "seconds" not in given:
@@ -54,7 +54,7 @@ def read_plan(text: str, file: str) -> Plan:
     timeline = _timeline(given["timeline"], 0.0, seconds) if "timeline" in given else ()
     branches = _branches(given["branches"], seconds) if "branches" in given else (_whole_branch(whole),)
     if not timeline and any(branch.timeline is None or branch.fork > 0 for branch in branches):
-        whole.missing("timeline", "at least one cue, for what no branch has a timeline of its own for")
+        whole.missing("timeline", "at least one cue: there is a moment for which no branch has a timeline of its own")
     names = [branch.name for branch in branches]
     return Plan(
         name=_name(given["name"]) if "name" in given else Path(file).stem,
@@ -101,7 +101,7 @@ def _whole_branch(whole: Field) -> Branch:
 def _branches(field: Field, seconds: float) -> tuple[Branch, ...]:
     found: dict[str, Branch] = {}
     for item in field.items():
-        given = item.entries(_BRANCH)
+        given = item.entries(BRANCH_KEYS)
         if "name" not in given:
             item.missing("name", "what the branch is called")
         name = _name(given["name"])
@@ -139,7 +139,7 @@ def _timeline(field: Field, begin: float, seconds: float) -> tuple[Cue, ...]:
 
 
 def _cue(item: Field, begin: float, following: float | None, seconds: float) -> Cue:
-    given = item.entries(_CUE)
+    given = item.entries(CUE_KEYS)
     acts = [act for act in Act if act.value in given]
     if not acts:
         item.missing("action", f"who acts: one of {', '.join(act.value for act in Act)}")
@@ -191,7 +191,7 @@ def _assertions(field: Field, names: list[str], seconds: float) -> tuple[Asserti
 
 
 def _assertion(item: Field, names: list[str], seconds: float) -> Assertion:
-    given = item.entries(_ASSERTION)
+    given = item.entries(ASSERTION_KEYS)
     kinds = [kind for kind in ("alive", "ended", "check") if kind in given]
     if not kinds:
         item.missing("check", "what shall hold: one of alive, ended, check")

@@ -6,7 +6,7 @@ import pytest
 
 from tests.toy import DISCRETE, toy_world
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "scenario.py"
+EXAMPLE = Path(__file__).parents[2] / "examples" / "scenario.py"
 
 
 @pytest.mark.sources
