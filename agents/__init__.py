@@ -3,13 +3,18 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cfworld.agents.agent import Agent
     from cfworld.agents.sb3_vec_env import SB3VecEnv
 
-__all__ = ["SB3VecEnv"]
+__all__ = ["Agent", "SB3VecEnv"]
 
 
 def __getattr__(name: str) -> Any:
-    """Import Stable-Baselines3 only when its adapter is asked for."""
+    """Import Stable-Baselines3 only when something of it is asked for."""
+    if name == "Agent":
+        from cfworld.agents.agent import Agent
+
+        return Agent
     if name == "SB3VecEnv":
         from cfworld.agents.sb3_vec_env import SB3VecEnv
 
