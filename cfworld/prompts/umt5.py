@@ -3,14 +3,14 @@
 import html
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cfworld.errors import CheckpointError, MissingDependencyError
 
-__all__ = ["UMT5", "UMT5Texts"]
+__all__ = ["UMT5", "TransformersParts", "UMT5Texts", "transformers_parts"]
 
 UMT5 = "umt5"
 """Name of the encoder in a world's configuration."""
@@ -52,9 +52,9 @@ class UMT5Texts:
             raise CheckpointError(f"{model} holds no config.json; expected a UMT5 encoder as transformers writes it.")
 
         def load() -> tuple[Any, Any]:
-            encoder_class, tokenizers = _transformers()
+            parts = transformers_parts()
             try:
-                return encoder_class.from_pretrained(model).to(device), tokenizers.from_pretrained(tokenizer)
+                return parts.model.from_pretrained(model).to(device), parts.tokenizer.from_pretrained(tokenizer)
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{folder} holds no UMT5 encoder with its tokenizer: {error}") from error
 
@@ -98,12 +98,26 @@ def _plain(text: str) -> str:
     return " ".join(html.unescape(html.unescape(text)).split())
 
 
-def _transformers() -> tuple[Any, Any]:
+class TransformersParts(NamedTuple):
+    """What is taken from transformers: the classes of the encoder, of its configuration, and of its tokenizer."""
+
+    model: Any
+    config: Any
+    tokenizer: Any
+
+
+def transformers_parts() -> TransformersParts:
+    """Import them.
+
+    Raises:
+        MissingDependencyError: If transformers is not installed.
+    """
     try:
         from transformers import AutoTokenizer
+        from transformers.models.umt5.configuration_umt5 import UMT5Config
         from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
     except ImportError as error:
         raise MissingDependencyError(
             "Wan's encoder of texts needs transformers, which is not installed; run `pip install cfworld[wan]`"
         ) from error
-    return UMT5EncoderModel, AutoTokenizer
+    return TransformersParts(UMT5EncoderModel, UMT5Config, AutoTokenizer)

@@ -28,6 +28,8 @@ __all__ = [
 CONFIG_FILE = "config.json"
 SCHEMA_VERSION = 1
 MAX_SHARD_BYTES = 16_000_000
+PIECE = "//piece"
+"""What stands between a tensor's name and the number of one of its pieces."""
 SHARD = re.compile(r"[^/\\]+-\d{5}-of-\d{5}(-[0-9a-f]{12})?\.safetensors")
 """A shard's name; those of early worlds lack the digits of their content."""
 
@@ -35,10 +37,10 @@ SHARD = re.compile(r"[^/\\]+-\d{5}-of-\d{5}(-[0-9a-f]{12})?\.safetensors")
 def write_tensors(folder: Path, name: str, tensors: Mapping[str, Tensor]) -> dict[str, str]:
     """Write tensors as shards of at most 16 MB each; return the files' SHA-256.
 
-    A shard is called `name`-XXXXX-of-XXXXX-<first digits of its SHA-256>.safetensors, so that no shard takes the
-    place of one with another content.
+    A larger tensor is cut along its first axis. A shard is called `name`-XXXXX-of-XXXXX-<first digits of its
+    SHA-256>.safetensors, so that no shard takes the place of one with another content.
     """
-    shards = list(_shards(tensors))
+    shards = list(_shards(dict(_cut(tensors))))
     checksums = {}
     for index, shard in enumerate(shards):
         content = save(shard)
@@ -71,7 +73,7 @@ def read_tensors(folder: Path, checksums: Mapping[str, str]) -> dict[str, Tensor
             tensors |= load(content)
         except SafetensorError as error:
             raise CheckpointError(f"{file} is no safetensors file: {error}") from error
-    return tensors
+    return _joined(tensors)
 
 
 def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
@@ -122,6 +124,8 @@ def _misfits(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the parts of a manifest."""
     for name in ("tokenizer", "starts"):
         yield from _file_misfits(name, manifest[name])
+    if "text_encoder" in manifest:
+        yield from _file_misfits("text_encoder", manifest["text_encoder"])
     if not isinstance(manifest["world"], dict):
         yield f"got {manifest['world']!r} as world; expected a mapping of its settings"
     variants = manifest["variants"]
@@ -151,6 +155,26 @@ def _file_misfits(what: str, names: Any) -> Iterator[str]:
         yield f"got {names!r} as {what}; expected a mapping of files to SHA-256"
     elif outside := [name for name in names if Path(name).name != name]:
         yield f"got {outside} among {what}; expected names of files in this folder"
+
+
+def _cut(tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """Tensors, those that are too large for a shard as pieces."""
+    for name, tensor in tensors.items():
+        num_bytes = tensor.numel() * tensor.element_size()
+        if num_bytes <= MAX_SHARD_BYTES:
+            yield name, tensor
+            continue
+        for index, piece in enumerate(tensor.split(max(1, MAX_SHARD_BYTES * len(tensor) // num_bytes))):
+            yield f"{name}{PIECE}{index:05d}", piece
+
+
+def _joined(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Undo `_cut`."""
+    whole = {name: tensor for name, tensor in tensors.items() if PIECE not in name}
+    pieces: dict[str, list[Tensor]] = {}
+    for name in sorted(tensors.keys() - whole.keys()):
+        pieces.setdefault(name.split(PIECE)[0], []).append(tensors[name])
+    return whole | {name: torch.cat(parts) for name, parts in pieces.items()}
 
 
 def _shards(tensors: Mapping[str, Tensor]) -> Iterator[dict[str, Tensor]]:

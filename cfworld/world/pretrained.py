@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.model import Generator
 from cfworld.precision import fast_precision
+from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig
-from cfworld.tokenizer import BlockVAE
 from cfworld.world.checkpoint import (
     CONFIG_FILE,
     read_manifest,
@@ -25,9 +25,10 @@ from cfworld.world.checkpoint import (
 from cfworld.world.config import WorldConfig, config_from_dict, config_to_dict
 from cfworld.world.novelty_file import read_novelty, write_novelty
 from cfworld.world.start import EncodedStarts
+from cfworld.world.text_encoder import open_text_encoder, save_text_encoder
 from cfworld.world.world import World
 
-__all__ = ["find_world", "load_world", "save_world", "zoo_names"]
+__all__ = ["find_world", "load_world", "narrow", "save_world", "usable_device", "zoo_names"]
 
 
 def zoo_names() -> list[str]:
@@ -60,7 +61,7 @@ def load_world(
 ) -> World:
     """Read a world; see `World.from_pretrained`."""
     folder = find_world(name_or_path)
-    device = _usable_device(device)
+    device = usable_device(device)
     manifest = read_manifest(folder)
     variants = manifest["variants"]
     chosen = variant or ("student" if "student" in variants else "teacher")
@@ -68,13 +69,13 @@ def load_world(
         raise CheckpointError(f"{folder} has no variant {chosen!r}; it has {sorted(variants)}.")
     config = config_from_dict(WorldConfig, manifest["world"])
     config = replace(config, sampler=config_from_dict(SamplerConfig, variants[chosen]["sampler"]))
-    tokenizer = BlockVAE(config.tokenizer)
+    tokenizer = config.frame_coder.build()
     _load(tokenizer, read_tensors(folder, manifest["tokenizer"]), folder)
     generator = Generator(config.actions, config.transformer)
     _load(generator, read_tensors(folder, variants[chosen]["files"]), folder)
-    if _chosen_precision(precision, device) == "bf16":
-        for module in (tokenizer, generator.transformer, generator.heads):
-            _to_bf16(module)
+    if "text_encoder" in manifest and generator.prompts.takes_text:
+        generator.prompts.use_encoder(open_text_encoder(folder, manifest["text_encoder"], config.actions.text, device))
+    narrow(precision, device, tokenizer, generator)
     starts = EncodedStarts(**read_tensors(folder, manifest["starts"]))
     novelty = read_novelty(folder, variants[chosen].get("novelty"), config.transformer)
     return World(config, tokenizer, generator, starts, variant=chosen, device=device, novelty=novelty)
@@ -106,12 +107,16 @@ def save_world(world: World, folder: Path) -> None:
     }
     if world.novelty is not None:
         variant["novelty"] = write_novelty(folder, world.variant, world.novelty)
-    manifest = {
+    manifest: dict[str, Any] = {
         "world": config_to_dict(world.config),
         "variants": {**others, world.variant: variant},
         "tokenizer": write_tensors(folder, "tokenizer", tokenizer),
         "starts": write_tensors(folder, "starts", starts),
     }
+    if isinstance(encoder := getattr(world.generator.prompts, "encoder", None), UMT5Texts):
+        manifest["text_encoder"] = save_text_encoder(folder, encoder)
+    elif "text_encoder" in before:
+        manifest["text_encoder"] = before["text_encoder"]
     write_manifest(folder, manifest)
     remove_unnamed(folder, manifest)
 
@@ -141,7 +146,12 @@ def _check_same_world(folder: Path, manifest: Mapping[str, Any], new: Mapping[st
         )
 
 
-def _usable_device(device: str | torch.device) -> torch.device:
+def usable_device(device: str | torch.device) -> torch.device:
+    """A device that this PyTorch can use.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError, TypeError) as error:
@@ -154,6 +164,17 @@ def _chosen_precision(precision: str | None, device: torch.device) -> str:
     if precision not in (None, "bf16", "fp32"):
         raise ConfigError(f"got precision {precision!r}; expected 'bf16', 'fp32', or nothing for the faster one.")
     return precision or fast_precision(device)
+
+
+def narrow(precision: str | None, device: torch.device, tokenizer: nn.Module, generator: Generator) -> None:
+    """Bring the weights into the numbers that a world on this device computes with; see `World.from_pretrained`.
+
+    Raises:
+        ConfigError: If the precision is unknown.
+    """
+    if _chosen_precision(precision, device) == "bf16":
+        for module in (tokenizer, generator.transformer, generator.heads):
+            _to_bf16(module)
 
 
 def _to_bf16(module: nn.Module) -> None:

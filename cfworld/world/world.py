@@ -15,7 +15,7 @@ from cfworld.diffusion import counter_noise, counter_uniform
 from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.memory.packed import unpack
-from cfworld.model import Generator
+from cfworld.model import Generator, Transformer
 from cfworld.model.rows import sigmoid_of_rows
 from cfworld.prompts import TextEncoder
 from cfworld.prompts.base import on_host
@@ -108,6 +108,45 @@ class World:
         sampler = world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
         world.config = replace(world.config, sampler=sampler, memory=chosen_memory(world.config.memory, memory))
         return world
+
+    @classmethod
+    def from_wan(
+        cls,
+        transformer: str | Path | Transformer,
+        vae: str | Path,
+        text_encoder: str | Path | TextEncoder | None = None,
+        *,
+        memory: MemoryConfig | None = None,
+        device: str | torch.device = "cpu",
+        precision: str | None = None,
+        **settings: Any,
+    ) -> "World":
+        """Make a world of texts out of Wan, or of what was trained from it. `docs/wan.md` says what reads how.
+
+        It has no heads for reward and ends: both are 0. It ships no starts: an episode begins from nothing, under
+        `opening`, or with frames of your own.
+
+        Args:
+            transformer: A file or folder of the original Wan, a folder of `WanTransformer3DModel`, a checkpoint of
+                Self-Forcing, LongLive, Causal Forcing or Context Forcing; or a `Transformer`.
+            vae: A folder of `AutoencoderKLWan`, Wan2.1_VAE.pth, or a tiny VAE in TAEHV's layout.
+            text_encoder: A folder of UMT5 with its tokenizer, or a pipeline that has both; or any encoder of texts.
+                None leaves the world without one, until `world.generator.prompts.use_encoder` gives it one.
+            memory: The memory; None takes Context Forcing's own, 21 latents of which a chunk has 3.
+            device: Where it runs.
+            precision: As for `from_pretrained`.
+            settings: Other fields of `cfworld.world.wan.WanSettings`: `name`, `resolution`, `part`, `actions`, ...
+
+        Raises:
+            CheckpointError: If a checkpoint cannot be read, or tensors are missing, extra or of another shape.
+            ConfigError: If parts or settings do not fit together.
+            MissingDependencyError: If diffusers or transformers is needed and not installed.
+        """
+        from cfworld.world.wan import import_wan, settings_of
+
+        return import_wan(
+            transformer, vae, text_encoder, settings_of({**settings, "memory": memory}), device, precision
+        )
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write this world's variant into a folder; variants of the same world already there stay."""

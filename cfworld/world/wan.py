@@ -1,0 +1,184 @@
+"""Worlds out of Wan: its transformer, its VAE and its encoder of texts become a `World`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cfworld.errors import ConfigError
+from cfworld.memory import MemoryConfig
+from cfworld.model import ActionConfig, Generator, Transformer
+from cfworld.model.wan_weights import load_wan_transformer
+from cfworld.prompts import TextConfig, TextEncoder
+from cfworld.prompts.encoded_text import EncodedTextPrompts, TextTablePrompts
+from cfworld.prompts.umt5 import UMT5, UMT5Texts
+from cfworld.rollout import SamplerConfig, Solver
+from cfworld.tokenizer import WanVAEConfig
+from cfworld.world.config import WorldConfig
+from cfworld.world.pretrained import narrow, usable_device
+from cfworld.world.start import EncodedStarts
+from cfworld.world.wan_vae_files import frame_coder_of, load_frame_coder
+from cfworld.world.world import World
+
+__all__ = ["WanSettings", "import_wan", "paper_memory", "paper_sampler"]
+
+FPS = 16
+MINUTE = 60 * FPS
+
+
+def paper_memory() -> MemoryConfig:
+    """Context Forcing's memory at its own size: 21 latents, 3 a chunk; a prompt switch rebuilds it."""
+    return MemoryConfig(
+        num_sink=3,
+        num_slow=12,
+        num_fast=6,
+        latents_per_chunk=3,
+        consolidate_every=2,
+        threshold=0.95,
+        recache=True,
+    )
+
+
+def paper_sampler() -> SamplerConfig:
+    """The distilled generator's four steps: noise levels 1, 0.9375, 0.8333 and 0.625."""
+    return SamplerConfig(solver=Solver.FEW_STEP, num_steps=4, shift=5.0)
+
+
+@dataclass(kw_only=True, slots=True)
+class WanSettings:
+    """What a world out of Wan is, besides its weights.
+
+    Attributes:
+        name: The world's name.
+        resolution: Height and width of a frame.
+        part: Which network of a training checkpoint to take: generator, generator_ema, critic or model. null takes the
+            averaged generator if there is one, then the generator, then the model.
+        num_heads: Attention heads, where the checkpoint has no config.json and its heads are not 128 wide.
+        actions: Named actions, each with the text that it says; then the world's actions are these. Without any, they
+            are texts.
+        opening: Text, or name of an action, under which an episode begins where no start is given; null for the first
+            named action, or the empty text.
+        num_tokens: Tokens of a text.
+        max_length: Characters of the longest text.
+        memory: Sizes and rule of the memory.
+        sampler: How a chunk is denoised; with another solver than few_step, the world is a teacher.
+    """
+
+    name: str = "wan"
+    resolution: list[int] = field(default_factory=lambda: [480, 832])
+    part: str | None = None
+    num_heads: int | None = None
+    actions: dict[str, str] = field(default_factory=dict)
+    opening: str | None = None
+    num_tokens: int = 512
+    max_length: int = 2048
+    memory: MemoryConfig = field(default_factory=paper_memory)
+    sampler: SamplerConfig = field(default_factory=paper_sampler)
+
+    def __post_init__(self) -> None:
+        """Refuse an opening that is no action."""
+        if len(self.resolution) != 2:
+            raise ConfigError(f"got resolution {self.resolution}; expected height and width.")
+        if self.actions and self.opening is not None and self.opening not in self.actions:
+            raise ConfigError(f"got opening={self.opening!r}; expected one of the actions {list(self.actions)}.")
+
+
+def import_wan(
+    transformer: str | Path | Transformer,
+    vae: str | Path,
+    text_encoder: str | Path | TextEncoder | None,
+    settings: WanSettings,
+    device: str | torch.device,
+    precision: str | None,
+) -> World:
+    """Make a world; see `World.from_wan`."""
+    device = usable_device(device)
+    height, width = settings.resolution
+    coder, tensors = frame_coder_of(vae, (height, width))
+    _, *latent_size = coder.latent_shape
+    if not isinstance(transformer, Transformer):
+        transformer = load_wan_transformer(
+            transformer, (latent_size[0], latent_size[1]), part=settings.part, num_heads=settings.num_heads
+        )
+    config = _config(settings, transformer, coder)
+    with torch.device("meta"):
+        generator = Generator(config.actions, config.transformer)
+    generator.to_empty(device="cpu")
+    generator.transformer = transformer
+    generator.key_centre.zero_()
+    tokenizer = load_frame_coder(coder, tensors, str(vae))
+    _give_encoder(generator, text_encoder, settings, device)
+    narrow(precision, device, tokenizer, generator)
+    return World(
+        config,
+        tokenizer,
+        generator,
+        _no_starts(config, generator),
+        variant="student" if settings.sampler.solver is Solver.FEW_STEP else "teacher",
+        device=device,
+    )
+
+
+def _config(settings: WanSettings, transformer: Transformer, coder: Any) -> WorldConfig:
+    is_table = bool(settings.actions)
+    text = TextConfig(
+        max_length=0 if is_table else settings.max_length,
+        tokens=settings.num_tokens,
+        width=transformer.config.prompt_dim,
+        encoder=UMT5,
+        learned=False,
+    )
+    actions = ActionConfig(text=text)
+    if is_table:
+        names, texts = list(settings.actions), list(settings.actions.values())
+        actions = ActionConfig(num_actions=len(names), names=names, texts=texts, text=text)
+    usual = next(iter(settings.actions), "")
+    return WorldConfig(
+        name=settings.name,
+        source="Wan",
+        fps=FPS,
+        horizon_frames=MINUTE,
+        prefix_latents=settings.memory.latents_per_chunk,
+        opening=usual if settings.opening is None else settings.opening,
+        actions=actions,
+        transformer=transformer.config,
+        memory=settings.memory,
+        sampler=settings.sampler,
+        **{"wan_vae" if isinstance(coder, WanVAEConfig) else "tiny_vae": coder},
+    )
+
+
+def _give_encoder(
+    generator: Generator,
+    text_encoder: str | Path | TextEncoder | None,
+    settings: WanSettings,
+    device: torch.device,
+) -> None:
+    """Let the prompts encode texts, those of a table at once: a table needs its encoder no more."""
+    if isinstance(text_encoder, str | Path):
+        text_encoder = UMT5Texts.from_folder(text_encoder, settings.num_tokens, device)
+    prompts = generator.prompts
+    if isinstance(prompts, TextTablePrompts):
+        if text_encoder is None:
+            raise ConfigError("got named actions without an encoder of their texts; give text_encoder.")
+        prompts.encode_texts(text_encoder)
+    elif text_encoder is not None:
+        assert isinstance(prompts, EncodedTextPrompts)
+        prompts.use_encoder(text_encoder)
+
+
+def _no_starts(config: WorldConfig, generator: Generator) -> EncodedStarts:
+    prompts = generator.prompts
+    shape = (0, config.prefix_latents)
+    return EncodedStarts(
+        latents=torch.zeros(*shape, *config.frame_coder.latent_shape),
+        actions=torch.zeros(*shape, config.frames_per_latent, *prompts.action_shape, dtype=prompts.action_dtype),
+        seeds=torch.zeros(0, dtype=torch.int64),
+    )
+
+
+def settings_of(given: Mapping[str, Any]) -> WanSettings:
+    """Settings from the keyword arguments of `World.from_wan`; None stands for what is usual."""
+    return WanSettings(**{name: value for name, value in given.items() if value is not None})
