@@ -17,6 +17,8 @@ COMMANDS: dict[str, str] = {
     "calibrate": "measure how odd real continuations look to a world",
     "collect": "record episodes of a simulator as a dataset",
     "evaluate": "judge a world against its twin",
+    "export": "generate a dataset from a world: Minari or LeRobot",
+    "play": "act in a world yourself, by the keyboard",
     "rollout": "generate video from a world",
     "train": "train one stage of a world: tokenizer, teacher ...",
 }

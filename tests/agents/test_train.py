@@ -102,6 +102,7 @@ def test_eyes_see_what_was_seen_in_training(world: World, place: Place, obs: Obs
             steps.append(Seen(frames=out.frames.numpy(), latents=out.latents))
     seen = venv.reset()
     for step in steps:
+        assert isinstance(seen, np.ndarray)
         assert np.allclose(eyes.look(step)[0], seen[1], atol=1e-4)
         seen = venv.step(np.array([0, 1]))[0]
     venv.close()
