@@ -26,6 +26,7 @@ class TwinJob:
         world: the world, by name or as it is.
         variant: student or teacher, if it goes by name.
         precision: bf16 or fp32, if it goes by name.
+        num_steps: denoising steps, if it goes by name.
         player: who acts, as `make_player` knows them.
         planner: how the planner plans.
         max_ticks: ticks until an episode is cut off.
@@ -35,6 +36,7 @@ class TwinJob:
     world: str | World
     variant: str | None = None
     precision: str | None = None
+    num_steps: int | None = None
     player: str
     planner: PlannerConfig
     max_ticks: int
@@ -62,7 +64,9 @@ class TwinJob:
             torch.set_num_threads(self.threads)
         world = self.world
         if not isinstance(world, World):
-            world = World.from_pretrained(world, variant=self.variant, precision=self.precision)
+            world = World.from_pretrained(
+                world, variant=self.variant, precision=self.precision, num_steps=self.num_steps
+            )
         self._made = make_twin(world.config.source, self.max_ticks), make_player(self.player, world, self.planner)
         return self._made
 

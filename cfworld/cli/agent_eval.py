@@ -44,6 +44,7 @@ class AgentEvalConfig:
         world: A world of the zoo, or a checkpoint folder.
         variant: student or teacher; null for the best there is.
         precision: bf16 or fp32, in which the world computes; null for what the device does at full speed.
+        num_steps: Denoising steps; null for the world's own. Fewer are faster and show less.
         policies: Who acts: policies of data collection (random, sticky, noop, scripted:<file> ...), sweep:<ticks>,
             best_sweep, whose period is searched first, folders of agents that agent-train wrote, and planner.
         baselines: Those among them that the others are compared with, seed by seed; by default all but agents and the
@@ -70,6 +71,7 @@ class AgentEvalConfig:
     world: str
     variant: str | None = None
     precision: str | None = None
+    num_steps: int | None = None
     policies: list[str] = field(default_factory=lambda: ["random", "sticky", "noop", BEST_SWEEP])
     baselines: list[str] | None = None
     dream: bool = True
@@ -95,6 +97,8 @@ class AgentEvalConfig:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
         if self.max_ticks is not None and self.max_ticks < 1:
             raise ConfigError(f"got max_ticks={self.max_ticks}; expected at least 1, or null for the world's horizon")
+        if self.num_steps is not None and self.num_steps < 1:
+            raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
         if min(self.seed, self.sweep_seed) < 0:
             raise ConfigError(f"got seed={self.seed}, sweep_seed={self.sweep_seed}; expected 0 or more")
         if not self.policies or len(set(self.policies)) < len(self.policies):
@@ -113,7 +117,11 @@ class AgentEvalConfig:
 def agent_eval(config: AgentEvalConfig) -> dict[str, Any]:
     """Score, write everything, and return the figures."""
     world = World.from_pretrained(
-        config.world, variant=config.variant, device=config.device, precision=config.precision
+        config.world,
+        variant=config.variant,
+        device=config.device,
+        precision=config.precision,
+        num_steps=config.num_steps,
     )
     for name in config.policies:
         if name != BEST_SWEEP:
@@ -178,6 +186,7 @@ def _job(config: AgentEvalConfig, world: World, name: str, max_ticks: int) -> Tw
         world=world if config.workers == 1 else config.world,
         variant=config.variant,
         precision=config.precision,
+        num_steps=config.num_steps,
         player=name,
         planner=config.planner,
         max_ticks=max_ticks,
@@ -214,6 +223,7 @@ def _about(config: AgentEvalConfig, world: World, max_ticks: int) -> dict[str, A
     return {
         "world": config.world,
         "variant": world.variant,
+        "num_steps": world.sampler.num_steps,
         "fingerprint": world.fingerprint,
         "twin": world.config.source,
         "episodes": config.episodes,
