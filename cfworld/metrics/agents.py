@@ -34,7 +34,7 @@ def rank_correlation(one: Float[np.ndarray, " n"], other: Float[np.ndarray, " n"
     ranks = [_ranks(np.asarray(values, float)) for values in (one, other)]
     if any(np.ptp(rank) == 0 for rank in ranks):
         return float("nan")
-    return float(np.corrcoef(*ranks)[0, 1])
+    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
 def agent_figures(found: Sequence[PolicyScores], baselines: Sequence[str]) -> dict[str, Any]:

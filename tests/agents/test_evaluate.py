@@ -130,7 +130,8 @@ def test_the_planner_takes_the_actions_after_which_most_is_lived_to_see(
 
 
 def test_a_planner_that_cannot_plan_is_refused() -> None:
-    for wrong in ({"candidates": 0}, {"elites": 30}, {"every": 100}, {"max_rows": 2}):
+    cases: list[dict[str, Any]] = [{"candidates": 0}, {"elites": 30}, {"every": 100}, {"max_rows": 2}]
+    for wrong in cases:
         with pytest.raises(ConfigError, match="planner"):
             PlannerConfig(**wrong)
 
