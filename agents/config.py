@@ -43,6 +43,7 @@ class AgentTrainConfig:
         world: A world of the zoo, or a checkpoint folder.
         variant: student or teacher; null for the best there is.
         precision: bf16 or fp32, in which the world computes; null for what the device does at full speed.
+        num_steps: Denoising steps; null for the world's own. Fewer are faster and show less.
         env: Where the agent learns: in the generated world (dream), or in its simulator (twin).
         obs: What it sees: the last frame of a step (frame), all of them (frames), or latents (latent), which the
             world's tokenizer makes of the simulator's frames.
@@ -84,6 +85,7 @@ class AgentTrainConfig:
     world: str
     variant: str | None = None
     precision: str | None = None
+    num_steps: int | None = None
     env: Place = Place.dream
     obs: Obs = Obs.latent
     stack: int = 1
@@ -127,7 +129,7 @@ class AgentTrainConfig:
         for name in ("seed", "eval_every", "eval_seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more")
-        for name in ("max_minutes", "horizon", "patience", "max_ratio"):
+        for name in ("max_minutes", "horizon", "patience", "max_ratio", "num_steps"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
         if self.n_steps * self.num_envs < 2:

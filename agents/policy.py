@@ -17,7 +17,7 @@ from cfworld.world import World
 
 __all__ = ["ALGORITHMS", "POLICIES", "Network", "acting_space", "build_policy", "policy_kwargs", "seen_space"]
 
-ALGORITHMS: dict[str, type[PPO] | type[RecurrentPPO]] = {Algorithm.ppo: PPO, Algorithm.recurrent_ppo: RecurrentPPO}
+ALGORITHMS: dict[str, Any] = {Algorithm.ppo: PPO, Algorithm.recurrent_ppo: RecurrentPPO}
 POLICIES: dict[str, type[ActorCriticPolicy]] = {
     Algorithm.ppo: ActorCriticPolicy,
     Algorithm.recurrent_ppo: RecurrentActorCriticPolicy,
@@ -60,8 +60,8 @@ def policy_kwargs(network: Network, world: World) -> dict[str, Any]:
 def seen_space(network: Network, world: World) -> spaces.Box:
     """What an agent sees, those of `stack` steps side by side: a flat box, or pixels [H, W, C]."""
     space = world_observation_space(network.obs, world.config)
-    repeated = {name: np.repeat(getattr(space, name), network.stack, axis=-1) for name in ("low", "high")}
-    return spaces.Box(**repeated, dtype=space.dtype)  # pyright: ignore[reportArgumentType]
+    low, high = (np.repeat(bound, network.stack, axis=-1) for bound in (space.low, space.high))
+    return spaces.Box(low, high, dtype=space.low.dtype.type)
 
 
 def build_policy(network: Network, world: World) -> ActorCriticPolicy:

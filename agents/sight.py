@@ -86,9 +86,11 @@ class Eyes:
         return self._past
 
     def _now(self, seen: Seen) -> np.ndarray:
-        if self.obs == "latent":
-            return flat_latents(self._world, seen.frames) if seen.latents is None else _flat(seen.latents)
+        if self.obs == "latent" and seen.latents is not None:
+            return _flat(seen.latents)
         assert seen.frames is not None
+        if self.obs == "latent":
+            return flat_latents(self._world, seen.frames)
         if self.obs == "frame":
             return seen.frames[:, -1]
         return np.concatenate(list(seen.frames.swapaxes(0, 1)), axis=-1)

@@ -38,6 +38,7 @@ class VecLatents(VecEnvWrapper):
         """Step every row; what rows saw last is encoded too."""
         observation, reward, done, infos = self.venv.step_wait()
         late = [info for info in infos if info.get("TimeLimit.truncated")]  # nobody asks what the dead saw last
+        assert isinstance(observation, np.ndarray)
         seen = np.concatenate([observation, *(info["terminal_observation"][None] for info in late)])
         latents = self._encoded(seen)
         for info, last in zip(late, latents[len(observation) :], strict=True):

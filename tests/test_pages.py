@@ -22,6 +22,15 @@ CHANGES: dict[str, dict[str, str]] = {
     },
     "docs/starts.md": {'from_pretrained("panorama")': 'from_pretrained("toy")'},
     "docs/scenarios.md": {'from_pretrained("doom_take_cover")': 'from_pretrained("toy")'},
+    "docs/agents.md": {
+        'from_pretrained("doom_take_cover")': 'from_pretrained("toy")',
+        'world="doom_take_cover", total_steps=100_000': (
+            'world="toy", total_steps=8, num_envs=2, n_steps=4, batch_size=4, n_epochs=1, eval_episodes=2, horizon=8'
+        ),
+        "range(100)": "range(2)",
+        "max_ticks=2100": "max_ticks=8",
+        "max_ticks=350": "max_ticks=8",
+    },
     "docs/datasets.md": {
         '"world": "doom_take_cover", "episodes": 100': '"world": "toy", "max_steps": 1, "episodes": 2',
     },

@@ -6,7 +6,9 @@ import pytest
 
 SURFACE = {
     "cfworld": "Start StepOutput World WorldConfig WorldState __version__",
-    "cfworld.agents": "Agent SB3VecEnv",
+    "cfworld.agents": (
+        "Agent AgentTrainConfig Planner PlannerConfig SB3VecEnv Scores dream_scores make_player train_agent twin_scores"
+    ),
     "cfworld.diffusion": (
         "counter_noise counter_uniform denoised euler expand_sigma few_step guided heun interpolate noise_from renoise "
         "sample_sigma shift sigmas stratified_sigma velocity"

@@ -26,7 +26,11 @@ def agent_train(config: AgentTrainConfig) -> dict[str, Any]:
     from cfworld.agents.train import train_agent  # `--help` is quick
 
     world = World.from_pretrained(
-        config.world, variant=config.variant, device=config.device, precision=config.precision
+        config.world,
+        variant=config.variant,
+        device=config.device,
+        precision=config.precision,
+        num_steps=config.num_steps,
     )
     folder = common.open_output("agent-train", config.out, config)
 
@@ -55,6 +59,7 @@ def _figures(config: AgentTrainConfig, world: World, progress: TrainProgress) ->
     return {
         "world": config.world,
         "variant": world.variant,
+        "num_steps": world.sampler.num_steps,
         "fingerprint": world.fingerprint,
         "env": config.env.value,
         "obs": config.obs,

@@ -11,6 +11,7 @@ from cfworld.cli import common
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
+    "agent-eval": "score agents in a world and in its simulator",
     "agent-train": "train an agent in a world or its simulator",
     "bench": "measure the speed of a world",
     "calibrate": "measure how odd real continuations look to a world",
