@@ -70,3 +70,27 @@ def diffusers_vae(seed: int = 0) -> Any:
     from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
 
     return randomised(AutoencoderKLWan(**VAE_SIZES, scale_factor_spatial=4), seed)
+
+
+def vae_folder(folder: Path, seed: int = 0) -> Path:
+    """A folder as diffusers writes it."""
+    diffusers_vae(seed).save_pretrained(folder)
+    return folder
+
+
+WORDS = ("a", "red", "blue", "door", "opens", "the", "sky", "darkens")
+
+
+def text_encoder_folder(folder: Path, seed: int = 0) -> Path:
+    """A UMT5 encoder with its tokenizer, as transformers writes them."""
+    from transformers import T5Tokenizer
+    from transformers.models.umt5.configuration_umt5 import UMT5Config
+    from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
+
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((f"▁{word}", -1.0) for word in WORDS)]
+    tokenizer = T5Tokenizer(vocab=pieces, extra_ids=0)
+    width = SIZES["text_dim"]
+    config = UMT5Config(vocab_size=16, d_model=width, d_kv=4, d_ff=24, num_layers=2, num_heads=2)
+    randomised(UMT5EncoderModel(config), seed).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
+    tokenizer.save_pretrained(folder)
+    return folder

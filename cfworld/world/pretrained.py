@@ -28,7 +28,7 @@ from cfworld.world.start import EncodedStarts
 from cfworld.world.text_encoder import open_text_encoder, save_text_encoder
 from cfworld.world.world import World
 
-__all__ = ["find_world", "load_world", "narrow", "save_world", "usable_device", "zoo_names"]
+__all__ = ["find_world", "load_world", "save_world", "set_precision", "usable_device", "zoo_names"]
 
 
 def zoo_names() -> list[str]:
@@ -75,7 +75,7 @@ def load_world(
     _load(generator, read_tensors(folder, variants[chosen]["files"]), folder)
     if "text_encoder" in manifest and generator.prompts.takes_text:
         generator.prompts.use_encoder(open_text_encoder(folder, manifest["text_encoder"], config.actions.text, device))
-    narrow(precision, device, tokenizer, generator)
+    set_precision(precision, device, tokenizer, generator)
     starts = EncodedStarts(**read_tensors(folder, manifest["starts"]))
     novelty = read_novelty(folder, variants[chosen].get("novelty"), config.transformer)
     return World(config, tokenizer, generator, starts, variant=chosen, device=device, novelty=novelty)
@@ -166,21 +166,16 @@ def _chosen_precision(precision: str | None, device: torch.device) -> str:
     return precision or fast_precision(device)
 
 
-def narrow(precision: str | None, device: torch.device, tokenizer: nn.Module, generator: Generator) -> None:
+def set_precision(precision: str | None, device: torch.device, tokenizer: nn.Module, generator: Generator) -> None:
     """Bring the weights into the numbers that a world on this device computes with; see `World.from_pretrained`.
 
     Raises:
         ConfigError: If the precision is unknown.
     """
-    if _chosen_precision(precision, device) == "bf16":
-        for module in (tokenizer, generator.transformer, generator.heads):
-            _to_bf16(module)
-
-
-def _to_bf16(module: nn.Module) -> None:
-    """Narrow the weights; buffers, such as a tokenizer's statistics, stay as they are."""
-    for parameter in module.parameters():
-        parameter.data = parameter.data.bfloat16()
+    dtype = torch.bfloat16 if _chosen_precision(precision, device) == "bf16" else torch.float32
+    for module in (tokenizer, generator.transformer, generator.heads):
+        for parameter in module.parameters():  # buffers, such as a tokenizer's statistics, stay as they are
+            parameter.data = parameter.data.to(dtype)
 
 
 def _narrow(module: nn.Module) -> dict[str, Tensor]:

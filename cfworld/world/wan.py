@@ -17,7 +17,7 @@ from cfworld.prompts.umt5 import UMT5, UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import WanVAEConfig
 from cfworld.world.config import WorldConfig
-from cfworld.world.pretrained import narrow, usable_device
+from cfworld.world.pretrained import set_precision, usable_device
 from cfworld.world.start import EncodedStarts
 from cfworld.world.wan_vae_files import frame_coder_of, load_frame_coder
 from cfworld.world.world import World
@@ -110,7 +110,7 @@ def import_wan(
     generator.key_centre.zero_()
     tokenizer = load_frame_coder(coder, tensors, str(vae))
     _give_encoder(generator, text_encoder, settings, device)
-    narrow(precision, device, tokenizer, generator)
+    set_precision(precision, device, tokenizer, generator)
     return World(
         config,
         tokenizer,
