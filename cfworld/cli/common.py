@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, TypeVar, get_origin
 
 import hydra
 from hydra.core.config_store import ConfigStore
@@ -140,7 +140,11 @@ def _store(config_name: str, schema: type[Any]) -> str | None:
     if any(isinstance(entry, dict) for entry in defaults):
         store.store(name=f"{config_name}_schema", node=schema)
         return "pkg://cfworld.configs"
-    store.store(name=config_name, node=OmegaConf.merge(OmegaConf.structured(schema), settings))
+    node = OmegaConf.merge(OmegaConf.structured(schema), settings)
+    for entry in dataclasses.fields(schema):
+        if get_origin(entry.type) is dict:  # its keys are the user's
+            OmegaConf.set_struct(node[entry.name], False)
+    store.store(name=config_name, node=node)
     return None
 
 

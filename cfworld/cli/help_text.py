@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 __all__ = ["command_help", "group_help", "read_settings"]
 
 _WIDTH = 110
+_REQUIRED = "???"
+"""What stands for the value of a key that has to be given; such keys come first."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +52,8 @@ def command_help(
     lines += [*textwrap.wrap(summary, _WIDTH), ""] if summary else []
     for group, default in _groups(settings.get("defaults", [])):
         lines += [*_group_lines(group, default), ""]
-    return "\n".join([*lines, *_lines(_keys(schema, settings if values is None else values))])
+    keys = _keys(schema, settings if values is None else values)
+    return "\n".join([*lines, *_lines(sorted(keys, key=lambda key: key.default != _REQUIRED))])
 
 
 def group_help(group: str, name: str, schema: type[Any], values: dict[str, Any] | None = None) -> str:
@@ -101,7 +104,7 @@ def _keys(schema: type[Any], settings: dict[str, Any], prefix: str = "") -> Iter
 def _default(field: dataclasses.Field[Any]) -> Any:
     if field.default is not dataclasses.MISSING:
         return field.default
-    return field.default_factory() if field.default_factory is not dataclasses.MISSING else "???"
+    return field.default_factory() if field.default_factory is not dataclasses.MISSING else _REQUIRED
 
 
 def _shown(value: Any) -> str:

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "collect": "record episodes of a simulator as a dataset",
     "evaluate": "judge a world against its twin",
     "export": "generate a dataset from a world: Minari or LeRobot",
+    "import-wan": "make a world of texts out of Wan's checkpoints",
     "play": "act in a world yourself, by the keyboard",
     "rollout": "generate video from a world",
     "train": "train one stage of a world: tokenizer, teacher ...",

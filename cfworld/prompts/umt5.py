@@ -33,13 +33,20 @@ class UMT5Texts:
         self._loaded: tuple[Any, Any] | None = None
 
     @classmethod
-    def from_folder(cls, folder: str | Path, num_tokens: int = 512, device: str | torch.device = "cpu") -> "UMT5Texts":
+    def from_folder(
+        cls,
+        folder: str | Path,
+        num_tokens: int = 512,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> "UMT5Texts":
         """Of a folder as transformers writes it.
 
         Args:
             folder: It holds the encoder with its tokenizer, or both in `text_encoder` and `tokenizer`: a pipeline.
             num_tokens: Tokens of a text.
             device: Where it computes.
+            dtype: What its weights are kept and multiplied in.
 
         Raises:
             CheckpointError: If there is no such folder.
@@ -54,7 +61,8 @@ class UMT5Texts:
         def load() -> tuple[Any, Any]:
             parts = transformers_parts()
             try:
-                return parts.model.from_pretrained(model).to(device), parts.tokenizer.from_pretrained(tokenizer)
+                encoder = parts.model.from_pretrained(model, dtype=dtype).to(device)
+                return encoder, parts.tokenizer.from_pretrained(tokenizer)
             except (OSError, ValueError) as error:
                 raise CheckpointError(f"{folder} holds no UMT5 encoder with its tokenizer: {error}") from error
 

@@ -18,6 +18,7 @@ from cfworld.files import write_aside, write_json
 __all__ = [
     "CONFIG_FILE",
     "SCHEMA_VERSION",
+    "TEXT_ENCODER",
     "read_manifest",
     "read_tensors",
     "remove_unnamed",
@@ -27,6 +28,8 @@ __all__ = [
 
 CONFIG_FILE = "config.json"
 SCHEMA_VERSION = 1
+TEXT_ENCODER = "text_encoder"
+"""The encoder of texts in config.json, and its folder."""
 MAX_SHARD_BYTES = 16_000_000
 PIECE = "//piece"
 """What stands between a tensor's name and the number of one of its pieces."""
@@ -86,10 +89,11 @@ def remove_unnamed(folder: Path, manifest: Mapping[str, Any]) -> None:
     variants = manifest["variants"].values()
     parts = [manifest["tokenizer"], manifest["starts"], *(v["files"] for v in variants)]
     parts += [v["novelty"]["files"] for v in variants if "novelty" in v]
-    named = {name for part in parts for name in part}
-    for file in folder.glob("*.safetensors"):
-        if SHARD.fullmatch(file.name) and file.name not in named:
-            file.unlink()
+    for place, names in ((folder, parts), (folder / TEXT_ENCODER, [manifest.get(TEXT_ENCODER, {})])):
+        named = {name for part in names for name in part}
+        for file in place.glob("*.safetensors"):
+            if SHARD.fullmatch(file.name) and file.name not in named:
+                file.unlink()
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
@@ -124,8 +128,8 @@ def _misfits(manifest: Mapping[str, Any]) -> Iterator[str]:
     """What is wrong with the parts of a manifest."""
     for name in ("tokenizer", "starts"):
         yield from _file_misfits(name, manifest[name])
-    if "text_encoder" in manifest:
-        yield from _file_misfits("text_encoder", manifest["text_encoder"])
+    if TEXT_ENCODER in manifest:
+        yield from _file_misfits(TEXT_ENCODER, manifest[TEXT_ENCODER])
     if not isinstance(manifest["world"], dict):
         yield f"got {manifest['world']!r} as world; expected a mapping of its settings"
     variants = manifest["variants"]

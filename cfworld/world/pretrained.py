@@ -12,10 +12,12 @@ from torch import Tensor, nn
 from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.model import Generator
 from cfworld.precision import fast_precision
+from cfworld.prompts.encoded_text import EncodedTextPrompts
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig
 from cfworld.world.checkpoint import (
     CONFIG_FILE,
+    TEXT_ENCODER,
     read_manifest,
     read_tensors,
     remove_unnamed,
@@ -28,7 +30,7 @@ from cfworld.world.start import EncodedStarts
 from cfworld.world.text_encoder import open_text_encoder, save_text_encoder
 from cfworld.world.world import World
 
-__all__ = ["find_world", "load_world", "save_world", "set_precision", "usable_device", "zoo_names"]
+__all__ = ["find_world", "load_world", "save_world", "set_dtype", "usable_device", "weights_dtype", "zoo_names"]
 
 
 def zoo_names() -> list[str]:
@@ -69,13 +71,15 @@ def load_world(
         raise CheckpointError(f"{folder} has no variant {chosen!r}; it has {sorted(variants)}.")
     config = config_from_dict(WorldConfig, manifest["world"])
     config = replace(config, sampler=config_from_dict(SamplerConfig, variants[chosen]["sampler"]))
+    dtype = weights_dtype(precision, device)
     tokenizer = config.frame_coder.build()
     _load(tokenizer, read_tensors(folder, manifest["tokenizer"]), folder)
     generator = Generator(config.actions, config.transformer)
     _load(generator, read_tensors(folder, variants[chosen]["files"]), folder)
-    if "text_encoder" in manifest and generator.prompts.takes_text:
-        generator.prompts.use_encoder(open_text_encoder(folder, manifest["text_encoder"], config.actions.text, device))
-    set_precision(precision, device, tokenizer, generator)
+    if TEXT_ENCODER in manifest:
+        encoder = open_text_encoder(folder, manifest[TEXT_ENCODER], config.actions.text.tokens, device, dtype)
+        generator.prompts.use_encoder(encoder)
+    set_dtype(dtype, tokenizer, generator)
     starts = EncodedStarts(**read_tensors(folder, manifest["starts"]))
     novelty = read_novelty(folder, variants[chosen].get("novelty"), config.transformer)
     return World(config, tokenizer, generator, starts, variant=chosen, device=device, novelty=novelty)
@@ -84,8 +88,9 @@ def load_world(
 def save_world(world: World, folder: Path) -> None:
     """Write a world; see `World.save_pretrained`.
 
-    Weights are stored in bfloat16, the starts' latents in float16; the tokenizer's statistics stay float32. What the
-    folder held can be loaded until the new manifest, written last, takes its place.
+    Weights are stored in bfloat16, the starts' latents in float16; the tokenizer's statistics stay float32. A UMT5
+    that encodes the world's texts is stored too; another encoder is to be given again. What the folder held can be
+    loaded until the new manifest, written last, takes its place.
 
     Raises:
         CheckpointError: If the path is no folder, or its other variants are of another world.
@@ -113,10 +118,9 @@ def save_world(world: World, folder: Path) -> None:
         "tokenizer": write_tensors(folder, "tokenizer", tokenizer),
         "starts": write_tensors(folder, "starts", starts),
     }
-    if isinstance(encoder := getattr(world.generator.prompts, "encoder", None), UMT5Texts):
-        manifest["text_encoder"] = save_text_encoder(folder, encoder)
-    elif "text_encoder" in before:
-        manifest["text_encoder"] = before["text_encoder"]
+    prompts = world.generator.prompts
+    if isinstance(prompts, EncodedTextPrompts) and isinstance(prompts.encoder, UMT5Texts):
+        manifest[TEXT_ENCODER] = save_text_encoder(folder, prompts.encoder)
     write_manifest(folder, manifest)
     remove_unnamed(folder, manifest)
 
@@ -160,21 +164,21 @@ def usable_device(device: str | torch.device) -> torch.device:
         ) from error
 
 
-def _chosen_precision(precision: str | None, device: torch.device) -> str:
-    if precision not in (None, "bf16", "fp32"):
-        raise ConfigError(f"got precision {precision!r}; expected 'bf16', 'fp32', or nothing for the faster one.")
-    return precision or fast_precision(device)
-
-
-def set_precision(precision: str | None, device: torch.device, tokenizer: nn.Module, generator: Generator) -> None:
-    """Bring the weights into the numbers that a world on this device computes with; see `World.from_pretrained`.
+def weights_dtype(precision: str | None, device: torch.device) -> torch.dtype:
+    """What the weights of a world are kept and multiplied in; see `World.from_pretrained`.
 
     Raises:
         ConfigError: If the precision is unknown.
     """
-    dtype = torch.bfloat16 if _chosen_precision(precision, device) == "bf16" else torch.float32
+    if precision not in (None, "bf16", "fp32"):
+        raise ConfigError(f"got precision {precision!r}; expected 'bf16', 'fp32', or nothing for the faster one.")
+    return torch.bfloat16 if (precision or fast_precision(device)) == "bf16" else torch.float32
+
+
+def set_dtype(dtype: torch.dtype, tokenizer: nn.Module, generator: Generator) -> None:
+    """Bring the weights into it; buffers, such as a tokenizer's statistics, stay as they are."""
     for module in (tokenizer, generator.transformer, generator.heads):
-        for parameter in module.parameters():  # buffers, such as a tokenizer's statistics, stay as they are
+        for parameter in module.parameters():
             parameter.data = parameter.data.to(dtype)
 
 

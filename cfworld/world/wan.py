@@ -9,15 +9,15 @@ import torch
 
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
-from cfworld.model import ActionConfig, Generator, Transformer
+from cfworld.model import ActionConfig, Generator, Transformer, TransformerConfig
 from cfworld.model.wan_weights import load_wan_transformer
 from cfworld.prompts import TextConfig, TextEncoder
-from cfworld.prompts.encoded_text import EncodedTextPrompts, TextTablePrompts
+from cfworld.prompts.encoded_text import TextTablePrompts
 from cfworld.prompts.umt5 import UMT5, UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
-from cfworld.tokenizer import WanVAEConfig
+from cfworld.tokenizer import TinyVAEConfig, WanVAEConfig
 from cfworld.world.config import WorldConfig
-from cfworld.world.pretrained import set_precision, usable_device
+from cfworld.world.pretrained import set_dtype, usable_device, weights_dtype
 from cfworld.world.start import EncodedStarts
 from cfworld.world.wan_vae_files import frame_coder_of, load_frame_coder
 from cfworld.world.world import World
@@ -102,15 +102,18 @@ def import_wan(
         transformer = load_wan_transformer(
             transformer, (latent_size[0], latent_size[1]), part=settings.part, num_heads=settings.num_heads
         )
-    config = _config(settings, transformer, coder)
+    config = _config(settings, transformer.config, coder)
     with torch.device("meta"):
         generator = Generator(config.actions, config.transformer)
     generator.to_empty(device="cpu")
     generator.transformer = transformer
     generator.key_centre.zero_()
     tokenizer = load_frame_coder(coder, tensors, str(vae))
-    _give_encoder(generator, text_encoder, settings, device)
-    set_precision(precision, device, tokenizer, generator)
+    dtype = weights_dtype(precision, device)
+    if isinstance(text_encoder, str | Path):
+        text_encoder = UMT5Texts.from_folder(text_encoder, settings.num_tokens, device, dtype)
+    _give_encoder(generator, text_encoder)
+    set_dtype(dtype, tokenizer, generator)
     return World(
         config,
         tokenizer,
@@ -121,19 +124,7 @@ def import_wan(
     )
 
 
-def _config(settings: WanSettings, transformer: Transformer, coder: Any) -> WorldConfig:
-    is_table = bool(settings.actions)
-    text = TextConfig(
-        max_length=0 if is_table else settings.max_length,
-        tokens=settings.num_tokens,
-        width=transformer.config.prompt_dim,
-        encoder=UMT5,
-        learned=False,
-    )
-    actions = ActionConfig(text=text)
-    if is_table:
-        names, texts = list(settings.actions), list(settings.actions.values())
-        actions = ActionConfig(num_actions=len(names), names=names, texts=texts, text=text)
+def _config(settings: WanSettings, transformer: TransformerConfig, coder: WanVAEConfig | TinyVAEConfig) -> WorldConfig:
     usual = next(iter(settings.actions), "")
     return WorldConfig(
         name=settings.name,
@@ -142,30 +133,35 @@ def _config(settings: WanSettings, transformer: Transformer, coder: Any) -> Worl
         horizon_frames=MINUTE,
         prefix_latents=settings.memory.latents_per_chunk,
         opening=usual if settings.opening is None else settings.opening,
-        actions=actions,
-        transformer=transformer.config,
+        actions=_actions(settings, transformer.prompt_dim),
+        transformer=transformer,
         memory=settings.memory,
         sampler=settings.sampler,
         **{"wan_vae" if isinstance(coder, WanVAEConfig) else "tiny_vae": coder},
     )
 
 
-def _give_encoder(
-    generator: Generator,
-    text_encoder: str | Path | TextEncoder | None,
-    settings: WanSettings,
-    device: torch.device,
-) -> None:
+def _actions(settings: WanSettings, width: int) -> ActionConfig:
+    """Texts, or a table of them, whose tokens the transformer takes as they are."""
+    names, texts = list(settings.actions), list(settings.actions.values())
+    text = TextConfig(
+        max_length=0 if names else settings.max_length,
+        tokens=settings.num_tokens,
+        width=width,
+        encoder=UMT5,
+        learned=False,
+    )
+    return ActionConfig(num_actions=len(names), names=names, texts=texts, text=text)
+
+
+def _give_encoder(generator: Generator, text_encoder: TextEncoder | None) -> None:
     """Let the prompts encode texts, those of a table at once: a table needs its encoder no more."""
-    if isinstance(text_encoder, str | Path):
-        text_encoder = UMT5Texts.from_folder(text_encoder, settings.num_tokens, device)
     prompts = generator.prompts
     if isinstance(prompts, TextTablePrompts):
         if text_encoder is None:
             raise ConfigError("got named actions without an encoder of their texts; give text_encoder.")
         prompts.encode_texts(text_encoder)
     elif text_encoder is not None:
-        assert isinstance(prompts, EncodedTextPrompts)
         prompts.use_encoder(text_encoder)
 
 

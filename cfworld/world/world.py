@@ -348,7 +348,7 @@ class World:
         """
         self._reader.check(start, self.config, self.fingerprint)
 
-    def start_of(self, seed: int) -> "int | Opening":
+    def start_of(self, seed: int) -> int | Opening:
         """The shipped start that a seed draws; the world's opening where it ships none."""
         if not self.num_starts and self.config.opening is not None:
             return Opening(action=self.config.opening)
