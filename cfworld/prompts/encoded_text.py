@@ -3,6 +3,8 @@
 Wan attends to all 512 tokens without a mask; beyond a text they are zero. A text's tokens are large (8 MB at Wan's
 size), and a memory has many slots. So what stands for a text inside the world is the text itself, by the numbers of
 its characters: whoever holds a state can read it, and its tokens are looked up when they are needed.
+
+Of actions given one per frame, that of a latent's first frame holds for the latent: a change takes effect with the next.
 """
 
 from collections.abc import Sequence
@@ -62,13 +64,9 @@ class EncodedTextPrompts(PromptEncoder):
         """Validate texts [B] or [B, F], or what stands for them, [B, S] or [B, F, S]; see `PromptEncoder.check`."""
         given = self._numbered(actions) if has_text(actions) else check_integers(as_tensor(actions))
         tensor = expand_frames(given, batch, frames, self.action_shape)
-        if values:
-            _check_whole_latents(tensor, self.frames)
-            if bool((tensor < 0).any()) or bool((tensor > 0x10FFFF).any()):
-                raise ActionError(
-                    "got numbers that stand for no characters; expected texts, or what `check` gave before"
-                )
-        return tensor
+        if values and (bool((tensor < 0).any()) or bool((tensor > 0x10FFFF).any())):
+            raise ActionError("got numbers that stand for no characters; expected texts, or what `check` gave before")
+        return _held(tensor, self.frames)
 
     def _numbered(self, actions: Any) -> Tensor:
         array = text_array(actions)
@@ -115,10 +113,7 @@ class TextTablePrompts(PromptEncoder):
 
     def check(self, actions: Any, batch: int | None, frames: int, values: bool = True) -> Int64[Tensor, "B F"]:
         """Validate integers in [0, number of texts), or names, [B] or [B, F]; see `PromptEncoder.check`."""
-        tensor = check_discrete(actions, len(self.texts), self.names, batch, frames, values)
-        if values:
-            _check_whole_latents(tensor, self.frames)
-        return tensor
+        return _held(check_discrete(actions, len(self.texts), self.names, batch, frames, values), self.frames)
 
 
 def _check_width(config: TextPromptConfig) -> None:
@@ -129,14 +124,10 @@ def _check_width(config: TextPromptConfig) -> None:
         )
 
 
-def _check_whole_latents(actions: Tensor, frames: int) -> None:
-    """Refuse to change the prompt within a latent."""
+def _held(actions: Tensor, frames: int) -> Tensor:
+    """Actions as they take effect: that of a latent's first frame holds for all of it."""
     latents = actions.unflatten(1, (-1, frames))
-    if bool((latents != latents[:, :, :1]).any()):
-        raise ActionError(
-            f"got actions that change within a latent; expected the same for each {frames} frames: this world takes "
-            "one text for a latent"
-        )
+    return latents[:, :, :1].expand_as(latents).flatten(1, 2)
 
 
 def _first_frame(actions: Tensor, frames: int, axes: int) -> Tensor:
