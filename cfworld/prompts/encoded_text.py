@@ -4,7 +4,8 @@ Wan attends to all 512 tokens without a mask; beyond a text they are zero. A tex
 size), and a memory has many slots. So what stands for a text inside the world is the text itself, by the numbers of
 its characters: whoever holds a state can read it, and its tokens are looked up when they are needed.
 
-Of actions given one per frame, that of a latent's first frame holds for the latent: a change takes effect with the next.
+Of actions given one per frame, that of a latent's first frame holds for all of it: a change takes effect with the
+next.
 """
 
 from collections.abc import Sequence
