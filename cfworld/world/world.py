@@ -19,7 +19,7 @@ from cfworld.model import Generator
 from cfworld.model.rows import sigmoid_of_rows
 from cfworld.prompts import TextEncoder
 from cfworld.prompts.base import on_host
-from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise
+from cfworld.rollout import SamplerConfig, clean_pass, conditions, context_from_memory, denoise
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
@@ -231,14 +231,16 @@ class World:
         shape = state.latents.shape[1:]
 
         context = context_from_memory(self.generator, config.memory, state.memory)
+        given = conditions(self.generator, config.sampler, context, per_latent)
         latents = denoise(
             self.generator,
             config.sampler,
             context,
             per_latent,
             lambda index: counter_noise(state.seeds, state.step, index, shape),
+            given,
         )
-        clean = clean_pass(self.generator, config.memory, state.memory, context, latents, per_latent)
+        clean = clean_pass(self.generator, config.memory, state.memory, context, latents, per_latent, given=given)
         if self.novelty is None:
             novelty = torch.full_like(state.step, torch.nan, dtype=torch.float32)
         else:
