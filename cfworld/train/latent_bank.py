@@ -14,6 +14,7 @@ from tqdm import tqdm
 from cfworld.data import Clip, to_blocks
 from cfworld.errors import DatasetError
 from cfworld.files import write_aside
+from cfworld.precision import fast_precision
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.frame_bank import EpisodeSource
 from cfworld.train.recorded_actions import TextTable
@@ -167,6 +168,6 @@ def encode_store(
 @torch.inference_mode()
 def _encode(tokenizer: Tokenizer, frames: np.ndarray, batch_size: int, device: torch.device) -> Tensor:
     pieces = torch.from_numpy(frames).split(batch_size)
-    with torch.autocast(device.type, torch.bfloat16):
+    with torch.autocast(device.type, torch.bfloat16, enabled=fast_precision(device) == "bf16"):
         latents = [tokenizer.encode(piece.to(device))[:, 0] for piece in pieces]
     return torch.cat(latents).half().cpu()

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from cfworld import files
 from cfworld.errors import TrainingError
+from cfworld.precision import fast_precision
 from cfworld.train import run_state
 from cfworld.train.ema import EMA
 from cfworld.train.log import RunLog
@@ -138,6 +139,8 @@ class TrainingRun:
     def __init__(
         self, stage: Stage, config: LoopConfig, folder: Path, device: torch.device, details: Mapping[str, Any]
     ) -> None:
+        if config.precision == "auto":
+            config = replace(config, precision=fast_precision(device))
         self.stage, self.config, self.folder, self.device = stage, config, folder, device
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()

@@ -27,7 +27,8 @@ class LoopConfig:
         save_every: Steps between two checkpoints.
         sample_every: Steps between two contact sheets; 0 for one at the end alone.
         optimizer: "adamw", or "muon" for hidden matrices with AdamW for the rest.
-        precision: "fp32", or "bf16" for autocast.
+        precision: "fp32", "bf16" for autocast, or "auto" for the faster of them on the device. A run resumes
+            only with the format that it began with.
         compile: Compile the module with torch.compile.
         num_threads: Threads of PyTorch on the CPU; 0 leaves its default.
         max_minutes: Stop in good order after so many minutes; 0 sets no limit.
@@ -68,7 +69,7 @@ class LoopConfig:
         choices = {
             "schedule": ("cosine", "constant"),
             "optimizer": ("adamw", "muon"),
-            "precision": ("fp32", "bf16"),
+            "precision": ("fp32", "bf16", "auto"),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.model import Generator
+from cfworld.precision import fast_precision
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAE
 from cfworld.world.checkpoint import (
@@ -152,8 +153,7 @@ def _usable_device(device: str | torch.device) -> torch.device:
 def _chosen_precision(precision: str | None, device: torch.device) -> str:
     if precision not in (None, "bf16", "fp32"):
         raise ConfigError(f"got precision {precision!r}; expected 'bf16', 'fp32', or nothing for the faster one.")
-    fast = torch.cuda.is_bf16_supported() if device.type == "cuda" else torch.cpu._is_avx512_bf16_supported()
-    return precision or ("bf16" if fast else "fp32")
+    return precision or fast_precision(device)
 
 
 def _to_bf16(module: nn.Module) -> None:

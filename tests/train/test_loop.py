@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
+from cfworld.precision import fast_precision
 from cfworld.train import run_state
 from cfworld.train.loop import LoopConfig, run, step_generator
 from tests.train import toy_stage
@@ -217,7 +219,13 @@ def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:
         LoopConfig(**change)
 
 
-@pytest.mark.parametrize("change", [{"optimizer": "muon"}, {"precision": "bf16"}])
+@pytest.mark.parametrize("change", [{"optimizer": "muon"}, {"precision": "bf16"}, {"precision": "auto"}])
 def test_options_train_too(tmp_path: Path, change: dict[str, Any]) -> None:
     losses = trained(tmp_path, steps=40, save_every=40, **change).losses
     assert sum(losses[-5:]) < sum(losses[:5])
+
+
+def test_the_run_says_which_format_auto_chose(tmp_path: Path) -> None:
+    trained(tmp_path, steps=1, precision="auto")
+    loop = yaml.safe_load((tmp_path / "config.yaml").read_text())["loop"]
+    assert loop["precision"] == fast_precision("cpu")
