@@ -4,7 +4,9 @@ Nothing here depends on the value of a tensor on the host: which slots hold some
 episode ends are all decided in tensors of fixed shapes.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Int64, Num
@@ -18,7 +20,10 @@ from cfworld.rollout import clean_pass, conditions, context_from_memory, denoise
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.novelty import Novelty
 
-__all__ = ["Generated", "generate"]
+__all__ = ["Generated", "compiled", "generate"]
+
+_REPLAYED = ("reduce-overhead", "max-autotune")
+"""Modes of `torch.compile` whose outputs lie in buffers that the next call writes to."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -40,6 +45,23 @@ class Generated:
     hazard: Tensor
     end_frame: Tensor
     novelty: Tensor
+
+    def clone(self) -> "Generated":
+        """A copy that shares nothing."""
+        return Generated(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
+
+
+def compiled(**options: Any) -> Callable[..., Generated]:
+    """`generate` as one compiled graph; see `World.compile`."""
+    run = torch.compile(generate, fullgraph=True, dynamic=False, **options)
+    if options.get("mode") not in _REPLAYED:
+        return run
+
+    def replay(*arguments: Any) -> Generated:
+        torch.compiler.cudagraph_mark_step_begin()
+        return run(*arguments).clone()
+
+    return replay
 
 
 def generate(

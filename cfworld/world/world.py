@@ -21,7 +21,7 @@ from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
-from cfworld.world.generation import generate
+from cfworld.world.generation import compiled, generate
 from cfworld.world.novelty import Novelty
 from cfworld.world.output import StepOutput, hold_after
 from cfworld.world.seeds import as_int64, checked_seeds
@@ -250,6 +250,18 @@ class World:
             end_frame=made.end_frame,
             novelty=made.novelty,
         )
+
+    def compile(self, **options: Any) -> None:
+        """Compile the step in place, as one graph: all but the checks of actions and the decoding.
+
+        A graph is made at the first step of every number of rows (PyTorch keeps eight of them) and serves a memory
+        that is filling as well as a full one. What is generated may differ in the last bits.
+
+        Args:
+            options: Those of `torch.compile`, such as `mode`. "reduce-overhead" replays CUDA graphs; the states and
+                outputs are then copied out of their buffers, so that they stay good.
+        """
+        self._generate = compiled(**options)
 
     def with_ends(self, ends: Ends) -> "World":
         """The same world, weights and all, whose episodes end by another rule."""
