@@ -255,7 +255,8 @@ class World:
         """Compile the step in place, as one graph: all but the checks of actions and the decoding.
 
         A graph is made at the first step of every number of rows (PyTorch keeps eight of them) and serves a memory
-        that is filling as well as a full one; states that were cloned or loaded have another. What is generated may differ in the last bits.
+        that is filling as well as a full one; states that were cloned or loaded have another. What is generated may
+        differ in the last bits.
 
         Args:
             options: Those of `torch.compile`, such as `mode`. "reduce-overhead" replays CUDA graphs; the states and
