@@ -149,13 +149,16 @@ def attend(
         k: Rotated keys; with `KeyLengths` the current tokens' first, else last.
         v: Values in the same order.
         mask: Who sees what; None: everybody everything.
-        backend: Whose kernel. What takes lengths takes no other mask, and flex attention only `flex_mask`'s.
+        backend: Whose kernel. What takes lengths leaves other masks to PyTorch, which reads a memory anew under them;
+            flex attention takes only `flex_mask`'s.
 
     Raises:
         ConfigError: If the mask is of another backend.
     """
     if backend.takes_lengths:
-        return _by_lengths(q, k, v, mask, backend)
+        if not isinstance(mask, Tensor):
+            return _by_lengths(q, k, v, mask, backend)
+        backend = AttentionBackend.TORCH
     q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
     if backend is AttentionBackend.FLEX:
         if mask is not None and not isinstance(mask, BlockMask):

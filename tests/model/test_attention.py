@@ -83,6 +83,13 @@ def test_lengths_of_a_context_say_what_a_mask_says_with_the_current_tokens_in_fr
     torch.testing.assert_close(attend(q, *front, lengths), by_hand(q, k, v, seen), rtol=1e-5, atol=1e-5)
 
 
+def test_a_kernel_that_takes_lengths_leaves_other_masks_to_pytorch():
+    q, k, v = drawn()
+    mask = torch.rand(2, 1, q.shape[1], k.shape[1]) < 0.7
+    mask[..., 0] = True
+    assert torch.equal(attend(q, k, v, mask, AttentionBackend.FLASH), attend(q, k, v, mask, AttentionBackend.TORCH))
+
+
 def test_flash_attention_3_is_called_with_rows_end_to_end_and_the_lengths_that_exist(monkeypatch: pytest.MonkeyPatch):
     """The package needs a GPU: a function with its signature stands in, and attends row by row as it documents."""
 
@@ -138,10 +145,13 @@ def test_an_unknown_backend_is_refused():
         chosen_backend("sage", "cpu", torch.float32)
 
 
-@pytest.mark.parametrize(("backend", "named"), [("flash", "Tensor"), ("flex", "no BlockMask")])
-def test_a_mask_of_another_backend_is_refused(backend: str, named: str):
-    with pytest.raises(ConfigError, match=named):
-        attend(*drawn(), masks()[1], AttentionBackend(backend))
+def test_a_mask_of_another_backend_is_refused():
+    mask = masks()[1]
+    assert mask is not None
+    with pytest.raises(ConfigError, match="no BlockMask"):
+        attend(*drawn(), mask, AttentionBackend.FLEX)
+    with pytest.raises(ConfigError, match="got attention=flash and a BlockMask"):
+        attend(*drawn(), flex_mask(mask, 6), AttentionBackend.FLASH)
 
 
 def test_this_pytorch_has_the_arguments_that_flash_asks_for():
