@@ -12,7 +12,9 @@ from cfworld.recache import recache, recache_switched
 from cfworld.rollout import prime
 from tests.toy import toy_config, toy_generator
 
-CONFIG = toy_config(memory=MemoryConfig(num_sink=2, num_slow=2, num_fast=6, latents_per_chunk=2, consolidate_every=1, threshold=1.1))
+CONFIG = toy_config(
+    memory=MemoryConfig(num_sink=2, num_slow=2, num_fast=6, latents_per_chunk=2, consolidate_every=1, threshold=1.1)
+)
 OLD, NEW = 0, 1
 
 

@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfworld import World
+from cfworld.memory import MemoryConfig
+
 SIZES: dict[str, Any] = {
     "num_attention_heads": 2,
     "attention_head_dim": 32,
@@ -28,6 +31,7 @@ def randomised(module: nn.Module, seed: int = 0) -> nn.Module:
             parameter.copy_(scale * torch.randn(parameter.shape, generator=generator))
             if parameter.ndim == 1:
                 parameter.add_(0.5)
+            parameter.copy_(parameter.bfloat16())  # so that a world keeps them exactly
     return module.eval().requires_grad_(False)
 
 
@@ -79,9 +83,13 @@ def vae_folder(folder: Path, seed: int = 0) -> Path:
 
 
 WORDS = ("a", "red", "blue", "door", "opens", "the", "sky", "darkens")
+"""Words that the toy tokenizer knows."""
+
+TABLE = {"open": "the red door opens", "darken": "the sky darkens"}
+"""Named actions, and what they say."""
 
 
-def text_encoder_folder(folder: Path, seed: int = 0) -> Path:
+def text_encoder_folder(folder: Path, tokenizer_folder: Path | None = None, seed: int = 0) -> Path:
     """A UMT5 encoder with its tokenizer, as transformers writes them."""
     from transformers import T5Tokenizer
     from transformers.models.umt5.configuration_umt5 import UMT5Config
@@ -92,5 +100,23 @@ def text_encoder_folder(folder: Path, seed: int = 0) -> Path:
     width = SIZES["text_dim"]
     config = UMT5Config(vocab_size=16, d_model=width, d_kv=4, d_ff=24, num_layers=2, num_heads=2)
     randomised(UMT5EncoderModel(config), seed).save_pretrained(folder)  # pyright: ignore[reportCallIssue]
-    tokenizer.save_pretrained(folder)
+    tokenizer.save_pretrained(tokenizer_folder or folder)
     return folder
+
+
+def pipeline_folder(folder: Path) -> Path:
+    """All three, laid out as a pipeline of diffusers."""
+    transformer_folder(folder / "transformer")
+    vae_folder(folder / "vae")
+    text_encoder_folder(folder / "text_encoder", folder / "tokenizer")
+    return folder
+
+
+def wan_world(folder: Path, **changes: Any) -> World:
+    """A world of 16x16 frames out of a pipeline, whose memory is full after seven steps."""
+    memory = MemoryConfig(
+        num_sink=3, num_slow=2, num_fast=6, latents_per_chunk=3, consolidate_every=1, threshold=1.1, recache=True
+    )
+    settings = {"memory": memory, "resolution": [16, 16], "num_tokens": 6, "max_length": 60, "text_encoder": folder}
+    settings |= {"transformer": folder, "vae": folder, "precision": "fp32"} | changes
+    return World.from_wan(**settings)

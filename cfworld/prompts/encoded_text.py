@@ -63,8 +63,14 @@ class EncodedTextPrompts(PromptEncoder):
 
     def check(self, actions: Any, batch: int | None, frames: int, values: bool = True) -> Int64[Tensor, "B F S"]:
         """Validate texts [B] or [B, F], or what stands for them, [B, S] or [B, F, S]; see `PromptEncoder.check`."""
-        given = self._numbered(actions) if has_text(actions) else check_integers(as_tensor(actions))
-        tensor = expand_frames(given, batch, frames, self.action_shape)
+        try:
+            given = self._numbered(actions) if has_text(actions) else check_integers(as_tensor(actions))
+            tensor = expand_frames(given, batch, frames, self.action_shape)
+        except ActionError as error:
+            raise ActionError(
+                f"{error}. This world's actions are texts of at most {self.config.max_length} characters: pass one, or "
+                "one per frame"
+            ) from error
         if values and (bool((tensor < 0).any()) or bool((tensor > 0x10FFFF).any())):
             raise ActionError("got numbers that stand for no characters; expected texts, or what `check` gave before")
         return _held(tensor, self.frames)
