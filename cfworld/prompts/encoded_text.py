@@ -17,7 +17,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cfworld.errors import ActionError, ConfigError
-from cfworld.prompts.base import PromptEncoder, TextEncoder, as_tensor, check_integers, expand_frames
+from cfworld.prompts.base import PromptEncoder, TextEncoder, as_tensor, expand_frames
 from cfworld.prompts.discrete import check_discrete
 from cfworld.prompts.names import has_text
 from cfworld.prompts.text import TextMemo, TextPromptConfig, text_array
@@ -63,14 +63,13 @@ class EncodedTextPrompts(PromptEncoder):
 
     def check(self, actions: Any, batch: int | None, frames: int, values: bool = True) -> Int64[Tensor, "B F S"]:
         """Validate texts [B] or [B, F], or what stands for them, [B, S] or [B, F, S]; see `PromptEncoder.check`."""
-        try:
-            given = self._numbered(actions) if has_text(actions) else check_integers(as_tensor(actions))
-            tensor = expand_frames(given, batch, frames, self.action_shape)
-        except ActionError as error:
+        given = self._numbered(actions) if has_text(actions) else as_tensor(actions)
+        if given.dtype != torch.int64 or given.shape[-1:] != self.action_shape:
             raise ActionError(
-                f"{error}. This world's actions are texts of at most {self.config.max_length} characters: pass one, or "
-                "one per frame"
-            ) from error
+                f"got actions {list(given.shape)} of {given.dtype}; expected texts of at most {self.config.max_length} "
+                "characters, one for the step or one per frame"
+            )
+        tensor = expand_frames(given, batch, frames, self.action_shape)
         if values and (bool((tensor < 0).any()) or bool((tensor > 0x10FFFF).any())):
             raise ActionError("got numbers that stand for no characters; expected texts, or what `check` gave before")
         return _held(tensor, self.frames)
