@@ -11,7 +11,7 @@ import torch
 import cfworld
 from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.rollout import SamplerConfig, Solver
-from cfworld.world import WorldConfig, config_from_dict, config_to_dict, pretrained
+from cfworld.world import WorldConfig, checkpoint, config_from_dict, config_to_dict, pretrained
 from tests.toy import toy_config, toy_world
 
 
@@ -167,14 +167,24 @@ def test_no_file_is_larger_than_a_shard_and_all_are_checked(folder: Path):
 
 
 def test_large_weights_are_split_into_shards(tmp_path: Path):
-    from cfworld.world.checkpoint import read_tensors, write_tensors
-
     tensors = {str(i): torch.full((3_000_000,), float(i)) for i in range(3)}
-    checksums = write_tensors(tmp_path, "weights", tensors)
+    checksums = checkpoint.write_tensors(tmp_path, "weights", tensors)
     pattern = [rf"weights-0000{i}-of-00003-[0-9a-f]{{12}}\.safetensors" for i in (1, 2, 3)]
     assert all(re.fullmatch(want, name) for want, name in zip(pattern, sorted(checksums), strict=True))
-    again = read_tensors(tmp_path, checksums)
+    again = checkpoint.read_tensors(tmp_path, checksums)
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
+
+
+def test_a_tensor_that_is_larger_than_a_shard_is_cut_and_comes_back_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(checkpoint, "MAX_SHARD_BYTES", 1000)
+    tensors = {"large": torch.randn(11, 100), "small": torch.arange(5), "wide": torch.randn(1, 40)}
+    checksums = checkpoint.write_tensors(tmp_path, "weights", tensors)
+    assert max((tmp_path / name).stat().st_size for name in checksums) < 1200
+    found = checkpoint.read_tensors(tmp_path, checksums)
+    assert found.keys() == tensors.keys()
+    assert all(torch.equal(found[name], tensors[name]) for name in tensors)
 
 
 def test_an_unknown_world_names_those_there_are():

@@ -9,11 +9,11 @@ import torch
 
 from cfworld import Start, World, WorldState
 from cfworld.diffusion import sigmas
-from cfworld.errors import ActionError, ConfigError, StartError
+from cfworld.errors import ActionError, CheckpointError, ConfigError, StartError
 from cfworld.rollout import Solver
 from cfworld.world import Opening
 from cfworld.world.wan import WanSettings
-from tests.wan_toy import TABLE, pipeline_folder, wan_world
+from tests.wan_toy import TABLE, pipeline_folder, text_encoder_folder, wan_world
 
 DOOR, SKY = "a red door opens", "the sky darkens"
 
@@ -189,6 +189,24 @@ def test_a_saved_world_goes_on_with_the_states_of_the_one_before(folder: Path, t
     assert same(found, expected)
     assert torch.equal(seen.frames, out.frames)
     assert all(file.stat().st_size <= 17e6 for file in tmp_path.rglob("*"))
+
+
+def test_the_encoder_of_texts_is_kept_checked_and_replaced_with_the_world(folder: Path, world: World, tmp_path: Path):
+    world.save_pretrained(tmp_path)
+    (kept,) = (tmp_path / "text_encoder").glob("*.safetensors")
+    other = wan_world(folder, text_encoder=text_encoder_folder(tmp_path / "other", seed=1))
+    other.save_pretrained(tmp_path)
+    assert not kept.exists()
+    again = World.from_pretrained(tmp_path, precision="fp32")
+    expected, _ = other.initial([0], [Opening(action=DOOR)])
+    assert torch.equal(again.initial([0], [Opening(action=DOOR)])[0].latents, expected.latents)
+    (shard,) = (tmp_path / "text_encoder").glob("*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-1])
+    with pytest.raises(CheckpointError, match="text_encoder-00001"):
+        World.from_pretrained(tmp_path).initial([0])
+    (tmp_path / "text_encoder" / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match="lacks a part of its encoder of texts"):
+        World.from_pretrained(tmp_path).initial([0])
 
 
 def test_a_text_that_is_none_is_refused(world: World, moment: WorldState):
