@@ -26,6 +26,7 @@ __all__ = [
     "context_from_memory",
     "denoise",
     "prime",
+    "prompt_tokens",
 ]
 
 
@@ -146,8 +147,28 @@ def context_from_memory(
     )
 
 
+def prompt_tokens(
+    generator: Generator, sampler: SamplerConfig, actions: Num[Tensor, "B N f *action"]
+) -> tuple[Float[Tensor, "B N P E"], Float[Tensor, "B N P E"] | None]:
+    """Tokens of the actions, and those of the null prompt where the sampler's guidance asks for it.
+
+    Args:
+        generator: Whose prompt encoder.
+        sampler: Whose guidance.
+        actions: One action per frame.
+    """
+    null = None
+    if sampler.guidance != 1.0:
+        null = generator.prompts(actions, torch.ones(actions.shape[:2], dtype=torch.bool, device=actions.device))
+    return generator.prompts(actions), null
+
+
 def conditions(
-    generator: Generator, sampler: SamplerConfig, context: Context, actions: Num[Tensor, "B N f *action"]
+    generator: Generator,
+    sampler: SamplerConfig,
+    context: Context,
+    actions: Num[Tensor, "B N f *action"],
+    tokens: tuple[Tensor, Tensor | None] | None = None,
 ) -> Conditions:
     """Embed the sampler's noise levels, the prompts and the chunk's positions, once for every pass over the chunk.
 
@@ -156,18 +177,16 @@ def conditions(
         sampler: Whose noise levels.
         context: What the memory shows, and where it puts the chunk.
         actions: One action per frame.
+        tokens: `prompt_tokens` of the actions, where they are at hand.
     """
     transformer = generator.transformer
     dtype = transformer.patch_embedding.weight.dtype
     grid = sigmas(sampler.num_steps, sampler.shift, context.positions.device)
-    null = None
-    if sampler.guidance != 1.0:
-        dropped = torch.ones_like(context.positions, dtype=torch.bool)
-        null = transformer.embed_prompts(generator.prompts(actions, dropped).to(dtype))
+    prompts, null = prompt_tokens(generator, sampler, actions) if tokens is None else tokens
     return Conditions(
         levels=transformer.embed_time(grid[None]).levels(*context.positions.shape),
-        prompts=transformer.embed_prompts(generator.prompts(actions).to(dtype)),
-        null=null,
+        prompts=transformer.embed_prompts(prompts.to(dtype)),
+        null=None if null is None else transformer.embed_prompts(null.to(dtype)),
         rope=transformer.rotation(context.positions),
     )
 

@@ -37,7 +37,8 @@ SURFACE = {
         "TextEncoder TextPromptConfig TextPrompts"
     ),
     "cfworld.rollout": (
-        "CleanPass Conditions Context SamplerConfig Solver clean_pass conditions context_from_memory denoise prime"
+        "CleanPass Conditions Context SamplerConfig Solver clean_pass conditions context_from_memory denoise prime "
+        "prompt_tokens"
     ),
     "cfworld.tokenizer": "BlockVAE BlockVAEConfig TinyVAE TinyVAEConfig Tokenizer WanVAE WanVAEConfig",
     "cfworld.world": (

@@ -33,12 +33,15 @@ class PromptEncoder(nn.Module, ABC):
         action_shape: shape of one frame's action in that tensor: (), [K], [A], [P E] or [S].
         action_dtype: int64 or float32.
         takes_text: whether it is, or has among its parts, an encoder of texts.
+        looks_up: whether tokens are looked up by what actions say, on the host: not by tensors alone, so that no
+            compiled graph can do it.
     """
 
     frames: int
     action_shape: tuple[int, ...]
     action_dtype: torch.dtype
     takes_text = False
+    looks_up = False
 
     @abstractmethod
     def check(self, actions: Any, batch: int | None, frames: int, values: bool = True) -> Num[Tensor, "B F *action"]:

@@ -33,6 +33,7 @@ class EncodedTextPrompts(PromptEncoder):
     """
 
     takes_text = True
+    looks_up = True
 
     def __init__(self, config: TextPromptConfig) -> None:
         super().__init__()

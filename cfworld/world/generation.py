@@ -72,6 +72,7 @@ def generate(
     seeds: Int64[Tensor, " B"],
     step: Int64[Tensor, " B"],
     actions: Num[Tensor, "B N f *action"],
+    tokens: tuple[Tensor, Tensor | None] | None = None,
 ) -> Generated:
     """Generate the next chunk of every row.
 
@@ -83,10 +84,11 @@ def generate(
         seeds: Seed of each row's noise.
         step: Steps taken by each row.
         actions: Checked actions, one per frame.
+        tokens: `prompt_tokens` of the actions, where they are no function of tensors alone.
     """
     shape = (config.latents_per_chunk, *memory.latents.shape[2:])
     context = context_from_memory(generator, config.memory, memory)
-    given = conditions(generator, config.sampler, context, actions)
+    given = conditions(generator, config.sampler, context, actions, tokens)
     latents = denoise(
         generator,
         config.sampler,

@@ -18,7 +18,7 @@ from cfworld.model import Generator, Transformer
 from cfworld.prompts import TextEncoder
 from cfworld.prompts.base import on_host
 from cfworld.recache import recache_switched
-from cfworld.rollout import SamplerConfig
+from cfworld.rollout import SamplerConfig, prompt_tokens
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
@@ -275,7 +275,8 @@ class World:
         memory = state.memory
         if config.memory.recache:
             memory = recache_switched(self.generator, config.memory, memory, per_latent[:, 0])
-        made = self._generate(self.generator, config, self.novelty, memory, state.seeds, state.step, per_latent)
+        tokens = prompt_tokens(self.generator, config.sampler, per_latent) if prompts.looks_up else None
+        made = self._generate(self.generator, config, self.novelty, memory, state.seeds, state.step, per_latent, tokens)
         terminated = made.end_frame < config.frames_per_step
         frames, decoder = self._decoded_next(made.latents, state, wanted=decode)
         if donate:
@@ -301,7 +302,7 @@ class World:
         )
 
     def compile(self, **options: Any) -> None:
-        """Compile the step in place, as one graph: all but the checks of actions and the decoding.
+        """Compile the step in place, as one graph: all but the checks of actions, texts and the decoding.
 
         A graph is made at the first step of every number of rows (PyTorch keeps eight of them) and serves a memory
         that is filling as well as a full one; states that were cloned or loaded have another. What is generated may

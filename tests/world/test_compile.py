@@ -9,6 +9,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from cfworld.model import ActionConfig
+from cfworld.prompts import TextConfig
+from cfworld.rollout import SamplerConfig
 from tests.toy import toy_world
 
 SCRIPT = """
@@ -69,3 +72,16 @@ def test_a_step_reads_no_more_back_than_the_check_of_its_actions():
         world.step(state, [1, 2])
     assert step.seen == check.seen
     assert check.seen, "actions from the host are looked at there"
+
+
+def test_texts_are_looked_up_before_the_graph():
+    text = TextConfig(max_length=20, tokens=3, width=16, learned=False)
+    world = toy_world(actions=ActionConfig(text=text), sampler=SamplerConfig(num_steps=2, guidance=3.0))
+    world.generator.prompts.use_encoder(lambda texts: torch.ones(len(texts), 3, 16))
+    state, _ = world.initial([0, 1])
+    order: list[str] = []
+    generated = world._generate
+    world.generator.prompts.register_forward_hook(lambda *_: order.append("texts"))
+    world._generate = lambda *arguments: (order.append("graph"), generated(*arguments))[1]
+    world.step(state, ["a red door", "the sky"])
+    assert order == ["texts", "texts", "graph"], "the prompt and the null prompt"
