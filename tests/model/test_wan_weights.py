@@ -12,7 +12,7 @@ from torch import Tensor
 from cfworld.errors import CheckpointError
 from cfworld.model import Transformer, apply_rope, rope_table
 from cfworld.model.wan_layouts import WanLayout, from_layout, to_layout
-from cfworld.model.wan_weights import load_wan_transformer, save_wan_transformer
+from cfworld.model.wan_weights import load_wan_transformer, save_wan_transformer, wan_sizes
 from tests.wan_toy import diffusers_transformer, inputs, transformer_folder
 
 LATENT = (4, 4)
@@ -100,6 +100,18 @@ def test_sizes_are_read_off_the_tensors(ours: Transformer):
     assert (config.in_channels, config.freq_dim, config.prompt_dim, config.prompt_layers) == (4, 16, 16, 2)
     assert config.tokens_per_latent == TOKENS
     assert not config.heads
+
+
+def test_a_transformer_of_the_real_size_has_the_shapes_that_diffusers_gives_it():
+    from diffusers.models.transformers.transformer_wan import WanTransformer3DModel
+
+    with torch.device("meta"):
+        theirs = WanTransformer3DModel(num_attention_heads=12, ffn_dim=8960, num_layers=30).state_dict()
+        config = wan_sizes(from_layout(theirs, WanLayout.DIFFUSERS), (60, 104), None, "diffusers")
+        ours = to_layout(Transformer(config).state_dict(), WanLayout.DIFFUSERS, 16, (2, 2))
+    assert (config.dim, config.depth, config.num_heads, config.prompt_dim) == (1536, 30, 12, 4096)
+    assert config.tokens_per_latent == 1560
+    assert {name: value.shape for name, value in ours.items()} == {name: value.shape for name, value in theirs.items()}
 
 
 @pytest.mark.parametrize("layout", list(WanLayout))
