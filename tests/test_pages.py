@@ -12,6 +12,7 @@ from cfworld.envs.scenario_conditions import SIGNALS, STATISTICS
 from cfworld.envs.scenario_reader import ASSERTION_KEYS, BRANCH_KEYS, CUE_KEYS, SCENARIO_KEYS
 from cfworld.world import Novelty
 from tests.toy import DISCRETE, toy_world
+from tests.wan_toy import pipeline_folder
 
 REPOSITORY = Path(__file__).parents[1]
 CHANGES: dict[str, dict[str, str]] = {
@@ -33,6 +34,14 @@ CHANGES: dict[str, dict[str, str]] = {
     },
     "docs/datasets.md": {
         '"world": "doom_take_cover", "episodes": 100': '"world": "toy", "max_steps": 1, "episodes": 2',
+    },
+    "docs/wan.md": {
+        '"self_forcing_dmd.pt"': "SOURCE",
+        '"Wan2.1-T2V-1.3B-Diffusers"': "SOURCE",
+        '"Wan2.1-T2V-1.3B"': "SOURCE",
+        '"taew2_1.pth"': "SOURCE",
+        "    text_encoder=": "    resolution=[16, 16], text_encoder=",
+        "num_steps=48": "num_steps=2",
     },
     "docs/environment.md": {
         'from_pretrained("doom_take_cover")': 'from_pretrained("toy")',
@@ -93,10 +102,11 @@ def quoted(cell: str) -> list[str]:
 
 @pytest.mark.usefixtures("folder")
 @pytest.mark.parametrize("page", CHANGES)
-def test_the_blocks_of_a_page_run_in_their_order(page: str) -> None:
+def test_the_blocks_of_a_page_run_in_their_order(page: str, tmp_path: Path) -> None:
     code = script(page)
     assert code.strip()
-    exec(compile(code, str(REPOSITORY / page), "exec"), {"__name__": "page"})
+    names = {"__name__": "page", "SOURCE": pipeline_folder(tmp_path / "source") if "SOURCE" in code else None}
+    exec(compile(code, str(REPOSITORY / page), "exec"), names)
 
 
 def test_the_page_lists_what_infos_hold(world: World) -> None:
