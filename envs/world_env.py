@@ -47,7 +47,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
 
     ## Starting State
     A short real prefix, drawn from the world's starts by the seed or named by `options={"start": ...}`; the
-    first observation shows its last frames. `info["start"]` says which one it was.
+    first observation shows its last frames. A world without starts generates its first frames under its opening.
+    `info["start"]` says which one it was.
 
     ## Episode End
     `terminated` by the world's hazard head (drawn with the episode's own noise) or by `termination_fn`;

@@ -133,8 +133,8 @@ def _check_width(config: TextPromptConfig) -> None:
 
 def _held(actions: Tensor, frames: int) -> Tensor:
     """Actions as they take effect: that of a latent's first frame holds for all of it."""
-    latents = actions.unflatten(1, (-1, frames))
-    return latents[:, :, :1].expand_as(latents).flatten(1, 2)
+    frame = torch.arange(actions.shape[1], device=actions.device)
+    return actions[:, frame - frame % frames]
 
 
 def _first_frame(actions: Tensor, frames: int, axes: int) -> Tensor:
