@@ -143,7 +143,7 @@ def _store(config_name: str, schema: type[Any]) -> str | None:
     node = OmegaConf.merge(OmegaConf.structured(schema), settings)
     for entry in dataclasses.fields(schema):
         if get_origin(entry.type) is dict:  # its keys are the user's
-            OmegaConf.set_struct(node[entry.name], False)
+            OmegaConf.set_struct(OmegaConf.select(node, entry.name), False)
     store.store(name=config_name, node=node)
     return None
 

@@ -218,9 +218,10 @@ def _reset(world: World, batch: int) -> float:
 
 
 def _parts(world: World, state: WorldState, tick: Callable[[], Any]) -> dict[str, float]:
-    """Milliseconds of each part of one step from a state."""
+    """Milliseconds of each part of one step from a state. A decoder that streams has its part in the step itself."""
     actions = random_actions(world, state.seeds, state.step)
-    with _timed_calls(world.generator.transformer) as passes, _timed_calls(world.generator.heads) as heads:
+    network, device = world.generator, world.device
+    with _timed_calls(network.transformer, device) as passes, _timed_calls(network.heads, device) as heads:
         begin = perf_counter()
         following, _ = world.step(state, actions, decode=False)
         synchronize(world.device)
@@ -236,22 +237,22 @@ def _parts(world: World, state: WorldState, tick: Callable[[], Any]) -> dict[str
         "clean_pass": clean_pass,
         "heads": sum(heads),
         "decode": decode,
-        "memory": total - sum(passes) - sum(heads),
+        "memory": total - sum(passes) - sum(heads) - (decode if world.tokenizer.streams else 0.0),
     }
     return {name: value * 1000 for name, value in seconds.items()}
 
 
 @contextmanager
-def _timed_calls(module: nn.Module) -> Iterator[list[float]]:
-    """Collect the seconds of every call of a module."""
+def _timed_calls(module: nn.Module, device: torch.device) -> Iterator[list[float]]:
+    """Collect the seconds of every call of a module on a device."""
     seconds: list[float] = []
 
     def start(*_: Any) -> None:
-        synchronize(next(module.parameters()).device)
+        synchronize(device)
         seconds.append(-perf_counter())
 
     def stop(*_: Any) -> None:
-        synchronize(next(module.parameters()).device)
+        synchronize(device)
         seconds[-1] += perf_counter()
 
     hooks = [module.register_forward_pre_hook(start), module.register_forward_hook(stop)]
@@ -282,8 +283,10 @@ def random_actions(world: World, seeds: Int64[Tensor, " B"], step: Int64[Tensor,
 
 def _drawn(part: ActionPart, draws: np.ndarray) -> np.ndarray:
     """Actions of one kind from numbers of [0, 1), [B, A]."""
-    if part.kind is ActionKind.TEXT:
+    if part.kind is ActionKind.TEXT and part.text.learned:
         return np.zeros((len(draws), part.text.tokens * part.text.width), np.float32)
+    if part.kind is ActionKind.TEXT:
+        return np.zeros((len(draws), part.text.max_length), np.int64)
     if part.kind is not ActionKind.BOX:
         return (draws * (part.multi or part.num_actions)).astype(np.int64)
     low, high = np.array(part.low, np.float32), np.array(part.high, np.float32)

@@ -137,7 +137,8 @@ def _config(settings: WanSettings, transformer: TransformerConfig, coder: WanVAE
         transformer=transformer,
         memory=settings.memory,
         sampler=settings.sampler,
-        **{"wan_vae" if isinstance(coder, WanVAEConfig) else "tiny_vae": coder},
+        wan_vae=coder if isinstance(coder, WanVAEConfig) else WanVAEConfig(),
+        tiny_vae=coder if isinstance(coder, TinyVAEConfig) else TinyVAEConfig(),
     )
 
 

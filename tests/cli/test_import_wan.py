@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from cfworld import World
@@ -31,8 +32,9 @@ def test_a_pipeline_becomes_a_world_of_named_actions(pipeline: Path, tmp_path: P
     settings = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert settings["actions"] == {"look left": "the camera turns left", "wait": "the sky darkens"}
     assert settings["memory"]["num_fast"] == 6
-    state, _ = world.initial([0])
-    assert world.step(state, ["look left"])[1].frames.shape == (1, 12, 16, 16, 3)
+    state, frames = world.initial([0])
+    assert frames.shape == (1, 12, 16, 16, 3)
+    assert not torch.equal(world.step(state, ["look left"])[1].latents, world.step(state, ["wait"])[1].latents)
 
 
 def test_what_does_not_fit_is_refused_in_one_line(

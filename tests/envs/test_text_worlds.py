@@ -11,6 +11,7 @@ from gymnasium.utils.env_checker import check_env
 
 import cfworld.envs
 from cfworld import World
+from cfworld.envs import WorldEnv
 from cfworld.errors import ActionError, StartError
 from cfworld.world import Opening
 from tests.wan_toy import TABLE, pipeline_folder, wan_world
@@ -28,6 +29,11 @@ def worlds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, World]:
 
 def make(world: World | Path, **more: Any) -> gym.Env:
     return gym.make("cfworld/World-v0", world=world, **more)
+
+
+def inside(env: gym.Env) -> WorldEnv:
+    assert isinstance(env.unwrapped, WorldEnv)
+    return env.unwrapped
 
 
 @pytest.mark.parametrize(("kind", "action_chunks"), [("texts", False), ("table", True)])
@@ -51,7 +57,7 @@ def test_a_saved_world_is_made_by_its_folder(worlds: dict[str, World], tmp_path:
     assert observation.shape == (16, 16, 3)
     assert (reward, terminated, truncated) == (0.0, False, False)
     assert info["end_frame"] == 12
-    assert env.unwrapped.frames().shape == (12, 16, 16, 3)
+    assert inside(env).frames().shape == (12, 16, 16, 3)
 
 
 def test_an_episode_begins_under_the_prompt_that_was_asked_for(worlds: dict[str, World]):
@@ -75,13 +81,13 @@ def test_a_snapshot_replays_exactly_over_a_prompt_switch(worlds: dict[str, World
     env = make(worlds["texts"], obs="frames")
     env.reset(seed=3)
     env.step(DOOR)
-    snapshot = env.unwrapped.get_state()
+    snapshot = inside(env).get_state()
     told = [SKY, SKY, DOOR]
     first = [env.step(text)[0] for text in told]
     for _ in range(2):
-        env.unwrapped.set_state(snapshot)
+        inside(env).set_state(snapshot)
         assert all(np.array_equal(env.step(text)[0], seen) for text, seen in zip(told, first, strict=True))
-    env.unwrapped.set_state(snapshot)
+    inside(env).set_state(snapshot)
     assert not np.array_equal(env.step(DOOR)[0], first[0]), "another prompt is another future"
 
 

@@ -148,10 +148,11 @@ def test_an_unknown_backend_is_refused():
 def test_a_mask_of_another_backend_is_refused():
     mask = masks()[1]
     assert mask is not None
+    q, k, v = drawn()
     with pytest.raises(ConfigError, match="no BlockMask"):
-        attend(*drawn(), mask, AttentionBackend.FLEX)
+        attend(q, k, v, mask, AttentionBackend.FLEX)
     with pytest.raises(ConfigError, match="got attention=flash and a BlockMask"):
-        attend(*drawn(), flex_mask(mask, 6), AttentionBackend.FLASH)
+        attend(q, k, v, flex_mask(mask, 6), AttentionBackend.FLASH)
 
 
 def test_this_pytorch_has_the_arguments_that_flash_asks_for():

@@ -13,7 +13,7 @@ from cfworld.errors import CheckpointError, ConfigError, MissingDependencyError
 from cfworld.model.wan_layouts import WanLayout, to_layout
 from cfworld.model.wan_weights import save_wan_transformer
 from cfworld.prompts.umt5 import UMT5Texts
-from cfworld.tokenizer import TinyVAE, TinyVAEConfig, WanVAE
+from cfworld.tokenizer import TinyVAE, TinyVAEConfig, WanVAE, WanVAEConfig
 from cfworld.world.wan_vae_files import frame_coder_of
 from tests.wan_toy import TABLE, pipeline_folder, randomised, wan_world
 
@@ -106,6 +106,7 @@ def original_vae_names() -> list[str]:
 def test_the_original_file_of_the_vae_has_all_that_diffusers_asks_for(tmp_path: Path):
     torch.save({name: torch.zeros(1) for name in original_vae_names()}, tmp_path / "Wan2.1_VAE.pth")
     config, tensors = frame_coder_of(tmp_path / "Wan2.1_VAE.pth", (480, 832))
+    assert isinstance(config, WanVAEConfig)
     assert config.latent_shape == (16, 60, 104)
     with torch.device("meta"):
         assert tensors.keys() == WanVAE(config).state_dict().keys()
