@@ -26,7 +26,7 @@ class Generator(nn.Module):
         super().__init__()
         self.prompts = actions.prompts(transformer.prompt_dim, transformer.frames_per_latent)
         self.transformer = Transformer(transformer)
-        self.heads: nn.Module = Heads(transformer) if transformer.heads else NoHeads(transformer)
+        self.heads: Any = Heads(transformer) if transformer.heads else NoHeads(transformer)
         self.register_buffer("key_centre", torch.zeros(transformer.depth, transformer.dim))
 
     def compile(self, *args: Any, **kwargs: Any) -> None:

@@ -131,7 +131,8 @@ def test_the_diffusers_layout_is_the_one_that_diffusers_writes(folder: Path, our
     assert written.keys() == theirs.keys()
     assert all(torch.equal(written[name], theirs[name]) for name in theirs)
     latents, texts = inputs()
-    models = [WanTransformer3DModel.from_config(WanTransformer3DModel.load_config(at)) for at in (tmp_path, folder)]
+    settings = [json.loads((place / "config.json").read_text()) for place in (tmp_path, folder)]
+    models = [WanTransformer3DModel(**{k: v for k, v in given.items() if k[0] != "_"}) for given in settings]
     for model, tensors in zip(models, (written, theirs), strict=True):
         model.load_state_dict(tensors)
     with torch.no_grad():
