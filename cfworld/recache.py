@@ -11,7 +11,7 @@ from jaxtyping import Bool, Int, Num
 from torch import Tensor
 
 from cfworld.memory import MemoryConfig, MemoryState, memory_positions
-from cfworld.model import Generator, apply_rope, rope_table
+from cfworld.model import Generator, apply_rope
 
 __all__ = ["recache", "recache_switched"]
 
@@ -54,26 +54,24 @@ def recache(
         memory: What is remembered.
         actions: The actions of one latent of each row, which every slot is read under.
     """
-    model = generator.transformer.config
+    network = generator.transformer
+    tokens = network.config.tokens_per_latent
     positions, _ = memory_positions(config, memory.valid, memory.source, memory.count)
     chunk = memory.source.div(config.latents_per_chunk, rounding_mode="floor")
-    prompts = generator.prompts(actions[:, None])
+    prompts = network.embed_prompts(generator.prompts(actions[:, None]).to(memory.keys.dtype))
     keys, values = memory.keys.clone(), memory.values.clone()
     for first in range(0, config.num_slots, config.latents_per_chunk):
         piece = slice(first, min(first + config.latents_per_chunk, config.num_slots))
-        rope = rope_table(positions[:, :first], model.grid, model.head_dim, model.rope_theta)
-        rotated = apply_rope(keys[:, :, :first], *rope).flatten(2, 3)
+        rotated = apply_rope(keys[:, :, :first], *network.rotation(positions[:, :first])).flatten(2, 3)
         seen = values[:, :, :first].flatten(2, 3)
         latents = memory.latents[:, piece].to(keys.dtype)
-        output = generator.transformer(
+        output = network(
             latents,
             torch.zeros(latents.shape[:2], device=latents.device),
-            prompts.to(keys.dtype).expand(-1, latents.shape[1], -1, -1),
+            prompts.for_latents(latents.shape[1]),
             positions[:, piece],
             lambda layer, _keys, _values, rotated=rotated, seen=seen: (rotated[layer], seen[layer]),
-            _visible(memory.valid, chunk, piece)
-            .repeat_interleave(model.tokens_per_latent, dim=2)
-            .repeat_interleave(model.tokens_per_latent, dim=3),
+            _visible(memory.valid, chunk, piece).repeat_interleave(tokens, dim=2).repeat_interleave(tokens, dim=3),
         )
         there = memory.valid[None, :, piece, None, None, None]
         keys[:, :, piece] = torch.where(there, torch.stack(output.keys), keys[:, :, piece])

@@ -52,6 +52,11 @@ class PromptKeys:
     keys: list[Tensor]
     values: list[Tensor]
 
+    def for_latents(self, num_latents: int) -> "PromptKeys":
+        """Those of one latent's prompt, for as many latents."""
+        keys, values = ([part.expand(-1, num_latents, -1, -1, -1) for part in of] for of in (self.keys, self.values))
+        return PromptKeys(keys, values)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TransformerOutput:
