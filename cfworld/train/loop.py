@@ -12,15 +12,16 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from cfworld import files
-from cfworld.errors import TrainingError
+from cfworld.errors import ConfigError, TrainingError
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
 from cfworld.train.ema import EMA
-from cfworld.train.log import RunLog
+from cfworld.train.log import NoLog, RunLog
 from cfworld.train.loop_config import LoopConfig
-from cfworld.train.optim import Role, build_optimizers, clip_gradients, learning_rate
+from cfworld.train.optim import Role, build_optimizers, learning_rate
+from cfworld.train.team import ALONE, Team
 
-__all__ = ["LoopConfig", "Stage", "StageWithRoles", "run", "step_generator"]
+__all__ = ["LoopConfig", "SharedStage", "Stage", "StageWithRoles", "run", "step_generator"]
 
 
 @runtime_checkable
@@ -67,6 +68,20 @@ class StageWithRoles(Stage, Protocol):
         ...
 
 
+@runtime_checkable
+class SharedStage(Stage, Protocol):
+    """A stage that several processes can train together."""
+
+    def join(self, team: Team, precision: str) -> None:
+        """Take this process's rows of every batch from now on, and share out the networks that are not trained.
+
+        Args:
+            team: The processes.
+            precision: "bf16" or "fp32": what networks compute in.
+        """
+        ...
+
+
 class _Paced(NamedTuple):
     """A role as the loop uses it."""
 
@@ -88,6 +103,7 @@ def run(
     folder: Path,
     device: torch.device | str = "cpu",
     details: Mapping[str, Any] | None = None,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Train a stage, resuming from the newest checkpoint in `folder` if there is one.
 
@@ -98,18 +114,20 @@ def run(
         device: Where to train.
         details: What else identifies the run (data, sizes): plain values, saved with the configuration and
             compared when the run is resumed.
+        team: The processes that train it together, in the same folder; losses do not depend on how many they are.
 
     Returns:
-        The figures: steps, minutes, last losses, examples a second, and what the last sample and the export returned.
+        The figures: steps, minutes, last losses, examples a second, and what the last sample and the export returned
+        (to the leader of several processes alone).
 
     Raises:
-        ConfigError: If the folder holds a run of another configuration.
+        ConfigError: If the folder holds a run of another configuration, or the batch cannot be shared out.
         TrainingError: If a loss or the norm of a gradient is not finite.
         CheckpointError: If its newest checkpoint is damaged.
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    training = TrainingRun(stage, config, folder, torch.device(device), details or {})
+    training = TrainingRun(stage, config, folder, torch.device(device), details or {}, team)
     training.resume()
     while training.step < config.steps:
         training.take_step()
@@ -134,17 +152,26 @@ class TrainingRun:
         folder: The run folder.
         device: Where to train.
         details: What else identifies the run.
+        team: The processes that train it together.
     """
 
     def __init__(
-        self, stage: Stage, config: LoopConfig, folder: Path, device: torch.device, details: Mapping[str, Any]
+        self,
+        stage: Stage,
+        config: LoopConfig,
+        folder: Path,
+        device: torch.device,
+        details: Mapping[str, Any],
+        team: Team = ALONE,
     ) -> None:
         if config.precision == "auto":
             config = replace(config, precision=fast_precision(device))
-        self.stage, self.config, self.folder, self.device = stage, config, folder, device
+        self.stage, self.config, self.folder, self.device, self.team = stage, config, folder, device, team
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()
         self.ema = EMA(self.module, config.ema_decay)
+        if team.size > 1:
+            self._join()
         roles = stage.roles() if isinstance(stage, StageWithRoles) else {"": Role(module=self.module)}
         self.roles = [self._paced(name, role) for name, role in roles.items()]
         self.optimizers = [optimizer for role in self.roles for optimizer in role.optimizers]
@@ -161,14 +188,15 @@ class TrainingRun:
         if checkpoint is not None:
             progress = run_state.read_progress(checkpoint)
             run_state.check_config(progress.config, self.resolved, self.folder, progress.step)
-            extra = run_state.load_checkpoint(checkpoint, self.module, self.ema.module, self.optimizers)
+            extra = run_state.load_checkpoint(checkpoint, self.module, self.ema.module, self.optimizers, self.team)
             self.stage.load_state_dict(extra)
             self.step, minutes = progress.step, progress.minutes
-        files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.resolved)))
+        if self.team.leads:
+            files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.resolved)))
         if self.config.compile:
             self.module.compile()
         self.start, self.minutes_before = self.step, minutes
-        self.log = RunLog(self.folder, self.step, self.config.steps)
+        self.log = RunLog(self.folder, self.step, self.config.steps) if self.team.leads else NoLog()
         self.began = time.monotonic()
 
     def take_step(self) -> None:
@@ -178,21 +206,22 @@ class TrainingRun:
             for optimizer in role.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = role.lr_ratio * self._learning_rate(step)
-                optimizer.zero_grad(set_to_none=True)
+            for parameter in role.parameters:
+                parameter.grad = None
         batch = self.stage.batch(step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             loss, metrics = self.stage.loss(batch, step_generator(config.seed, step, self.device))
         loss.backward()
-        norms = {role.name: clip_gradients(role.parameters, config.clip, self.device) for role in self.roles}
+        norms = {role.name: self.team.clip(role.parameters, config.clip, self.device) for role in self.roles}
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update(self.module, step)
         self.step += 1
         norm = torch.stack(list(norms.values())).norm() if len(norms) > 1 else norms[self.roles[0].name]
-        scalars = {"loss": loss, "grad_norm": norm, **metrics}
+        scalars = {**self._means({"loss": loss, **metrics}), "grad_norm": norm}
         if len(norms) > 1:
             scalars |= {f"grad_norm_{name}": value for name, value in norms.items()}
-        self.scalars = {name: value.detach() for name, value in scalars.items()}
+        self.scalars = scalars
         finite = self.scalars["loss"].isfinite() & self.scalars["grad_norm"].isfinite()
         self._broken_at = torch.where(finite | (self._broken_at > 0), self._broken_at, self.step)
         self.log.advance()
@@ -216,12 +245,15 @@ class TrainingRun:
         self._check_finite()
         state = run_state.Progress(step=self.step, minutes=self.minutes(), config=self.resolved)
         run_state.save_checkpoint(
-            self.folder, state, self.module, self.ema.module, self.optimizers, self.stage.state_dict()
+            self.folder, state, self.module, self.ema.module, self.optimizers, self.stage.state_dict(), self.team
         )
 
     def sample(self) -> Mapping[str, float]:
         """Write a contact sheet, and return its figures."""
-        figures = self.stage.sample(self.ema.module, self.step, _made(self.folder / "samples"))
+        figures = None
+        with self.team.whole(self.ema.module, self.device) as module:
+            if self.team.leads:
+                figures = self.stage.sample(module, self.step, _made(self.folder / "samples"))
         self.log.sample(self.step, figures)
         return figures or {}
 
@@ -232,7 +264,10 @@ class TrainingRun:
         self.log.close_bar()
         sampled = self.sample()
         self.log.close()
-        exported = self.stage.export(self.ema.module, _made(self.folder / "export"))
+        exported = None
+        with self.team.whole(self.ema.module, self.device) as module:
+            if self.team.leads:
+                exported = self.stage.export(module, _made(self.folder / "export"))
         figures = {
             "steps": self.step,
             "minutes": round(minutes, 3),
@@ -241,7 +276,8 @@ class TrainingRun:
             **sampled,
             **(exported or {}),
         }
-        files.write_json(self.folder / "figures.json", figures)
+        if self.team.leads:
+            files.write_json(self.folder / "figures.json", figures)
         return figures
 
     def minutes(self) -> float:
@@ -251,7 +287,7 @@ class TrainingRun:
     def is_late(self) -> bool:
         """Whether this part of the run has used up its time."""
         limit = self.config.max_minutes
-        return bool(limit) and (time.monotonic() - self.began) / 60 >= limit
+        return bool(limit) and self.team.any((time.monotonic() - self.began) / 60 >= limit)
 
     def _paced(self, name: str, role: Role) -> _Paced:
         betas = role.betas or (self.config.betas[0], self.config.betas[1])
@@ -264,9 +300,37 @@ class TrainingRun:
                 lr=self.config.lr,
                 betas=betas,
                 weight_decay=self.config.weight_decay,
+                part=self.team.part,
             ),
             lr_ratio=role.lr_ratio,
         )
+
+    def _join(self) -> None:
+        """Share out the batch and the weights between the processes.
+
+        Raises:
+            ConfigError: If the stage or the configuration is for one process.
+        """
+        config, size = self.config, self.team.size
+        if not isinstance(self.stage, SharedStage):
+            raise ConfigError(f"{type(self.stage).__name__} has no way to share its batches; train it in one process.")
+        if config.batch_size % size:
+            raise ConfigError(
+                f"Got batch_size={config.batch_size} with {size} processes; expected a multiple of {size}, for each "
+                "takes as many rows. Change stage.loop.batch_size or the number of processes."
+            )
+        if config.compile:
+            raise ConfigError("Got compile=true with several processes; expected compile=false: it is for one process.")
+        self.team.shard(self.module, config.precision)
+        self.team.shard(self.ema.module, config.precision, shown=True)
+        self.stage.join(self.team, config.precision)
+
+    def _means(self, scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the processes, in one exchange."""
+        if self.team.size == 1:
+            return {name: value.detach() for name, value in scalars.items()}
+        values = torch.stack([value.detach().to(self.device, torch.float32) for value in scalars.values()])
+        return dict(zip(scalars, self.team.mean(values).unbind(), strict=True))
 
     def _learning_rate(self, step: int) -> float:
         config = self.config

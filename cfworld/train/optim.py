@@ -1,7 +1,7 @@
 """Optimisers and the learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
@@ -60,6 +60,7 @@ def build_optimizers(
     lr: float,
     betas: tuple[float, float],
     weight_decay: float,
+    part: Callable[[nn.Parameter], nn.Parameter] = lambda parameter: parameter,
 ) -> list[torch.optim.Optimizer]:
     """Build the optimisers of a module.
 
@@ -69,6 +70,7 @@ def build_optimizers(
         lr: Peak learning rate; Muon's update is scaled to AdamW's size, so that both share it.
         betas: AdamW's decay rates.
         weight_decay: Decoupled decay of everything but vectors.
+        part: What AdamW moves of a parameter that is shared out between processes; Muon needs all of a matrix.
 
     Returns:
         One optimiser, or Muon and AdamW.
@@ -80,7 +82,7 @@ def build_optimizers(
     if not matrices and not decayed and not plain:
         raise ConfigError("Got a module without trained parameters; set requires_grad on what shall be trained.")
     if name == "adamw":
-        return [_adamw([*matrices, *decayed], plain, lr, betas, weight_decay)]
+        return [_adamw(map(part, [*matrices, *decayed]), map(part, plain), lr, betas, weight_decay)]
     if name != "muon":
         raise ConfigError(f"Got optimizer {name!r}; expected 'adamw' or 'muon'.")
     muon = getattr(torch.optim, "Muon", None)
@@ -93,7 +95,7 @@ def build_optimizers(
     if matrices:
         optimizers.append(muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
     if decayed or plain:
-        optimizers.append(_adamw(decayed, plain, lr, betas, weight_decay))
+        optimizers.append(_adamw(map(part, decayed), map(part, plain), lr, betas, weight_decay))
     return optimizers
 
 
