@@ -13,6 +13,7 @@ from cfworld.errors import ConfigError
 from cfworld.train.build import STAGES, run_folder
 from cfworld.train.distill import DistillConfig, Shown
 from cfworld.train.loop import run
+from cfworld.train.team import joined
 from cfworld.world import config_to_dict
 
 __all__ = ["Paradigm", "TrainConfig", "main", "register_schemas"]
@@ -46,7 +47,7 @@ class TrainConfig:
         stage: What is trained and how, a file of configs/stage.
         paradigm: Which memory is shown to whom in the stages local and context, a file of configs/paradigm; null for
             what the stage says.
-        device: Where to train: cpu, cuda, cuda:1 ...
+        device: Where to train: cpu, cuda, cuda:1 ...; cuda means one GPU for each of several processes.
         out: The run folder; null for runs/<world>/<stage>.
     """
 
@@ -68,10 +69,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ConfigError(f"Got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
     settings = _under(config.paradigm, config.stage)
     folder = Path(config.out) if config.out else run_folder(config.world.name, settings.name)
-    stage, world = builders[type(settings)](config.world, settings, config.device)
-    details = {"world": world, "stage": config_to_dict(settings)}
-    del details["stage"]["loop"]
-    return run(stage, settings.loop, folder, config.device, details)
+    with joined(config.device) as (team, device):
+        stage, world = builders[type(settings)](config.world, settings, device, team)
+        details = {"world": world, "stage": config_to_dict(settings)}
+        del details["stage"]["loop"]
+        return run(stage, settings.loop, folder, device, details, team)
 
 
 def _under(paradigm: Paradigm | None, settings: Any) -> Any:

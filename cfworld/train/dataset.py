@@ -14,6 +14,7 @@ from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.latent_bank import LatentBank, encode_store
 from cfworld.train.recorded_actions import check_bounds, fits, text_table
+from cfworld.train.team import ALONE, Team
 
 __all__ = ["latent_cache", "open_dataset", "read_latents"]
 
@@ -51,6 +52,7 @@ def read_latents(
     tokenizer: Tokenizer,
     device: torch.device | str,
     text_encoder: TextEncoder | None = None,
+    team: Team = ALONE,
 ) -> LatentBank:
     """Encode a dataset, or read what an earlier run encoded.
 
@@ -61,12 +63,14 @@ def read_latents(
         tokenizer: Encodes its frames.
         device: Where to encode.
         text_encoder: Encodes texts among the actions; None for the one that ships with cfworld.
+        team: The processes that read it; one of them encodes, and the others wait.
 
     Raises:
         ActionError: If a text is longer than the world's texts may be.
         ConfigError: If continuous actions lie beyond the world's bounds, or texts need an encoder that is not given.
     """
-    bank = encode_store(store, tokenizer, latent_cache(world, data, store, tokenizer), torch.device(device))
+    with team.leader_first():
+        bank = encode_store(store, tokenizer, latent_cache(world, data, store, tokenizer), torch.device(device))
     check_bounds(world.actions, bank.actions, data)
     return replace(bank, texts=text_table(world.actions, store.texts, text_encoder))
 

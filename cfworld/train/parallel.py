@@ -86,11 +86,11 @@ class Processes:
 
     def mean_of_all(self, values: Tensor) -> Tensor:
         """Sum by number."""
-        return self.sum(values.sum()) / self.total(values.numel())
+        return self.sum(values.sum()) / self.sum(torch.tensor(values.numel(), device=self.device))
 
     def channel_std(self, values: Float[Tensor, "B C h w"]) -> Float[Tensor, "1 C 1 1"]:
         """From the squared distances to the mean of all rows."""
-        axes, count = (0, 2, 3), self.total(values[:, 0].numel())
+        axes, count = (0, 2, 3), self.size * values[:, 0].numel()
         mean = self.sum(values.sum(dim=axes, keepdim=True)) / count
         squares = self.sum((values - mean).square().sum(dim=axes, keepdim=True))
         return (squares / (count - 1)).sqrt()
@@ -153,6 +153,11 @@ class Processes:
         """Wait as long as the leader's work may take."""
         dist.barrier(self._waiting)
 
+    def leave(self) -> None:
+        """Part from the others, when all have come to the end."""
+        self.wait()
+        dist.destroy_process_group()
+
     @contextmanager
     def leader_first(self) -> Iterator[None]:
         """The others enter when the leader has left."""
@@ -173,9 +178,8 @@ class Processes:
         narrow = torch.bfloat16 if precision == "bf16" else None
         policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
         for transformer in [part for part in module.modules() if isinstance(part, Transformer)]:
-            matrices = {
-                layer.weight for block in transformer.blocks for layer in block.modules() if isinstance(layer, nn.Linear)
-            }
+            layers = [layer for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear)]
+            matrices = {layer.weight for layer in layers}
             whole = set(transformer.parameters()) - matrices
             for part in (*transformer.blocks, transformer):
                 fully_shard(part, mesh=self.mesh, mp_policy=policy, ignored_params=whole)

@@ -5,6 +5,7 @@ keeps its own rows, so that no draw depends on how many processes there are. Its
 over the processes is the loss of the whole batch.
 """
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar, runtime_checkable
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from cfworld.train.optim import clip_gradients
 
-__all__ = ["ALONE", "Alone", "Team"]
+__all__ = ["ALONE", "Alone", "Team", "joined"]
 
 Rows = TypeVar("Rows")
 
@@ -215,3 +216,23 @@ class Alone:
 
 ALONE = Alone()
 """The team of a run in one process."""
+
+
+@contextmanager
+def joined(device: str) -> Iterator[tuple[Team, str]]:
+    """Join the processes that `accelerate launch` or `torchrun` started, if it did.
+
+    Args:
+        device: Where to train: "cpu", "cuda", "cuda:1" ...
+
+    Yields:
+        The team, and the device of this process.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield ALONE, device
+        return
+    from cfworld.train.parallel import Processes
+
+    team = Processes(device)
+    yield team, str(team.device)
+    team.leave()
