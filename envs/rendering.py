@@ -1,5 +1,6 @@
 """A window that shows frames; pygame is imported only when one opens."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,7 +8,19 @@ from jaxtyping import UInt8
 
 from cfworld.errors import MissingDependencyError
 
-__all__ = ["Window", "tiled"]
+__all__ = ["Keys", "Window", "tiled"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Keys:
+    """What the player did since the window was last asked, keys by pygame's names: "left", "a", "escape"."""
+
+    held: frozenset[str] = frozenset()
+    """Keys that are down now."""
+    pressed: tuple[str, ...] = ()
+    """Keys that went down, in their order."""
+    closed: bool = False
+    """Whether the window was asked to close."""
 
 
 class Window:
@@ -36,6 +49,7 @@ class Window:
         pygame.display.set_caption(title)
         self._surface = pygame.display.set_mode((resolution[1] * scale, resolution[0] * scale))
         self._clock = pygame.time.Clock()
+        self._down: set[str] = set()
 
     def show(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
         """Draw one frame, uint8 [H, W, 3], and wait for its turn."""
@@ -45,6 +59,19 @@ class Window:
         pygame.event.pump()
         pygame.display.flip()
         self._clock.tick(self._fps)
+
+    def keys(self) -> Keys:
+        """Read the keyboard; keys that went down and up again since the last call count as held for once."""
+        pygame = self._pygame
+        events = pygame.event.get()
+        pressed = tuple(pygame.key.name(event.key) for event in events if event.type == pygame.KEYDOWN)
+        for event in events:
+            if event.type == pygame.KEYDOWN:
+                self._down.add(pygame.key.name(event.key))
+            if event.type == pygame.KEYUP:
+                self._down.discard(pygame.key.name(event.key))
+        closed = any(event.type == pygame.QUIT for event in events)
+        return Keys(held=frozenset(self._down) | frozenset(pressed), pressed=pressed, closed=closed)
 
     def close(self) -> None:
         """Close the window."""

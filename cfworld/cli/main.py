@@ -15,6 +15,7 @@ COMMANDS: dict[str, str] = {
     "calibrate": "measure how odd real continuations look to a world",
     "collect": "record episodes of a simulator as a dataset",
     "evaluate": "judge a world against its twin",
+    "play": "act in a world yourself, by the keyboard",
     "rollout": "generate video from a world",
     "train": "train one stage of a world: tokenizer, teacher ...",
 }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cfworld.errors import ConfigError
+from cfworld.train.muon import Muon
 
 __all__ = ["Role", "build_optimizers", "clip_gradients", "learning_rate", "split_parameters"]
 
@@ -76,7 +77,7 @@ def build_optimizers(
         One optimiser, or Muon and AdamW.
 
     Raises:
-        ConfigError: If nothing is to be trained, the name is unknown, or this PyTorch has no Muon.
+        ConfigError: If nothing is to be trained, or the name is unknown.
     """
     matrices, decayed, plain = split_parameters(module)
     if not matrices and not decayed and not plain:
@@ -85,15 +86,9 @@ def build_optimizers(
         return [_adamw(map(part, [*matrices, *decayed]), map(part, plain), lr, betas, weight_decay)]
     if name != "muon":
         raise ConfigError(f"Got optimizer {name!r}; expected 'adamw' or 'muon'.")
-    muon = getattr(torch.optim, "Muon", None)
-    if muon is None:
-        raise ConfigError(
-            f"Got optimizer 'muon' under PyTorch {torch.__version__}; it came with PyTorch 2.9. Upgrade "
-            "PyTorch, or use optimizer=adamw."
-        )
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(muon(matrices, lr=lr, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw"))
+        optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay))
     if decayed or plain:
         optimizers.append(_adamw(map(part, decayed), map(part, plain), lr, betas, weight_decay))
     return optimizers

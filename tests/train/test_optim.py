@@ -48,12 +48,6 @@ def test_frozen_parameters_are_left_out() -> None:
         build_optimizers(module.requires_grad_(False), name="adamw", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
 
 
-def test_muon_on_an_older_pytorch_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delattr(torch.optim, "Muon", raising=False)
-    with pytest.raises(ConfigError, match=r"2\.9"):
-        build_optimizers(network(), name="muon", lr=1e-3, betas=(0.9, 0.99), weight_decay=0.1)
-
-
 @pytest.mark.parametrize("with_gradient", [True, False])
 def test_the_norm_lies_where_it_is_wanted_even_without_a_gradient(with_gradient: bool) -> None:
     """The norms of a run's roles are stacked, and only some of them move at a step."""

@@ -1,0 +1,187 @@
+"""`cfworld play`: a person acts in a world, or in its simulator, by the keyboard."""
+
+import json
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.spaces import Discrete
+
+from cfworld.cli import common
+from cfworld.envs.keyboard import action_of, key_map
+from cfworld.envs.overlay import Caption, annotate
+from cfworld.envs.rendering import Window
+from cfworld.envs.twins import Twin
+from cfworld.envs.world_env import EnvState, WorldEnv
+from cfworld.errors import ConfigError
+from cfworld.export.video import VideoWriter, open_video
+from cfworld.files import write_text
+from cfworld.world import World
+
+__all__ = ["PlayConfig", "main", "play"]
+
+SUMMARY = (
+    "Play a world by the keyboard: arrows or WASD where the actions' names speak of ways, digits for any action. "
+    "Space pauses, R begins a new episode, F5 keeps the moment and F9 goes back to it, Escape leaves. What was played "
+    "is kept as a video and, episode by episode, as scripts for policy=scripted:FILE."
+)
+EXAMPLE = "world=panorama keys.space='turn left'"
+
+
+@dataclass(kw_only=True, slots=True)
+class PlayConfig:
+    """What `cfworld play` takes.
+
+    Attributes:
+        world: A world of the zoo, or a checkpoint folder.
+        variant: student or teacher; null for the student where there is one.
+        twin: Play the simulator that the world was learned from instead.
+        seed: Of the first episode; the next ones follow from it.
+        keys: Keys of your own, by pygame's names, with the actions' names or numbers: keys.q="move left".
+        scale: Window pixels per pixel.
+        speed: Share of the game's own speed; the world is slower where the machine is.
+        max_steps: Leave after so many steps; 0 sets no limit.
+        device: Where to compute: cpu, cuda, cuda:1 ...
+        out: Folder for video and scripts; null for outputs/play/<time>.
+    """
+
+    world: str
+    variant: str | None = None
+    twin: bool = False
+    seed: int = 0
+    keys: dict[str, Any] = field(default_factory=dict)
+    scale: int = 8
+    speed: float = 1.0
+    max_steps: int = 0
+    device: str = "cpu"
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no window can show."""
+        if self.scale < 4 or self.speed <= 0 or self.max_steps < 0:
+            raise ConfigError(
+                f"got scale={self.scale}, speed={self.speed}, max_steps={self.max_steps}; expected a scale of at least "
+                "4, a speed above 0 and 0 or more steps"
+            )
+
+
+class _Game:
+    """One sitting: the environment, its window, and what is kept of it."""
+
+    def __init__(self, config: PlayConfig, world: World, folder: Path, window: Window, video: VideoWriter):
+        self.config, self.folder, self.window, self.video = config, folder, window, video
+        self.env: Any = _environment(config, world)
+        self.names = world.config.actions.names
+        self.mapped = key_map(self.names, world.config.actions.num_actions, config.keys)
+        self.steps = 0
+        self.episode = 0
+        self.score = 0.0
+        self.script: list[list[int]] = []
+        self.kept: tuple[EnvState, float, list[list[int]]] | None = None
+        self.figures: list[dict[str, Any]] = []
+
+    def run(self) -> None:
+        """Play until the player leaves."""
+        self.env.reset(seed=self.config.seed)
+        self._show(self.env.frames()[-1:], "", None)
+        paused = False
+        while not self.config.max_steps or self.steps < self.config.max_steps:
+            keys = self.window.keys()
+            if keys.closed or "escape" in keys.pressed:
+                break
+            paused ^= "space" in keys.pressed and "space" not in self.mapped
+            if "f5" in keys.pressed and not self.config.twin:
+                self.kept = (self.env.get_state(), self.score, list(self.script))
+            if "f9" in keys.pressed and self.kept:
+                self.env.set_state(self.kept[0])
+                self.score, self.script = self.kept[1], list(self.kept[2])
+            if "r" in keys.pressed and "r" not in self.mapped:
+                self._begin_again("left")
+            if paused:
+                self._show(self.env.frames()[-1:], "paused", None, record=False)
+            else:
+                self._step(action_of(keys, self.mapped))
+        self._end("left")
+
+    def _step(self, action: int) -> None:
+        _, reward, terminated, truncated, info = self.env.step(action)
+        self.steps += 1
+        self.score += float(reward)
+        frames = self.env.frames()
+        self.script.append([action, len(frames)])
+        name = self.names[action] if self.names else str(action)
+        self._show(frames[: info["end_frame"] + 1], name, info)
+        if terminated or truncated:
+            self._show(frames[-1:], name, info, banner="END" if terminated else "TIME")
+            self._begin_again("ended" if terminated else "truncated")
+
+    def _show(self, frames: Any, name: str, info: Any, *, banner: str = "", record: bool = True) -> None:
+        hazard = 0.0 if info is None or "hazard" not in info else float(max(info["hazard"]))
+        caption = Caption(action=name, reward=self.score, hazard=hazard, note=f"episode {self.episode}", banner=banner)
+        for frame in frames:
+            picture = annotate(frame, caption, self.config.scale)
+            self.window.show(picture)
+            if record:
+                self.video.add(picture)
+
+    def _begin_again(self, how: str) -> None:
+        self._end(how)
+        self.env.reset()
+
+    def _end(self, how: str) -> None:
+        """Keep the script of an episode, and its figures."""
+        if not self.script:
+            return
+        path = self.folder / f"episode_{self.episode:03d}.json"
+        write_text(path, json.dumps(self.script) + "\n")
+        self.figures.append({"script": path.name, "steps": len(self.script), "score": self.score, "how": how})
+        self.episode, self.score, self.script, self.kept = self.episode + 1, 0.0, [], None
+
+
+def play(config: PlayConfig) -> dict[str, Any]:
+    """Open the window and let the player play; return the figures of the episodes.
+
+    Raises:
+        ConfigError: if the world's actions are not Discrete, or a key stands for an action that does not exist.
+        MissingDependencyError: without pygame.
+    """
+    world = World.from_pretrained(config.world, variant=config.variant, device=config.device)
+    settings = world.config
+    folder = common.open_output("play", config.out, config)
+    size = annotate(
+        np.zeros((*settings.resolution, 3), np.uint8), Caption(action="", reward=0.0, hazard=0.0), config.scale
+    ).shape
+    with ExitStack() as stack:
+        window = Window(f"cfworld: {settings.name}", (size[0], size[1]), settings.fps * config.speed, scale=1)
+        stack.callback(window.close)
+        video = stack.enter_context(open_video(folder / "play.mp4", settings.fps))
+        game = _Game(config, world, folder, window, video)
+        stack.callback(game.env.close)
+        game.run()
+    figures = {"world": settings.name, "twin": config.twin, "seed": config.seed, "episodes": game.figures}
+    common.write_figures(folder, "play", figures)
+    return figures
+
+
+def _environment(config: PlayConfig, world: World) -> Any:
+    """The world's environment, or that of its simulator."""
+    if not config.twin:
+        env: Any = WorldEnv(world)
+    else:
+        if not world.config.source.startswith("cfworld/"):
+            raise ConfigError(
+                f"got twin=true for a world learned from {world.config.source!r}; it has no simulator here"
+            )
+        env = gym.make(world.config.source, disable_env_checker=True).unwrapped
+        assert isinstance(env, Twin)
+    if not isinstance(env.action_space, Discrete):
+        raise ConfigError(f"got a world with actions {env.action_space}; expected Discrete ones, one key each")
+    return env
+
+
+def main() -> None:
+    """Run `cfworld play`."""
+    common.run_command("play", PlayConfig, play, SUMMARY, example=EXAMPLE)

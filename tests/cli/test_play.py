@@ -1,0 +1,98 @@
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfworld.cli import play as play_module
+from cfworld.cli.play import PlayConfig, play
+from cfworld.data.policies import make_policy
+from cfworld.envs.rendering import Keys, Window
+from cfworld.envs.spaces import world_action_space
+from cfworld.errors import ConfigError
+from tests.toy import toy_world
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("toy")
+    toy_world().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture(autouse=True)
+def screen(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+
+
+def typed(monkeypatch: pytest.MonkeyPatch, *strokes: str) -> None:
+    """A player who presses one key a step (\"\" for none), and leaves after the last."""
+    keys: Iterator[str] = iter(strokes)
+
+    def read(_: Window) -> Keys:
+        key = next(keys, "escape")
+        return Keys(held=frozenset({key} - {""}), pressed=(key,) if key else ())
+
+    monkeypatch.setattr(play_module.Window, "keys", read)
+
+
+def script(folder: Path, episode: int = 0) -> list[list[int]]:
+    return json.loads((folder / f"episode_{episode:03d}.json").read_text())
+
+
+def test_what_was_played_is_kept_as_a_script_that_a_policy_repeats(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(monkeypatch, "1", "", "2")
+    play(PlayConfig(world=toy, speed=100.0, out=str(tmp_path)))
+    assert script(tmp_path) == [[1, 4], [0, 4], [2, 4]]
+    assert (tmp_path / "play.mp4").stat().st_size > 0
+    space = world_action_space(toy_world().config.actions)
+    policy = make_policy(f"scripted:{tmp_path / 'episode_000.json'}", np.random.default_rng(0), space)
+    assert policy(np.zeros((4, 64, 64, 3), np.uint8), 12).tolist() == [1] * 4 + [0] * 4 + [2] * 4
+
+
+def test_a_player_goes_back_to_the_moment_that_was_kept(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed(monkeypatch, "1", "f5", "2", "f9")
+    play(PlayConfig(world=toy, speed=100.0, out=str(tmp_path)))
+    assert script(tmp_path) == [[1, 4], [0, 4]]
+
+
+def test_r_begins_the_next_episode(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "1", "r", "2")
+    figures = play(PlayConfig(world=toy, speed=100.0, out=str(tmp_path)))
+    assert [episode["steps"] for episode in figures["episodes"]] == [1, 2]
+    assert script(tmp_path, 1) == [[0, 4], [2, 4]]
+
+
+def test_a_pause_makes_no_step(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "1", "space", "1", "1", "space", "2")
+    play(PlayConfig(world=toy, speed=100.0, out=str(tmp_path)))
+    assert script(tmp_path) == [[1, 4], [0, 4], [2, 4]]
+
+
+def test_the_simulator_is_played_the_same_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    typed(monkeypatch, "right", "right")
+    play(PlayConfig(world="panorama", twin=True, speed=100.0, out=str(tmp_path)))
+    assert script(tmp_path) == [[2, 4], [2, 4]]
+
+
+def test_the_window_reads_the_keyboard() -> None:
+    pygame = pytest.importorskip("pygame")
+    window = Window("test", (8, 8), 1000)
+    window.keys()
+    pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_LEFT))
+    assert window.keys() == Keys(held=frozenset({"left"}), pressed=("left",))
+    assert window.keys() == Keys(held=frozenset({"left"}))
+    pygame.event.post(pygame.event.Event(pygame.KEYUP, key=pygame.K_LEFT))
+    pygame.event.post(pygame.event.Event(pygame.QUIT))
+    assert window.keys() == Keys(closed=True)
+    window.close()
+
+
+def test_settings_that_no_window_can_show_are_refused() -> None:
+    with pytest.raises(ConfigError, match="scale=1"):
+        PlayConfig(world="panorama", scale=1)
