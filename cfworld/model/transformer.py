@@ -2,10 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cfworld.model.blocks import Block, Head, timestep_embedding
 from cfworld.model.config import TransformerConfig
@@ -40,11 +43,16 @@ class Transformer(nn.Module):
 
     The context is immutable inside the network: a block returns its new keys (before RoPE) and values, and
     committing them is the memory's job, outside autograd.
+
+    Attributes:
+        checkpointed: Whether a pass that is recorded keeps only what goes into each block, and computes the rest again
+            in the backward pass (gradient checkpointing).
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointed = False
         patch = config.in_channels * config.patch_size[0] * config.patch_size[1]
         self.patch_embedding = nn.Linear(patch, config.dim)
         self.prompt_embedding = nn.Linear(config.prompt_dim, config.dim)
@@ -88,14 +96,20 @@ class Transformer(nn.Module):
         rope = rope_table(positions, config.grid, config.head_dim, config.rope_theta)
         keys, values = [], []
         for layer, block in enumerate(self.blocks):
-            tokens, k, v = block(
-                tokens, time_6, prompt_tokens, rope, lambda k, v, layer=layer: context_of(layer, k, v), mask
+            tokens, k, v = self._through(
+                block, tokens, time_6, prompt_tokens, rope, lambda k, v, layer=layer: context_of(layer, k, v), mask
             )
             keys.append(k)
             values.append(v)
         patches = self.head(tokens, time)
         velocity = rearrange(patches, "B N (r c) (ph pw C) -> B N C (r ph) (c pw)", r=rows, c=columns, ph=ph, pw=pw)
         return TransformerOutput(velocity=velocity.float(), keys=keys, values=values, features=tokens)
+
+    def _through(self, block: nn.Module, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        if not (self.checkpointed and torch.is_grad_enabled()):
+            return block(*inputs)
+        outputs: Any = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return outputs
 
     def embed_time(self, sigma: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N 6 D"]]:
         """Embed noise levels; see `by_full_rows`."""

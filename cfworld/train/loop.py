@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,73 +13,17 @@ from torch import Tensor, nn
 
 from cfworld import files
 from cfworld.errors import ConfigError, TrainingError
+from cfworld.model import Transformer
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
 from cfworld.train.ema import EMA
 from cfworld.train.log import NoLog, RunLog
 from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import Role, build_optimizers, learning_rate
+from cfworld.train.stage import SharedStage, Stage, StageWithRoles
 from cfworld.train.team import ALONE, Team
 
 __all__ = ["LoopConfig", "SharedStage", "Stage", "StageWithRoles", "run", "step_generator"]
-
-
-@runtime_checkable
-class Stage(Protocol):
-    """What is trained, on what, and by which loss."""
-
-    module: nn.Module
-    """Its parameters with `requires_grad` are trained, in place."""
-
-    def batch(self, step: int) -> Any:
-        """Return the batch of a step: a pure function of (seed, step)."""
-        ...
-
-    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and scalars to log; all randomness is `generator`'s, seeded by (seed, step)."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what else must be saved: tensors, numbers, strings, lists and dicts."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        ...
-
-    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float] | None:
-        """Write a contact sheet into `folder`; scalars that are returned go into the log."""
-        ...
-
-    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any] | None:
-        """Write the final artefact into `folder`; what is returned joins the figures."""
-        ...
-
-
-@runtime_checkable
-class StageWithRoles(Stage, Protocol):
-    """A stage whose module has parts with optimisers, rates and clipping of their own.
-
-    A step moves only the parts that its loss gave a gradient, so that one part may be updated more often than another.
-    """
-
-    def roles(self) -> Mapping[str, Role]:
-        """The parts by name; together they hold everything that is trained."""
-        ...
-
-
-@runtime_checkable
-class SharedStage(Stage, Protocol):
-    """A stage that several processes can train together."""
-
-    def join(self, team: Team, precision: str) -> None:
-        """Take this process's rows of every batch from now on, and share out the networks that are not trained.
-
-        Args:
-            team: The processes.
-            precision: "bf16" or "fp32": what networks compute in.
-        """
-        ...
 
 
 class _Paced(NamedTuple):
@@ -170,6 +114,9 @@ class TrainingRun:
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()
         self.ema = EMA(self.module, config.ema_decay)
+        for part in self.module.modules():
+            if isinstance(part, Transformer):
+                part.checkpointed = config.gradient_checkpointing
         if team.size > 1:
             self._join()
         roles = stage.roles() if isinstance(stage, StageWithRoles) else {"": Role(module=self.module)}
@@ -301,6 +248,7 @@ class TrainingRun:
                 betas=betas,
                 weight_decay=self.config.weight_decay,
                 part=self.team.part,
+                on_whole=self.team.on_whole,
             ),
             lr_ratio=role.lr_ratio,
         )

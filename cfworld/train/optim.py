@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cfworld.errors import ConfigError
-from cfworld.train.muon import Muon
+from cfworld.train.muon import Muon, OnWhole
 
 __all__ = ["Role", "build_optimizers", "clip_gradients", "learning_rate", "split_parameters"]
 
@@ -62,6 +62,7 @@ def build_optimizers(
     betas: tuple[float, float],
     weight_decay: float,
     part: Callable[[nn.Parameter], nn.Parameter] = lambda parameter: parameter,
+    on_whole: OnWhole = lambda function, matrix: function(matrix),
 ) -> list[torch.optim.Optimizer]:
     """Build the optimisers of a module.
 
@@ -71,7 +72,8 @@ def build_optimizers(
         lr: Peak learning rate; Muon's update is scaled to AdamW's size, so that both share it.
         betas: AdamW's decay rates.
         weight_decay: Decoupled decay of everything but vectors.
-        part: What AdamW moves of a parameter that is shared out between processes; Muon needs all of a matrix.
+        part: What AdamW moves of a parameter that is shared out between processes.
+        on_whole: Applies a function of a whole matrix to one that is shared out, for Muon.
 
     Returns:
         One optimiser, or Muon and AdamW.
@@ -88,7 +90,7 @@ def build_optimizers(
         raise ConfigError(f"Got optimizer {name!r}; expected 'adamw' or 'muon'.")
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay))
+        optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay, on_whole=on_whole))
     if decayed or plain:
         optimizers.append(_adamw(map(part, decayed), map(part, plain), lr, betas, weight_decay))
     return optimizers

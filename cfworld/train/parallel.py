@@ -7,6 +7,7 @@ large model. Everything else stays whole in every process, and its gradients are
 
 import copy
 import os
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -46,6 +47,8 @@ class Processes:
         self.device = _connect(device)
         self.size, self.rank = dist.get_world_size(), dist.get_rank()
         self.leads = self.rank == 0
+        # Blocks return keys and values as views, which FSDP2 warns of; nobody writes into them.
+        warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         self.mesh: DeviceMesh = init_device_mesh(self.device.type, (self.size,))
         self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._parts: dict[nn.Parameter, nn.Parameter] = {}
@@ -206,6 +209,12 @@ class Processes:
         if parameter not in self._parts:
             self._parts[parameter] = nn.Parameter(parameter.to_local().detach())
         return self._parts[parameter]
+
+    def on_whole(self, function: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
+        """Gather the matrix once; every process computes the same."""
+        if not isinstance(matrix, DTensor):
+            return function(matrix)
+        return _shard_like(matrix, function(matrix.full_tensor()))
 
     def clip(self, parameters: list[nn.Parameter], limit: float, device: torch.device) -> Tensor:
         """Average what is whole (FSDP2 has averaged the rest), and scale all by the norm over all."""

@@ -32,7 +32,9 @@ __all__ = [
 ]
 
 NUM_KEPT = 2
-FREE_KEYS = frozenset({"steps", "log_every", "save_every", "sample_every", "max_minutes", "num_threads"})
+FREE_KEYS = frozenset(
+    {"steps", "log_every", "save_every", "sample_every", "max_minutes", "num_threads", "gradient_checkpointing"}
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,8 +149,8 @@ def load_checkpoint(
 def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: Path, step: int) -> None:
     """Refuse to resume under another configuration.
 
-    The number of steps, the cadence of logs, saves and samples, the number of threads and the time limit may
-    change.
+    The number of steps, the cadence of logs, saves and samples, the number of threads, the time limit and gradient
+    checkpointing may change.
 
     Args:
         saved: Configuration of the checkpoint.

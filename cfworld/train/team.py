@@ -6,7 +6,7 @@ over the processes is the loss of the whole batch.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -121,6 +121,10 @@ class Team(Protocol):
         """What this process keeps of a parameter: what an optimiser that works by elements moves."""
         ...
 
+    def on_whole(self, function: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
+        """Apply a function of a whole matrix, and keep of its result what this process has of the matrix."""
+        ...
+
     def clip(self, parameters: list[nn.Parameter], limit: float, device: torch.device) -> Tensor:
         """Average gradients over the processes and scale them down to a norm; see `clip_gradients`."""
         ...
@@ -208,6 +212,10 @@ class Alone:
     def part(self, parameter: nn.Parameter) -> nn.Parameter:
         """All of it."""
         return parameter
+
+    def on_whole(self, function: Callable[[Tensor], Tensor], matrix: Tensor) -> Tensor:
+        """Apply it."""
+        return function(matrix)
 
     def clip(self, parameters: list[nn.Parameter], limit: float, device: torch.device) -> Tensor:
         """Clip them."""
