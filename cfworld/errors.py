@@ -14,6 +14,7 @@ __all__ = [
     "MissingDependencyError",
     "OptionTypeError",
     "ResetNeededError",
+    "ScenarioError",
     "ShapeError",
     "StartError",
     "StateError",
@@ -64,6 +65,10 @@ class OptionTypeError(ConfigError, TypeError):
 
 class ResetNeededError(CfworldError, gym_error.ResetNeeded):
     """An environment was stepped before its first reset, or after its episode had ended."""
+
+
+class ScenarioError(ConfigError):
+    """A scenario's file is wrong; the message begins with file, line and field."""
 
 
 class ShapeError(CfworldError, ValueError):

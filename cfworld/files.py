@@ -15,19 +15,23 @@ __all__ = ["write_aside", "write_json", "write_text"]
 
 
 @contextmanager
-def write_aside(path: str | Path) -> Iterator[Path]:
+def write_aside(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
     """Give a temporary path beside `path`, and rename it to `path` once the block has ended without an error.
 
     Args:
         path: where the finished file shall be. Its folder is made if need be; its suffix is kept aside too,
             since some writers choose their format by it.
+        folder: where the temporary file lies instead, on the same disk: for those who take every file beside `path`
+            for a finished one.
 
     Yields:
         The path to write to. It is removed if the block raises.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=path.parent)
+    aside_folder = folder or path.parent
+    for needed in (path.parent, aside_folder):
+        needed.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=aside_folder)
     os.close(handle)
     aside = Path(name)
     try:

@@ -8,6 +8,8 @@ import torch
 
 from cfworld import World, errors
 from cfworld.envs import WorldEnv, WorldVectorEnv
+from cfworld.envs.scenario_conditions import SIGNALS, STATISTICS
+from cfworld.envs.scenario_reader import ASSERTION_KEYS, BRANCH_KEYS, CUE_KEYS, SCENARIO_KEYS
 from cfworld.world import Novelty
 from tests.toy import DISCRETE, toy_world
 
@@ -19,6 +21,19 @@ CHANGES: dict[str, dict[str, str]] = {
         "range(100)": "range(3)",
     },
     "docs/starts.md": {'from_pretrained("panorama")': 'from_pretrained("toy")'},
+    "docs/scenarios.md": {'from_pretrained("doom_take_cover")': 'from_pretrained("toy")'},
+    "docs/agents.md": {
+        'from_pretrained("doom_take_cover")': 'from_pretrained("toy")',
+        'world="doom_take_cover", total_steps=100_000': (
+            'world="toy", total_steps=8, num_envs=2, n_steps=4, batch_size=4, n_epochs=1, eval_episodes=2, horizon=8'
+        ),
+        "range(100)": "range(2)",
+        "max_ticks=2100": "max_ticks=8",
+        "max_ticks=350": "max_ticks=8",
+    },
+    "docs/datasets.md": {
+        '"world": "doom_take_cover", "episodes": 100': '"world": "toy", "max_steps": 1, "episodes": 2',
+    },
     "docs/environment.md": {
         'from_pretrained("doom_take_cover")': 'from_pretrained("toy")',
         "num_envs=64": "num_envs=2",
@@ -102,3 +117,15 @@ def test_the_page_says_what_errors_are() -> None:
     for name, _, others in table:
         kinds = {kind.__name__ for kind in getattr(errors, *quoted(name)).__mro__}
         assert kinds >= set(quoted(others)) != set()
+
+
+def test_the_page_shows_a_scenario_as_it_ships() -> None:
+    (shown,) = re.findall(r"^```yaml\n(.*?)^```$", read("docs/scenarios.md"), re.M | re.S)
+    shipped = (REPOSITORY / "envs" / "scenarios" / "dodge.yaml").read_text(encoding="utf-8")
+    assert shipped.endswith(shown)
+
+
+def test_the_page_explains_every_key_of_a_scenario() -> None:
+    (section,) = (part for part in read("docs/scenarios.md").split("\n## ") if part.startswith("What a file says"))
+    explained = set(re.findall(r"`(\w+)", section))
+    assert {*SCENARIO_KEYS, *CUE_KEYS, *BRANCH_KEYS, *ASSERTION_KEYS, *SIGNALS, *STATISTICS} <= explained

@@ -6,18 +6,23 @@ import pytest
 
 SURFACE = {
     "cfworld": "Start StepOutput World WorldConfig WorldState __version__",
-    "cfworld.agents": "SB3VecEnv",
+    "cfworld.agents": (
+        "Agent AgentTrainConfig Planner PlannerConfig SB3VecEnv Scores dream_scores make_player train_agent twin_scores"
+    ),
     "cfworld.diffusion": (
         "counter_noise counter_uniform denoised euler expand_sigma few_step guided heun interpolate noise_from renoise "
         "sample_sigma shift sigmas stratified_sigma velocity"
     ),
-    "cfworld.envs": "DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Ticks Twin WorldEnv WorldVectorEnv",
+    "cfworld.envs": (
+        "BranchResult DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Scenario ScenarioResult Ticks Twin "
+        "WorldEnv WorldVectorEnv"
+    ),
     "cfworld.errors": (
         "ActionError CfworldError CheckpointError CollectionError ConfigError DatasetError DonatedStateError "
-        "EnvironmentClosedError MissingDependencyError OptionTypeError ResetNeededError ShapeError StartError "
-        "StateError TrainingError UnknownWorldError"
+        "EnvironmentClosedError MissingDependencyError OptionTypeError ResetNeededError ScenarioError "
+        "ShapeError StartError StateError TrainingError UnknownWorldError"
     ),
-    "cfworld.export": "VideoWriter film_strip open_video write_film_strip write_video",
+    "cfworld.export": "ExportConfig VideoWriter export_dataset film_strip open_video write_film_strip write_video",
     "cfworld.memory": (
         "MemoryConfig MemoryState NewLatents PRESETS Positions PromotionRule absolute_positions bounded_positions "
         "chosen_memory commit consolidate empty_memory is_check key_similarity memory_positions push_index token_mean"

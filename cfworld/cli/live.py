@@ -7,7 +7,9 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
-from cfworld.data.policies import Policy, make_policy
+from cfworld.agents.players import is_agent, make_player, player_policy
+from cfworld.agents.scripted import named_policy
+from cfworld.data.policies import Policy
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.spaces import world_action_space
 from cfworld.metrics import machine
@@ -112,7 +114,8 @@ def policies(name: str, world: World) -> Callable[[int], Policy]:
     """Make the policies of a world's episodes.
 
     Args:
-        name: a policy of `cfworld.data.policies`, or the `.zip` of an agent of Stable-Baselines3.
+        name: a policy of `cfworld.data.policies`; the folder of an agent that `cfworld agent-train` wrote; planner; or
+            the `.zip` of an agent of Stable-Baselines3.
         world: where they act.
 
     Returns:
@@ -128,7 +131,10 @@ def policies(name: str, world: World) -> Callable[[int], Policy]:
 
         agent = sb3_policy(name, space, config.resolution, config.frames_per_step)
         return lambda _: agent
-    return lambda seed: make_policy(name, np.random.default_rng(seed), space)
+    if name == "planner" or is_agent(name):
+        make_player(name, world)  # refuses at once what does not fit
+        return lambda seed: player_policy(make_player(name, world), seed)
+    return lambda seed: named_policy(name, seed, space)
 
 
 def _host(frames: Tensor) -> np.ndarray:

@@ -11,10 +11,13 @@ from cfworld.cli import common
 __all__ = ["COMMANDS", "main"]
 
 COMMANDS: dict[str, str] = {
+    "agent-eval": "score agents in a world and in its simulator",
+    "agent-train": "train an agent in a world or its simulator",
     "bench": "measure the speed of a world",
     "calibrate": "measure how odd real continuations look to a world",
     "collect": "record episodes of a simulator as a dataset",
     "evaluate": "judge a world against its twin",
+    "export": "generate a dataset from a world: Minari or LeRobot",
     "play": "act in a world yourself, by the keyboard",
     "rollout": "generate video from a world",
     "train": "train one stage of a world: tokenizer, teacher ...",

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from cfworld.cli import common
 from cfworld.cli.live import LiveRows, LiveStep, policies
+from cfworld.cli.scenario import play_scenario
 from cfworld.envs.overlay import Caption, annotate, tile
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
@@ -23,7 +24,8 @@ __all__ = ["Recording", "RolloutConfig", "main", "record", "rollout"]
 
 SUMMARY = (
     "Generate video from a world: an MP4 with the action, reward and hazard of every frame, a film strip, "
-    "and the figures as JSON. An episode that ends, or reaches the world's horizon, is followed by the next."
+    "and the figures as JSON. An episode that ends, or reaches the world's horizon, is followed by the next. With "
+    "scenario= it plays what a file says, and leaves with status 1 if an assertion fails: see docs/scenarios.md."
 )
 EXAMPLE = "world=panorama frames=300 worlds=4 policy=turn"
 _STRIP_FRAMES = 16
@@ -39,11 +41,14 @@ class RolloutConfig:
 
     Attributes:
         world: A world of the zoo, or a checkpoint folder.
+        scenario: A file of YAML to play, or the name of a scenario that ships, such as dodge. It names world, variant,
+            memory and seed, unless they are given too; frames, worlds and policy are its own affair.
         variant: student or teacher; null for the best there is.
         frames: Frames to generate in every world.
         worlds: Worlds generated side by side, as one batch.
-        policy: Who acts: random, sticky, sweep, noop, turn, look_back, round_trip, wander, scripted:<file>, or an
-            agent of Stable-Baselines3 (<file>.zip).
+        policy: Who acts: random, sticky, sweep, sweep:<ticks>, noop, turn, look_back, round_trip, wander,
+            scripted:<file>, the folder of an agent that agent-train wrote, planner, or an agent of Stable-Baselines3
+            (<file>.zip).
         seed: Seed of the first world; the others count on from it.
         num_steps: Denoising steps; null for the world's own.
         memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that
@@ -53,12 +58,13 @@ class RolloutConfig:
         out: Folder to write to; null for outputs/rollout/<time>.
     """
 
-    world: str
+    world: str | None = None
+    scenario: str | None = None
     variant: str | None = None
-    frames: int = 2100
-    worlds: int = 1
-    policy: str = "sticky"
-    seed: int = 0
+    frames: int | None = None
+    worlds: int | None = None
+    policy: str | None = None
+    seed: int | None = None
     num_steps: int | None = None
     memory: str | None = None
     device: str = "cpu"
@@ -67,12 +73,24 @@ class RolloutConfig:
 
     def __post_init__(self) -> None:
         for name in ("frames", "worlds", "scale"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
-        if self.seed < 0:
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ConfigError(f"got {name}={value}; expected at least 1")
+        if self.seed is not None and self.seed < 0:
             raise ConfigError(f"got seed={self.seed}; expected 0 or more")
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
+        for name in ("frames", "worlds", "policy"):
+            if self.scenario is not None and getattr(self, name) is not None:
+                raise ConfigError(
+                    f"got {name}={getattr(self, name)} beside scenario={self.scenario}, whose file says how long, how "
+                    f"many and who acts; leave {name} out"
+                )
+
+    def resolved(self) -> "RolloutConfig":
+        """The same with a value for everything that a rollout without a scenario needs."""
+        defaults = {"world": "doom_take_cover", "frames": 2100, "worlds": 1, "policy": "sticky", "seed": 0}
+        left_out = {name: value for name, value in defaults.items() if getattr(self, name) is None}
+        return replace(self, **left_out)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -117,6 +135,12 @@ class Recording:
 
 def rollout(config: RolloutConfig) -> dict[str, Any]:
     """Generate, write `rollout.mp4`, `rollout.png` and `rollout.json`, and return the figures."""
+    config = config.resolved()
+    assert config.world is not None
+    assert config.frames is not None
+    assert config.worlds is not None
+    assert config.policy is not None
+    assert config.seed is not None
     world = World.from_pretrained(
         config.world,
         variant=config.variant,
@@ -242,7 +266,7 @@ def _figures(config: RolloutConfig, live: LiveRows, seconds: list[float]) -> dic
         "worlds": config.worlds,
         "frames": config.frames,
         "game_fps": world.config.fps,
-        "fps": generated * config.worlds / sum(seconds),
+        "fps": generated * len(live.rows) / sum(seconds),
         "fps_per_world": generated / sum(seconds),
         "step_ms_p50": p50,
         "step_ms_p95": p95,
@@ -259,4 +283,11 @@ def _figures(config: RolloutConfig, live: LiveRows, seconds: list[float]) -> dic
 
 def main() -> None:
     """Run `cfworld rollout`."""
-    common.run_command("rollout", RolloutConfig, rollout, SUMMARY, example=EXAMPLE)
+    common.run_command("rollout", RolloutConfig, _run, SUMMARY, example=EXAMPLE, shown=RolloutConfig.resolved)
+
+
+def _run(config: RolloutConfig) -> None:
+    if config.scenario is None:
+        rollout(config)
+    elif not play_scenario(config):
+        raise SystemExit(1)

@@ -47,6 +47,8 @@ class TrainConfig:
         stage: What is trained and how, a file of configs/stage.
         paradigm: Which memory is shown to whom in the stages local and context, a file of configs/paradigm; null for
             what the stage says.
+        data: What to learn from, in the place of world.train_data and world.eval_data: a folder or the id of a Minari
+            dataset, or lerobot:<folder>. world.held_out of its episodes are held out; null for the world's own.
         device: Where to train: cpu, cuda, cuda:1 ...; cuda means one GPU for each of several processes.
         out: The run folder; null for runs/<world>/<stage>.
     """
@@ -54,6 +56,7 @@ class TrainConfig:
     world: WorldSettings
     stage: Any
     paradigm: Paradigm | None = None
+    data: str | None = None
     device: str = "cpu"
     out: str | None = None
 
@@ -69,8 +72,9 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ConfigError(f"Got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
     settings = _under(config.paradigm, config.stage)
     folder = Path(config.out) if config.out else run_folder(config.world.name, settings.name)
+    learned = replace(config.world, train_data=config.data, eval_data="") if config.data else config.world
     with joined(config.device) as (team, device):
-        stage, world = builders[type(settings)](config.world, settings, device, team)
+        stage, world = builders[type(settings)](learned, settings, device, team)
         details = {"world": world, "stage": config_to_dict(settings)}
         del details["stage"]["loop"]
         return run(stage, settings.loop, folder, device, details, team)

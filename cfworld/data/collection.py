@@ -5,11 +5,11 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from cfworld.data.shards import ShardSummary, StoreWriter
+from cfworld.data.shards import ShardSummary, ShardWriter
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_json
 
@@ -80,6 +80,34 @@ class CollectConfig:
         return range(start, min(stop, self.episodes) if self.episodes else stop)
 
 
+@runtime_checkable
+class Plan(Protocol):
+    """What a collection asks of the settings that its data are a function of."""
+
+    @property
+    def source(self) -> str:
+        """Where the episodes come from."""
+        ...
+
+    @property
+    def episodes(self) -> int:
+        """Episodes after which it is complete; 0 means no such limit."""
+        ...
+
+    @property
+    def ticks(self) -> int:
+        """Ticks after which it is complete; 0 means no such limit."""
+        ...
+
+    def recorded(self) -> dict[str, Any]:
+        """The settings that the data are a function of."""
+        ...
+
+    def episodes_of(self, shard: int) -> range:
+        """The indices of the episodes of a shard; none when the collection ends before it."""
+        ...
+
+
 class Collection:
     """The shards of a collection that are finished, and the dataset that they make.
 
@@ -95,7 +123,7 @@ class Collection:
         DatasetError: The folder holds another dataset, or a damaged shard.
     """
 
-    def __init__(self, config: CollectConfig, writer: StoreWriter) -> None:
+    def __init__(self, config: Plan, writer: ShardWriter) -> None:
         _check_settings(writer.folder, config.recorded())
         self._config = config
         self._done: dict[int, ShardSummary] = {}
@@ -157,7 +185,7 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
     """Writes the settings into a new folder; into one that has data, only the same settings may add."""
     path = folder / SETTINGS_FILE_NAME
     if not path.exists():
-        if any((folder / place / "metadata.json").exists() for place in (".", "data")):
+        if any((folder / place).exists() for place in ("metadata.json", "data/metadata.json", "meta/info.json")):
             raise DatasetError(f"{str(folder)!r} holds a dataset of another origin; choose another folder with out=")
         write_json(path, settings)
         return

@@ -52,6 +52,12 @@ def make_policy(
     return _ticks(BLIND[kind](rng, action_space), action_space)
 
 
+def written_file(name: str) -> str:
+    """The file that a policy is read from, if there is one: a script's, or an agent's."""
+    _, _, argument = name.partition(":")
+    return argument if argument and Path(argument).is_file() else ""
+
+
 def sticky(rng: np.random.Generator, space: gym.Space, longest: int = 40) -> Iterator[Any]:
     """A uniformly random action, kept for 1 to `longest` ticks."""
     while True:

@@ -17,14 +17,22 @@ from cfworld.errors import DatasetError
 
 
 class Reader(ABC):
-    """Access to single arrays of single episodes."""
+    """Access to single arrays of single episodes.
 
-    def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
+    Args:
+        folder: Where the dataset lies.
+        observation_space: The space of its images, or a Dict that holds it.
+        action_space: The space of its actions.
+        image_key: Which entry of a Dict holds the images.
+    """
+
+    def __init__(
+        self, folder: Path, observation_space: spaces.Space, action_space: spaces.Space, image_key: str | None
+    ) -> None:
         self.folder = folder
         self.image_key = image_key
-        space = storage.observation_space
-        self.image_space = space if image_key is None else cast(spaces.Dict, space)[image_key]
-        self.action_space = storage.action_space
+        self.image_space = observation_space if image_key is None else cast(spaces.Dict, observation_space)[image_key]
+        self.action_space = action_space
         self._numbers: dict[str, int] = {}
 
     @abstractmethod
@@ -94,7 +102,7 @@ class Hdf5Reader(Reader):
     """Reads only what is asked for, straight from the HDF5 file."""
 
     def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
-        super().__init__(folder, storage, image_key)
+        super().__init__(folder, storage.observation_space, storage.action_space, image_key)
         self._file: h5py.File | None = None
         self._process = -1
 
@@ -177,7 +185,7 @@ class MinariReader(Reader):
     """Reads whole episodes through Minari (JPEG, Arrow and Parquet); keeps the last one."""
 
     def __init__(self, folder: Path, storage: MinariStorage, image_key: str | None) -> None:
-        super().__init__(folder, storage, image_key)
+        super().__init__(folder, storage.observation_space, storage.action_space, image_key)
         self._storage = storage
         self._last: tuple[int, dict[str, Any]] | None = None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import fcntl
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import gymnasium as gym
 import h5py
@@ -50,6 +50,37 @@ class ShardSummary:
             terminated=self.terminated[:count],
             returns=self.returns[:count],
         )
+
+
+@runtime_checkable
+class ShardWriter(Protocol):
+    """Writes episodes shard by shard; the folder is a complete dataset after every `publish`."""
+
+    folder: Path
+
+    def write_shard(self, shard: int, first_episode: int, episodes: Iterable[Episode]) -> ShardSummary:
+        """Writes consecutive episodes, from `first_episode` on, as one finished shard; one at a time."""
+        ...
+
+    def finished(self) -> list[int]:
+        """The numbers of the finished shards."""
+        ...
+
+    def summary(self, shard: int) -> ShardSummary:
+        """What a finished shard holds."""
+        ...
+
+    def publish(self, dataset: Sequence[ShardSummary]) -> None:
+        """Makes the episodes of shards 0, 1, ... the dataset."""
+        ...
+
+    def discard_leftovers(self) -> None:
+        """Deletes what interrupted writers left aside. Only while the folder is `locked`."""
+        ...
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Keeps every other writer out of the folder."""
+        ...
 
 
 class StoreWriter:
@@ -152,18 +183,27 @@ class StoreWriter:
             for path in folder.glob(".*-*"):
                 path.unlink()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Keeps every other writer out of the folder; the lock goes with the process that holds it."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / ".lock").open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise DatasetError(
-                    f"another process is writing to {str(self.folder)!r}; wait for it, or choose another folder"
-                ) from error
-            yield
+        return locked_folder(self.folder)
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Keeps every other writer out of a folder, which is made if need be.
+
+    Raises:
+        DatasetError: Another process is writing to it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DatasetError(
+                f"another process is writing to {str(folder)!r}; wait for it, or choose another folder"
+            ) from error
+        yield
 
 
 def _write_episode(file: h5py.File, index: int, episode: Episode, action_space: gym.Space) -> None:

@@ -1,10 +1,11 @@
-"""Reading the episodes of a Minari dataset, whole or in part."""
+"""Reading the episodes of a Minari or LeRobot dataset, whole or in part."""
 
 from __future__ import annotations
 
+import copy
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +17,20 @@ from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 
 from cfworld.data.action_space import unusable
 from cfworld.data.episode import Blocks, Episode, num_blocks, to_blocks
+from cfworld.data.lerobot_layout import GENERATED_PATH, INFO_PATH, is_lerobot
 from cfworld.data.readers import Hdf5Reader, MinariReader, Reader
-from cfworld.errors import DatasetError
+from cfworld.errors import DatasetError, MissingDependencyError
 
 
 class EpisodeStore:
-    """The episodes of a Minari dataset of images, read on demand.
+    """The episodes of a dataset of images, read on demand.
 
     Any Minari dataset will do whose observations are uint8 `[H, W, 3]` images (or a Dict that holds one) and
-    whose actions are Discrete or MultiDiscrete (from 0), MultiBinary, a Box with one axis, Text, or a Dict of these. A
-    store may be pickled and used in several processes.
+    whose actions are Discrete or MultiDiscrete (from 0), MultiBinary, a Box with one axis, Text, or a Dict of these;
+    and any LeRobot dataset (v3 or v2) with a camera and actions. A store may be pickled and used in several processes.
 
     Attributes:
-        folder: Where `metadata.json` lies.
+        folder: Where the dataset lies.
         metadata: What the dataset says about itself.
         observation_space: The space of its frames.
         action_space: The space of its actions.
@@ -47,6 +49,7 @@ class EpisodeStore:
         self.action_space = reader.action_space
         self.source = _source(metadata)
         self._reader = reader
+        self._stored: Int64[np.ndarray, " E"] = np.arange(int(metadata["total_episodes"]))
         attributes = reader.attributes(int(metadata["total_episodes"]))
         self.lengths: Int64[np.ndarray, " E"] = np.array([a["total_steps"] for a in attributes], np.int64)
         self.texts = reader.read_texts(self.lengths.tolist())
@@ -59,13 +62,18 @@ class EpisodeStore:
         """Opens a dataset.
 
         Args:
-            path_or_id: A dataset folder (or its `data` folder), or the id of a local Minari dataset.
-            image_key: Which entry of a Dict observation holds the frames; needed when several could.
+            path_or_id: A dataset folder (of Minari's also its `data` folder), or the id of a local Minari dataset;
+                "minari:" or "lerobot:" may stand before it.
+            image_key: Which entry of a Dict observation, or which camera, holds the frames; needed when several could.
 
         Raises:
             DatasetError: There is no such dataset, it is damaged, or it holds no usable images or actions.
+            MissingDependencyError: It is a LeRobot dataset, and pyarrow is not installed.
         """
-        folder = _find(path_or_id)
+        kind, address = _address(path_or_id)
+        if kind == "lerobot" or (kind == "" and is_lerobot(Path(address))):
+            return cls._open_lerobot(Path(address), image_key)
+        folder = _find(address)
         metadata = _metadata(folder)
         try:
             storage = MinariStorage.read(folder)
@@ -78,6 +86,43 @@ class EpisodeStore:
         plain = metadata.get("data_format") == "hdf5" and not storage.jpeg_encoding
         reader = Hdf5Reader(folder, storage, key) if plain else MinariReader(folder, storage, key)
         return cls(folder, metadata, reader)
+
+    @classmethod
+    def _open_lerobot(cls, folder: Path, image_key: str | None) -> EpisodeStore:
+        if not is_lerobot(folder):
+            raise DatasetError(
+                f"there is no LeRobot dataset {str(folder)!r}: no {INFO_PATH} in it; give its folder, and download it "
+                "first if it lies elsewhere"
+            )
+        try:
+            from cfworld.data.lerobot_files import read_info
+            from cfworld.data.lerobot_reader import LeRobotReader
+            from cfworld.data.lerobot_spaces import image_spaces
+        except ModuleNotFoundError as error:
+            raise MissingDependencyError(
+                f"LeRobot datasets need {error.name}, which is not installed: pip install 'cfworld[lerobot]'"
+            ) from error
+        info = read_info(folder)
+        path = folder / GENERATED_PATH
+        generated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+        key = _image_key(folder, image_spaces(info), image_key)
+        assert key is not None
+        reader = LeRobotReader(folder, info, generated, key)
+        _check_actions(folder, reader.action_space)
+        source = generated.get("source") or info.get("robot_type") or folder.name
+        return cls(folder, {**info, **generated, "source": source}, reader)
+
+    def select(self, episodes: Sequence[int] | Int64[np.ndarray, " E"]) -> EpisodeStore:
+        """A store of some of these episodes, numbered anew in the given order; `metadata` says which they are."""
+        chosen = np.asarray(episodes, np.int64)
+        listed: list[int] = chosen.tolist()
+        other = copy.copy(self)
+        other._stored = self._stored[chosen]
+        other.metadata = {**self.metadata, "episodes": other._stored.tolist()}
+        other.lengths, other.seeds = self.lengths[chosen], self.seeds[chosen]
+        other.policies = [self.policies[index] for index in listed]
+        other.options = [self.options[index] for index in listed]
+        return other
 
     def __len__(self) -> int:
         """The number of episodes E."""
@@ -95,7 +140,7 @@ class EpisodeStore:
         stop = ticks + 1 if stop is None else stop
         if not 0 <= start < stop <= ticks + 1:
             raise IndexError(f"frames [{start}:{stop}] of episode {index}; it has frames [0:{ticks + 1}]")
-        return self._reader.frames(index, start, stop)
+        return self._reader.frames(int(self._stored[index]), start, stop)
 
     def episode(self, index: int, start: int = 0, stop: int | None = None) -> Episode:
         """An episode, or its ticks `start` to `stop - 1` as an episode of their own.
@@ -112,17 +157,17 @@ class EpisodeStore:
         stop = ticks if stop is None else stop
         if not 0 <= start < stop <= ticks:
             raise IndexError(f"ticks [{start}:{stop}] of episode {index}; it has ticks [0:{ticks}]")
-        read = self._reader
+        read, stored = self._reader, int(self._stored[index])
         return Episode(
-            frames=read.frames(index, start, stop + 1),
-            actions=read.actions(index, start, stop),
-            rewards=read.array(index, "rewards", start, stop).astype(np.float32),
-            terminated=bool(read.array(index, "terminations", stop - 1, stop)[-1]),
-            truncated=bool(read.array(index, "truncations", stop - 1, stop)[-1]),
+            frames=read.frames(stored, start, stop + 1),
+            actions=read.actions(stored, start, stop),
+            rewards=read.array(stored, "rewards", start, stop).astype(np.float32),
+            terminated=bool(read.array(stored, "terminations", stop - 1, stop)[-1]),
+            truncated=bool(read.array(stored, "truncations", stop - 1, stop)[-1]),
             seed=int(self.seeds[index]),
             source=self.source,
             policy=self.policies[index],
-            variables=read.variables(index, start, stop + 1),
+            variables=read.variables(stored, start, stop + 1),
             options=self.options[index],
         )
 
@@ -156,7 +201,13 @@ class EpisodeStore:
 
     def _ended(self, index: int) -> bool:
         ticks = int(self.lengths[index])
-        return bool(self._reader.array(index, "terminations", ticks - 1, ticks)[-1])
+        return bool(self._reader.array(int(self._stored[index]), "terminations", ticks - 1, ticks)[-1])
+
+
+def _address(path_or_id: str | Path) -> tuple[str, str]:
+    """The kind of dataset that an address names, if it does, and the rest of it."""
+    kind, colon, rest = str(path_or_id).partition(":")
+    return (kind, rest) if colon and kind in ("minari", "lerobot") else ("", str(path_or_id))
 
 
 def _find(path_or_id: str | Path) -> Path:
@@ -166,8 +217,9 @@ def _find(path_or_id: str | Path) -> Path:
         if (folder / METADATA_FILE_NAME).is_file():
             return folder
     raise DatasetError(
-        f"there is no dataset {str(path_or_id)!r}: no {METADATA_FILE_NAME} in it, in its data folder, or "
-        f"under {str(root)!r}; collect it with `cfworld collect` or download it with `minari download`"
+        f"there is no dataset {str(path_or_id)!r}: no {METADATA_FILE_NAME} in it, in its data folder, or under "
+        f"{str(root)!r}, and no {INFO_PATH} of LeRobot's; collect it with `cfworld collect` or download it with "
+        "`minari download`"
     )
 
 

@@ -13,7 +13,7 @@ from cfworld.errors import ShapeError
 
 __all__ = ["VideoWriter", "open_video", "write_video"]
 
-_QUALITY = 8  # of 10: small text and single pixels stay readable
+_CRF = 10  # of 51, 0 the best: small text and single pixels stay readable
 
 
 class VideoWriter:
@@ -22,11 +22,17 @@ class VideoWriter:
     Args:
         path: the file to write, ending in `.mp4`.
         fps: frames per second of the video.
+        crf: how much may be lost, from 0 to 51.
+        gop: frames from one that stands for itself to the next, which are what a reader must decode to see any one of
+            them; None leaves it to the encoder. With it a video is the same whatever machine encodes it.
     """
 
-    def __init__(self, path: Path, fps: int | float):
+    def __init__(self, path: Path, fps: int | float, crf: int = _CRF, gop: int | None = None):
         self._path = path
         self._fps = fps
+        self._options = ["-preset", "veryfast", "-crf", str(crf), "-movflags", "+faststart"]
+        if gop is not None:
+            self._options += ["-g", str(gop), "-bf", "0", "-threads", "1"]
         self._shape: tuple[int, ...] | None = None
         self._encoder = None
         self.num_frames = 0
@@ -65,9 +71,9 @@ class VideoWriter:
             fps=self._fps,  # pyright: ignore[reportArgumentType]  # a float works too
             codec="libx264",
             pix_fmt_out="yuv420p",
-            quality=_QUALITY,
+            quality=None,  # pyright: ignore[reportArgumentType]  # no flag of its own beside -crf
             macro_block_size=2,
-            output_params=["-preset", "veryfast", "-movflags", "+faststart"],
+            output_params=self._options,
         )
         self._encoder.send(None)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cfworld.envs.twins import Twin
+from cfworld.envs.twins import Twin, make_twin
 from cfworld.errors import ConfigError
 from cfworld.metrics.calibration import heads
 from cfworld.metrics.continuation import ContinuationConfig, run_continuation
@@ -18,7 +18,7 @@ from cfworld.metrics.novelty import NoveltyConfig, run_novelty
 from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.promotions import PromotionsConfig, run_promotions
-from cfworld.metrics.recordings import FIRST_SEED, held_out, make_twin
+from cfworld.metrics.recordings import FIRST_SEED, held_out
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
 from cfworld.metrics.routes import RecallConfig, run_recall
 from cfworld.metrics.survival import SurvivalConfig, run_survival

@@ -14,12 +14,11 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Bool, Float32, Shaped, UInt8
 
-import cfworld.envs  # noqa: F401  registers the twins
 from cfworld.data.policies import make_policy
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 
-__all__ = ["FIRST_SEED", "Recording", "held_out", "make_twin", "policy_actions", "record"]
+__all__ = ["FIRST_SEED", "Recording", "held_out", "policy_actions", "record"]
 
 FIRST_SEED = 1_000_000
 """Seeds from here on are for evaluation; training uses smaller ones."""
@@ -76,23 +75,6 @@ class Recording:
             end=self.end - ticks,
             variables={name: values[ticks:] for name, values in self.variables.items()},
         )
-
-
-def make_twin(source: str, max_ticks: int) -> Twin:
-    """The simulator behind a world, without Gymnasium's wrappers.
-
-    Raises:
-        ConfigError: if the source is not a twin.
-    """
-    try:
-        twin = gym.make(source, max_ticks=max_ticks).unwrapped
-    except (gym.error.Error, TypeError) as error:
-        raise ConfigError(
-            f"the world's source is {source!r}; expected the id of a twin: without one there is no truth to judge by"
-        ) from error
-    if not isinstance(twin, Twin):
-        raise ConfigError(f"the world's source {source!r} is a {type(twin).__name__}; expected a twin")
-    return twin
 
 
 def policy_actions(twin: gym.Env, policy: str, num_ticks: int, seed: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE, Tokenizer
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStage, ContextStageConfig
-from cfworld.train.dataset import open_dataset, read_latents
+from cfworld.train.dataset import open_datasets, read_latents
 from cfworld.train.distill import DistillConfig
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
@@ -40,11 +40,11 @@ def tokenizer_stage(
 ) -> tuple[Stage, dict[str, Any]]:
     """Read the frames of both datasets."""
     del team  # nothing is kept of what is read
-    stores = [open_dataset(world, path) for path in (world.train_data, world.eval_data)]
     train, held_out = (
-        FrameBank.read(store, world.frames_per_latent, config.max_gigabytes, config.loop.seed) for store in stores
+        FrameBank.read(store, world.frames_per_latent, config.max_gigabytes, config.loop.seed)
+        for store in open_datasets(world)
     )
-    read = ("name", "train_data", "eval_data", "image_key", "tokenizer")
+    read = ("name", "train_data", "eval_data", "held_out", "image_key", "tokenizer")
     depends = {name: value for name, value in _given(world).items() if name in read}
     return TokenizerStage(config, world.tokenizer, train, held_out, device), depends
 
@@ -146,10 +146,10 @@ def _trained_tokenizer(world: WorldSettings) -> BlockVAE:
 
 def _banks(world: WorldSettings, tokenizer: Tokenizer, device: str, team: Team) -> tuple[LatentBank, LatentBank]:
     """The latents to learn from, and those of held-out episodes."""
-    stores = {data: open_dataset(world, data) for data in (world.train_data, world.eval_data)}
+    names = (world.train_data, world.eval_data or world.train_data)
     train, held_out = (
-        read_latents(world, data, stores[data], tokenizer, device, team=team)
-        for data in (world.train_data, world.eval_data)
+        read_latents(world, data, store, tokenizer, device, team=team)
+        for data, store in zip(names, open_datasets(world), strict=True)
     )
     return train, held_out
 
@@ -176,7 +176,9 @@ def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def _given(world: WorldSettings) -> dict[str, Any]:
-    """The settings of a world; what is not set, names of actions and where its tokenizer lies are left out."""
+    """The settings of a world; what is not set or used, names of actions and where its tokenizer lies are left out."""
     values = {name: value for name, value in config_to_dict(world).items() if name != "trained_tokenizer"}
     values["actions"] = world.actions.settings()
-    return {name: value for name, value in values.items() if name != "image_key" or value}
+    unused = {"held_out"} if world.eval_data else set()
+    unused |= set() if world.image_key else {"image_key"}
+    return {name: value for name, value in values.items() if name not in unused}

@@ -5,6 +5,7 @@ import json
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -18,7 +19,36 @@ from cfworld.train.latent_bank import LatentBank, encode_store
 from cfworld.train.recorded_actions import TextTable, check_bounds, fits, text_table
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["latent_cache", "open_dataset", "read_latents"]
+__all__ = ["latent_cache", "open_dataset", "open_datasets", "read_latents"]
+
+
+def open_datasets(world: WorldSettings) -> tuple[EpisodeStore, EpisodeStore]:
+    """Open what a world learns from and what is held out.
+
+    Without `eval_data` episodes of `train_data` are held out: those at which `held_out` times their number comes to a
+    new whole, of ten episodes the last at 0.1. So an episode stays on its side when others are added after it.
+
+    Args:
+        world: Its datasets, and what they must fit.
+
+    Raises:
+        DatasetError: If there is no such dataset, its frames or actions are not the world's, or there is only one
+            episode where some are to be held out.
+    """
+    train = open_dataset(world, world.train_data)
+    if world.eval_data == world.train_data:
+        return train, train
+    if world.eval_data:
+        return train, open_dataset(world, world.eval_data)
+    if len(train) < 2:
+        raise DatasetError(
+            f"{world.train_data!r} holds one episode; expected at least two, of which one is held out. Record more, or "
+            "give eval_data."
+        )
+    marks = np.floor(np.arange(len(train) + 1) * world.held_out + 1e-9)
+    held_out = marks[1:] > marks[:-1]
+    held_out[-1] |= not held_out.any()
+    return train.select(np.flatnonzero(~held_out)), train.select(np.flatnonzero(held_out))
 
 
 def open_dataset(world: WorldSettings, data: str) -> EpisodeStore:
@@ -26,7 +56,7 @@ def open_dataset(world: WorldSettings, data: str) -> EpisodeStore:
 
     Args:
         world: What the dataset must fit.
-        data: Folder or Minari id.
+        data: Folder or Minari id, or lerobot:<folder>.
 
     Raises:
         DatasetError: If there is no such dataset, or its frames or actions are not the world's.

@@ -82,6 +82,13 @@ def test_a_worlds_file_may_have_several_actions_at_once(monkeypatch: pytest.Monk
     assert seen == [ActionConfig(parts={"keyboard": ActionPart(multi=[2, 3]), "mouse": mouse, "say": say})]
 
 
+def test_data_takes_the_place_of_both_datasets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    seen = seen_by_stages(monkeypatch, tmp_path, lambda world, _: (world.train_data, world.eval_data, world.held_out))
+    monkeypatch.setattr(sys, "argv", ["train", "stage=teacher", "data=lerobot:robots/arm", "world.held_out=0.2"])
+    train.main()
+    assert seen == [("lerobot:robots/arm", "", 0.2)]
+
+
 HANDS = """
 defaults: [panorama, _self_]
 name: hands

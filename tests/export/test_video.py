@@ -1,20 +1,12 @@
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 
 from cfworld.errors import ShapeError
 from cfworld.export.video import write_video
-
-
-def read(path: Path, height: int, width: int) -> tuple[str, np.ndarray]:
-    """What FFmpeg says about a video, and its frames."""
-    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
-    done = subprocess.run(command, capture_output=True, check=True)
-    return done.stderr.decode(), np.frombuffer(done.stdout, np.uint8).reshape(-1, height, width, 3)
+from tests.export.video_tools import read
 
 
 def test_a_video_keeps_its_frames_its_rate_and_roughly_its_colours(tmp_path: Path) -> None:

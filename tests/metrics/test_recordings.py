@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from cfworld.envs.twins import PanoramaTwin
+from cfworld.envs.twins import PanoramaTwin, make_twin
 from cfworld.errors import ConfigError
-from cfworld.metrics.recordings import FIRST_SEED, held_out, make_twin, policy_actions, record
+from cfworld.metrics.recordings import FIRST_SEED, held_out, policy_actions, record
 from tests.metrics.fakes import LONG, PANORAMA, MortalTwin
 
 

@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
+from cfworld.envs.twins import make_twin
 from cfworld.errors import ConfigError
-from cfworld.metrics.recordings import FIRST_SEED, make_twin, record
+from cfworld.metrics.recordings import FIRST_SEED, record
 from cfworld.metrics.routes import approaches
 from cfworld.metrics.turning import TURNS, leave_and_return, turn_of
 from tests.metrics.fakes import LONG

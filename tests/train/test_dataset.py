@@ -1,15 +1,18 @@
 """A dataset that does not fit its world is refused; its latents are kept under a name that says whose they are."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from cfworld.errors import DatasetError
+from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import ActionConfig
 from cfworld.tokenizer import BlockVAE
-from cfworld.train.dataset import latent_cache, open_dataset
+from cfworld.train.build import tokenizer_stage
+from cfworld.train.dataset import latent_cache, open_dataset, open_datasets
+from cfworld.train.tokenizer import TokenizerStageConfig
 from tests.train.toy_dataset import TICKS, settings, write_dataset
 
 
@@ -67,3 +70,41 @@ def test_another_decoder_has_the_same_latents(data: str) -> None:
     with torch.no_grad():
         tokenizer.last_weight.add_(1.0)
     assert latent_cache(world, data, store, tokenizer) == before
+
+
+RECORDED = Path(__file__).parents[1] / "data" / "lerobot_v3"
+"""Three episodes that LeRobot itself recorded: two continuous actions, 64x64."""
+
+
+def test_without_held_out_data_the_last_of_every_so_many_episodes_is_held_out() -> None:
+    world = replace(settings(f"lerobot:{RECORDED}"), eval_data="", held_out=0.5)
+    train, held_out = open_datasets(world)
+    assert (train.metadata["episodes"], held_out.metadata["episodes"]) == ([0, 2], [1])
+    train, held_out = open_datasets(replace(world, held_out=0.1))  # a tenth of three would be none
+    assert (train.metadata["episodes"], held_out.metadata["episodes"]) == ([0, 1], [2])
+
+
+def test_both_sides_of_a_dataset_have_latents_of_their_own() -> None:
+    world = replace(settings(str(RECORDED)), eval_data="", held_out=0.5)
+    tokenizer = BlockVAE(world.tokenizer)
+    caches = {latent_cache(world, world.train_data, store, tokenizer) for store in open_datasets(world)}
+    assert len(caches) == 2
+
+
+def test_one_episode_is_not_divided(data: str) -> None:
+    with pytest.raises(DatasetError, match="holds one episode; expected at least two"):
+        open_datasets(replace(settings(data), eval_data=""))
+
+
+def test_a_share_that_leaves_nothing_is_refused() -> None:
+    with pytest.raises(ConfigError, match="held_out=1"):
+        replace(settings(), held_out=1.0)
+
+
+def test_what_is_held_out_is_part_of_a_run_only_if_it_is_drawn_from_the_training_data(data: str) -> None:
+    world = settings(str(RECORDED))
+    stage = TokenizerStageConfig()
+    _, depends = tokenizer_stage(world, stage, "cpu")
+    assert "held_out" not in depends
+    _, depends = tokenizer_stage(replace(world, eval_data="", held_out=0.5), stage, "cpu")
+    assert depends["held_out"] == 0.5

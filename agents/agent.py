@@ -1,0 +1,129 @@
+"""A trained agent: its card, its network, and how it acts."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+from stable_baselines3.common.policies import ActorCriticPolicy
+
+from cfworld.agents.card import AgentCard, read_card, tokenizer_digest
+from cfworld.agents.policy import build_policy
+from cfworld.agents.sight import Eyes, Seen
+from cfworld.errors import CheckpointError, ConfigError
+from cfworld.files import write_aside
+from cfworld.world import World
+
+__all__ = ["WEIGHTS_FILE", "Agent", "write_weights"]
+
+WEIGHTS_FILE = "policy.safetensors"
+
+
+class Agent:
+    """A trained agent, a `Player`; `Agent.load` reads one.
+
+    Args:
+        card: what it is.
+        policy: its network.
+        world: the world whose actions it takes, and whose tokenizer makes latents of a simulator's frames.
+    """
+
+    def __init__(self, card: AgentCard, policy: ActorCriticPolicy, world: World):
+        self.card = card
+        self.policy = policy.eval().requires_grad_(False)
+        self.eyes = Eyes(card.obs, card.stack, card.blind, world)
+        self._state: Any = None
+        self._starts: np.ndarray = np.zeros(0, bool)
+        self._rngs: list[np.random.Generator] = []
+
+    @classmethod
+    def load(cls, folder: str | Path, world: World | None = None) -> "Agent":
+        """Read an agent that `cfworld agent-train` wrote.
+
+        Args:
+            folder: where it lies.
+            world: where it shall act; None loads the world that its card names.
+
+        Raises:
+            CheckpointError: if there is no agent, or its weights are not those that its card names.
+            ConfigError: if it does not fit the world.
+        """
+        folder = Path(folder)
+        card = read_card(folder)
+        world = World.from_pretrained(card.world) if world is None else world
+        if card.tokenizer and card.tokenizer != tokenizer_digest(world.tokenizer):
+            raise ConfigError(
+                f"the agent {str(folder)!r} sees the latents of tokenizer {card.tokenizer}; world "
+                f"{world.config.name!r} has {tokenizer_digest(world.tokenizer)}: train it in that world"
+            )
+        policy = build_policy(card, world)
+        _read_weights(policy, folder / WEIGHTS_FILE, card.weights)
+        return cls(card, policy, world)
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at frames in a generated world."""
+        return self.card.obs != "latent" and not self.card.blind
+
+    def begin(self, seeds: Sequence[int]) -> None:
+        """Begin an episode per seed."""
+        self.eyes.begin()
+        self._state = None
+        self._starts = np.ones(len(seeds), bool)
+        self._rngs = [np.random.default_rng(np.random.SeedSequence((seed, _ACTION_STREAM))) for seed in seeds]
+
+    def act(self, seen: Seen) -> np.ndarray:
+        """One action for each running episode; drawn ones follow from the episode's seed."""
+        observation = self.eyes.look(seen)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(self._rngs[0].integers(2**63)))
+            actions, self._state = self.policy.predict(
+                observation, self._state, self._starts, deterministic=self.card.deterministic
+            )
+        self._starts = np.zeros_like(self._starts)
+        return actions
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Go on with these episodes."""
+        self.eyes.keep(rows)
+        self._starts = self._starts[rows]
+        self._rngs = [self._rngs[row] for row in rows]
+        if self._state is not None:
+            self._state = tuple(part[:, rows] for part in self._state)
+
+
+_ACTION_STREAM = 7
+
+
+def write_weights(policy: ActorCriticPolicy, folder: Path) -> str:
+    """Write an agent's weights into its folder; gives their SHA-256."""
+    content = save({name: value.detach().cpu().contiguous() for name, value in policy.named_parameters()})
+    with write_aside(folder / WEIGHTS_FILE) as aside:
+        aside.write_bytes(content)
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_weights(policy: ActorCriticPolicy, path: Path, checksum: str) -> None:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read ({error.strerror}); copy the agent's whole folder") from error
+    if hashlib.sha256(content).hexdigest() != checksum:
+        raise CheckpointError(f"{path} is damaged, or not the file that the agent's card names; copy the folder anew")
+    try:
+        tensors = load(content)
+    except SafetensorError as error:
+        raise CheckpointError(f"{path} holds no weights ({error}); copy the folder anew") from error
+    own = dict(policy.named_parameters())  # networks that policy and value share come once
+    got, expected = ({name: list(value.shape) for name, value in named.items()} for named in (tensors, own))
+    if got != expected:
+        odd = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name))
+        raise ConfigError(
+            f"the weights {path} do not fit the world: {odd[0]} is {got.get(odd[0])}; expected {expected.get(odd[0])}"
+        )
+    for name, parameter in own.items():
+        parameter.data.copy_(tensors[name])

@@ -1,0 +1,85 @@
+"""An agent's card: all that must be known to use its weights, as JSON beside them."""
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cfworld.errors import CheckpointError
+from cfworld.files import write_json
+from cfworld.tokenizer import Tokenizer
+
+__all__ = ["CARD_FILE", "AgentCard", "read_card", "tokenizer_digest"]
+
+CARD_FILE = "agent.json"
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AgentCard:
+    """What an agent needs, and where it comes from."""
+
+    world: str
+    """The world that it was made for, as it was named: of the zoo, or a checkpoint folder."""
+    world_fingerprint: str
+    """That world's weights, as `World.fingerprint` names them."""
+    tokenizer: str
+    """Digest of the tokenizer whose latents it sees; empty if it sees none."""
+    env: str
+    """Where it was trained: "dream" or "twin"."""
+    algorithm: str
+    """"ppo" or "recurrent_ppo"."""
+    obs: str
+    """"frame", "frames" or "latent"."""
+    stack: int
+    """How many steps it sees at once."""
+    blind: bool
+    """Whether it sees zeros only."""
+    deterministic: bool
+    """Whether it takes its likeliest action, rather than drawing one."""
+    features: int
+    """Sizes of its network; see `AgentTrainConfig`."""
+    hidden: int
+    lstm: int
+    steps: int
+    """Steps that it was trained for."""
+    real_score: float | None
+    """Its mean return in the simulator when it was saved; None if it was not measured."""
+    seed: int
+    weights: str
+    """SHA-256 of the file with its weights."""
+
+    def write(self, folder: Path) -> None:
+        """Write the card into the agent's folder."""
+        write_json(folder / CARD_FILE, {"schema_version": SCHEMA_VERSION, **asdict(self)})
+
+
+def read_card(folder: Path) -> AgentCard:
+    """Read the card of the agent in a folder.
+
+    Raises:
+        CheckpointError: if there is none, or it is not one that this version of cfworld understands.
+    """
+    path = folder / CARD_FILE
+    try:
+        values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        version = values.pop("schema_version")
+        card = AgentCard(**values)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(
+            f"{str(folder)!r} holds no agent ({error}); expected a folder with {CARD_FILE}, as cfworld agent-train "
+            "writes it"
+        ) from error
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(f"{path} has schema_version {version}; this cfworld reads {SCHEMA_VERSION}")
+    return card
+
+
+def tokenizer_digest(tokenizer: Tokenizer) -> str:
+    """The first 16 digits of the SHA-256 of what latents depend on, the same for a world in bf16 and in fp32."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(tokenizer.encoding_state().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().bfloat16().float().contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]

@@ -1,0 +1,138 @@
+"""How an agent is trained, and what of it must be known to use it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from cfworld.errors import ConfigError
+
+__all__ = ["AgentTrainConfig", "Algorithm", "Obs", "Place"]
+
+
+class Algorithm(StrEnum):
+    """How an agent learns. Members are written as they are typed on the command line."""
+
+    ppo = "ppo"
+    recurrent_ppo = "recurrent_ppo"
+
+
+class Place(StrEnum):
+    """Where an agent learns."""
+
+    dream = "dream"
+    """In the generated world."""
+    twin = "twin"
+    """In the simulator itself."""
+
+
+class Obs(StrEnum):
+    """What an agent sees of a step."""
+
+    frame = "frame"
+    """The last frame."""
+    frames = "frames"
+    """All frames."""
+    latent = "latent"
+    """The latents, which a tokenizer makes of a simulator's frames."""
+
+
+@dataclass(kw_only=True, slots=True)
+class AgentTrainConfig:
+    """What `cfworld agent-train` takes.
+
+    Attributes:
+        world: A world of the zoo, or a checkpoint folder.
+        variant: student or teacher; null for the best there is.
+        precision: bf16 or fp32, in which the world computes; null for what the device does at full speed.
+        num_steps: Denoising steps; null for the world's own. Fewer are faster and show less.
+        env: Where the agent learns: in the generated world (dream), or in its simulator (twin).
+        obs: What it sees: the last frame of a step (frame), all of them (frames), or latents (latent), which the
+            world's tokenizer makes of the simulator's frames.
+        stack: How many steps it sees at once. One latent, or the frames of one step, already show how things move.
+        blind: It sees nothing but zeros: what is left is what can be had without eyes.
+        algorithm: ppo, or recurrent_ppo, which remembers.
+        num_envs: Episodes side by side.
+        processes: Run every simulator in a process of its own: faster where there are cores enough.
+        total_steps: Steps of training, over all episodes.
+        max_minutes: Minutes of training at most, evaluations included; null for no limit. Given again with more
+            minutes, the command goes on from where it stopped.
+        horizon: Ticks until an episode is truncated; null for the world's own horizon.
+        truncate_above: In the dream, truncate episodes that look odder than this to the world; null never does.
+        seed: Seed of weights, episodes and actions.
+        n_steps: Steps of every episode between two updates.
+        batch_size: Steps in one gradient step.
+        n_epochs: How often each step is learned from.
+        learning_rate: At the beginning; it falls to zero with the last step.
+        gamma: Discount of a step.
+        gae_lambda: Of generalised advantage estimation.
+        clip_range: How far an update may move the policy.
+        ent_coef: Weight of the entropy.
+        vf_coef: Weight of the value's loss.
+        features: Numbers that the network makes of what is seen.
+        hidden: Width of the layer behind them, for the policy and for the value.
+        lstm: Width of the memory of recurrent_ppo.
+        eval_every: Steps between two evaluations in the simulator; 0 for none.
+        eval_episodes: Episodes of an evaluation.
+        eval_seed: Seed of its first episode.
+        deterministic: In evaluations take the likeliest action instead of drawing one.
+        patience: Stop after so many evaluations in a row without a better score in the simulator; null never does.
+        max_ratio: Stop when the score in training is more than this many times the score in the simulator in `patience`
+            evaluations in a row (in 3, if that is null); null never does.
+        save_every: Steps between two checkpoints.
+        device: Where world and agent compute: cpu, cuda, cuda:1 ...
+        out: Folder to write to; null for outputs/agent-train/<time>. What was interrupted there is resumed.
+    """
+
+    world: str
+    variant: str | None = None
+    precision: str | None = None
+    num_steps: int | None = None
+    env: Place = Place.dream
+    obs: Obs = Obs.latent
+    stack: int = 1
+    blind: bool = False
+    algorithm: Algorithm = Algorithm.ppo
+    num_envs: int = 16
+    processes: bool = False
+    total_steps: int = 500_000
+    max_minutes: float | None = None
+    horizon: int | None = None
+    truncate_above: float | None = None
+    seed: int = 0
+    n_steps: int = 128
+    batch_size: int = 256
+    n_epochs: int = 4
+    learning_rate: float = 5e-4
+    gamma: float = 0.99
+    gae_lambda: float = 0.95
+    clip_range: float = 0.2
+    ent_coef: float = 0.01
+    vf_coef: float = 0.5
+    features: int = 128
+    hidden: int = 64
+    lstm: int = 128
+    eval_every: int = 25_000
+    eval_episodes: int = 20
+    eval_seed: int = 4_000_000
+    deterministic: bool = False
+    patience: int | None = None
+    max_ratio: float | None = None
+    save_every: int = 10_000
+    device: str = "cpu"
+    out: str | None = None
+
+    def __post_init__(self) -> None:
+        self.env, self.algorithm, self.obs = Place(self.env), Algorithm(self.algorithm), Obs(self.obs)
+        ones = "stack num_envs total_steps n_steps batch_size n_epochs features hidden lstm eval_episodes"
+        for name in (*ones.split(), "save_every"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        for name in ("seed", "eval_every", "eval_seed"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more")
+        for name in ("max_minutes", "horizon", "patience", "max_ratio", "num_steps"):
+            if getattr(self, name) is not None and getattr(self, name) <= 0:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
+        if self.n_steps * self.num_envs < 2:
+            raise ConfigError("got n_steps=1 and num_envs=1; expected at least two steps between updates")
+        if not self.eval_every and (self.patience is not None or self.max_ratio is not None):
+            raise ConfigError("got patience or max_ratio without evaluations; expected eval_every above 0")

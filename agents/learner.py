@@ -1,0 +1,94 @@
+"""A learner of Stable-Baselines3 over a world, and its checkpoints."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from stable_baselines3.common.logger import configure
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecMonitor, VecNormalize
+
+from cfworld.agents.config import AgentTrainConfig
+from cfworld.agents.policy import ALGORITHMS, POLICIES, acting_space, policy_kwargs
+from cfworld.agents.progress import TrainProgress
+from cfworld.agents.vec_envs import training_env
+from cfworld.errors import CheckpointError
+from cfworld.files import write_aside
+from cfworld.world import World
+
+__all__ = ["CHECKPOINT_FILE", "load_checkpoint", "make_learner", "restore", "save_checkpoint"]
+
+CHECKPOINT_FILE = "checkpoint.pt"
+
+
+def make_learner(
+    config: AgentTrainConfig, world: World, folder: Path, steps: int, schedule: Callable[[Any], float]
+) -> OnPolicyAlgorithm:
+    """A learner with random weights, in episodes that no other part of the training has seen.
+
+    Args:
+        config: how it learns.
+        world: where.
+        folder: its TensorBoard log goes into `tensorboard/`.
+        steps: steps that were taken before.
+        schedule: from the share of the training that is left to the learning rate.
+    """
+    acting_space(world)
+    venv = VecNormalize(VecMonitor(training_env(config, world)), norm_obs=False, gamma=config.gamma)
+    learner = ALGORITHMS[config.algorithm](
+        POLICIES[config.algorithm],
+        venv,
+        learning_rate=schedule,
+        n_steps=config.n_steps,
+        batch_size=config.batch_size,
+        n_epochs=config.n_epochs,
+        gamma=config.gamma,
+        gae_lambda=config.gae_lambda,
+        clip_range=config.clip_range,
+        ent_coef=config.ent_coef,
+        vf_coef=config.vf_coef,
+        policy_kwargs=policy_kwargs(config, world),
+        seed=int(np.random.SeedSequence((config.seed, steps)).generate_state(1)[0]),
+        device=config.device,
+    )
+    learner.set_logger(configure(str(folder / "tensorboard"), ["tensorboard"]))
+    return learner
+
+
+def save_checkpoint(learner: OnPolicyAlgorithm, progress: TrainProgress, folder: Path) -> None:
+    """Write all that the training needs to go on: weights, optimiser, scale of the rewards, progress."""
+    normalised = learner.get_vec_normalize_env()
+    assert normalised is not None
+    scale = normalised.ret_rms
+    content = {
+        "parameters": learner.get_parameters(),
+        "rewards": {"mean": float(scale.mean), "var": float(scale.var), "count": float(scale.count)},
+        "progress": progress.as_dict(),
+    }
+    with write_aside(folder / CHECKPOINT_FILE) as aside:
+        torch.save(content, aside)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """Read what `save_checkpoint` wrote.
+
+    Raises:
+        CheckpointError: if the file is damaged, or something else.
+    """
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+        return {name: content[name] for name in ("parameters", "rewards", "progress")}
+    except Exception as error:
+        raise CheckpointError(f"{path} is no checkpoint of an agent ({error}); choose another out=") from error
+
+
+def restore(learner: OnPolicyAlgorithm, checkpoint: dict[str, Any]) -> None:
+    """Put a checkpoint's weights, optimiser and scale of rewards into a learner."""
+    learner.set_parameters(checkpoint["parameters"])
+    normalised = learner.get_vec_normalize_env()
+    assert normalised is not None
+    for name, value in checkpoint["rewards"].items():
+        setattr(normalised.ret_rms, name, np.float64(value))
+    learner.num_timesteps = checkpoint["progress"]["steps"]

@@ -1,0 +1,59 @@
+"""Everybody who can act, by name: policies without eyes, trained agents, the planner."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cfworld.agents.card import CARD_FILE
+from cfworld.agents.planner import Planner, PlannerConfig
+from cfworld.agents.scripted import PolicyPlayer, named_policy
+from cfworld.agents.sight import Player, Seen
+from cfworld.data.policies import Policy
+from cfworld.envs.spaces import world_action_space
+from cfworld.world import World
+
+__all__ = ["is_agent", "make_player", "player_policy"]
+
+
+def is_agent(name: str) -> bool:
+    """Whether a name is the folder of a trained agent."""
+    return (Path(name) / CARD_FILE).is_file()
+
+
+def make_player(name: str, world: World, planner: PlannerConfig | None = None) -> Player:
+    """Somebody who acts.
+
+    Args:
+        name: a policy of `cfworld.data.policies`; `sweep:110`, the sweep of that period; `planner`; or the folder of an
+            agent that `cfworld agent-train` wrote.
+        world: where, or in whose simulator.
+        planner: how the planner plans.
+
+    Raises:
+        ConfigError: if there is nobody of that name, or who cannot act in this world.
+        CheckpointError: if an agent is damaged.
+    """
+    if name == "planner":
+        return Planner(world, planner or PlannerConfig())
+    if is_agent(name):
+        from cfworld.agents.agent import Agent  # Stable-Baselines3 takes a while
+
+        return Agent.load(name, world)
+    space = world_action_space(world.config.actions)
+    named_policy(name, 0, space)
+    return PolicyPlayer(world, lambda seed: named_policy(name, seed, space))
+
+
+def player_policy(player: Player, seed: int) -> Policy:
+    """An agent, or the planner, as the policy of one episode, which sees frames alone and repeats its action.
+
+    Args:
+        player: it plays nothing else meanwhile.
+        seed: of the episode.
+    """
+    player.begin([seed])
+
+    def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
+        return np.stack([player.act(Seen(frames=frames[None]))[0]] * num_ticks)
+
+    return policy

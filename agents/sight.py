@@ -1,0 +1,111 @@
+"""What those who act are shown of a step, and what an agent makes an observation of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor
+
+from cfworld.envs.spaces import LATENT_BOUND
+from cfworld.world import World, WorldState
+
+__all__ = ["Eyes", "Player", "Seen", "flat_latents"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Seen:
+    """The last step of the episodes that run, one row each."""
+
+    frames: UInt8[np.ndarray, "B F H W 3"] | None = None
+    """All frames of the step; None in a world where nobody looks at them."""
+    latents: Float[Tensor, "B N C h w"] | None = None
+    """What a world generated; None in a simulator, which has none."""
+    state: WorldState | None = None
+    """Where a world is; None in a simulator."""
+
+
+@runtime_checkable
+class Player(Protocol):
+    """Acts in episodes side by side."""
+
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at frames in a generated world too."""
+        ...
+
+    def begin(self, seeds: Sequence[int]) -> None:
+        """Begin an episode per seed. How it acts there follows from the seed and what it sees."""
+        ...
+
+    def act(self, seen: Seen) -> np.ndarray:
+        """Actions of the running episodes, one each [B, ...], or one for each frame [B, F, ...]."""
+        ...
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Go on with these of the running episodes, indices in rising order; the others have ended."""
+        ...
+
+
+class Eyes:
+    """Makes observations of what is shown, as an agent saw them in training.
+
+    Args:
+        obs: "frame", "frames" or "latent".
+        stack: steps side by side on the last axis, zeros before the first.
+        blind: zeros only.
+        world: whose tokenizer makes latents of a simulator's frames.
+    """
+
+    def __init__(self, obs: str, stack: int, blind: bool, world: World):
+        self.obs = obs
+        self.stack = stack
+        self.blind = blind
+        self._world = world
+        self._past: np.ndarray | None = None
+
+    def begin(self) -> None:
+        """Forget what was seen."""
+        self._past = None
+
+    def keep(self, rows: np.ndarray) -> None:
+        """Remember these rows alone."""
+        if self._past is not None:
+            self._past = self._past[rows]
+
+    def look(self, seen: Seen) -> np.ndarray:
+        """The observation of every row: float32 [B, n] of latents, or uint8 [B, H, W, C]."""
+        now = self._now(seen)
+        if self.blind:
+            now = np.zeros_like(now)
+        if self._past is None:
+            self._past = np.zeros((*now.shape[:-1], now.shape[-1] * self.stack), now.dtype)
+        self._past = np.concatenate([self._past[..., now.shape[-1] :], now], axis=-1)
+        return self._past
+
+    def _now(self, seen: Seen) -> np.ndarray:
+        if self.obs == "latent" and seen.latents is not None:
+            return _flat(seen.latents)
+        assert seen.frames is not None
+        if self.obs == "latent":
+            return flat_latents(self._world, seen.frames)
+        if self.obs == "frame":
+            return seen.frames[:, -1]
+        return np.concatenate(list(seen.frames.swapaxes(0, 1)), axis=-1)
+
+
+@torch.inference_mode()
+def flat_latents(world: World, frames: UInt8[np.ndarray, "B F H W 3"]) -> Float[np.ndarray, "B n"]:
+    """What an environment with obs="latent" would show of frames.
+
+    Args:
+        world: whose tokenizer looks.
+        frames: all frames of a step, uint8 [B, F, H, W, 3].
+    """
+    return _flat(world.tokenizer.encode(torch.as_tensor(np.ascontiguousarray(frames)).to(world.device)))
+
+
+def _flat(latents: Tensor) -> np.ndarray:
+    return latents.flatten(1).float().clamp(-LATENT_BOUND, LATENT_BOUND).cpu().numpy()

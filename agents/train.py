@@ -1,0 +1,199 @@
+"""Training of an agent in a generated world or its simulator, judged in the simulator while it goes on."""
+
+from collections.abc import Callable
+from pathlib import Path
+from time import perf_counter
+
+import numpy as np
+from stable_baselines3.common.callbacks import BaseCallback
+from tqdm import tqdm
+
+from cfworld.agents.agent import Agent, write_weights
+from cfworld.agents.card import AgentCard, tokenizer_digest
+from cfworld.agents.config import AgentTrainConfig
+from cfworld.agents.evaluate import twin_scores
+from cfworld.agents.learner import CHECKPOINT_FILE, load_checkpoint, make_learner, restore, save_checkpoint
+from cfworld.agents.policy import build_policy
+from cfworld.agents.progress import Point, TrainProgress
+from cfworld.envs.twins import make_twin
+from cfworld.world import World
+
+__all__ = ["train_agent"]
+
+
+def train_agent(
+    config: AgentTrainConfig,
+    world: World,
+    folder: Path,
+    show: Callable[[TrainProgress], object] = lambda _: None,
+) -> TrainProgress:
+    """Train an agent, or go on with what was interrupted in the folder.
+
+    The folder gets `checkpoint.pt`, `tensorboard/`, the agent as it is last, `last/`, and as it was when it scored best
+    in the simulator, `best/`.
+
+    Args:
+        config: how.
+        world: where.
+        folder: what it is written to.
+        show: called with the progress after every evaluation and at the end.
+
+    Returns:
+        How far it came.
+    """
+    progress, checkpoint = TrainProgress(), None
+    if (folder / CHECKPOINT_FILE).exists():
+        checkpoint = load_checkpoint(folder / CHECKPOINT_FILE)
+        progress = TrainProgress.from_dict(checkpoint["progress"])
+        progress.stopped = progress.reason_to_stop(config)
+
+    def schedule(left: int | float) -> float:
+        if config.max_minutes is not None:
+            left = min(left, 1 - progress.minutes / config.max_minutes)
+        return config.learning_rate * max(left, 0.0)
+
+    left = config.total_steps - progress.steps
+    if left <= 0 or progress.stopped:
+        show(progress)
+        return progress
+    learner = make_learner(config, world, folder, progress.steps, schedule)
+    if checkpoint is not None:
+        restore(learner, checkpoint)
+    try:
+        learner.learn(left, _Course(config, world, folder, progress, show), reset_num_timesteps=checkpoint is None)
+    finally:
+        assert learner.env is not None
+        learner.env.close()
+    return progress
+
+
+class _Course(BaseCallback):
+    """Counts, judges, saves and stops; between two updates, when the weights rest."""
+
+    def __init__(
+        self,
+        config: AgentTrainConfig,
+        world: World,
+        folder: Path,
+        progress: TrainProgress,
+        show: Callable[[TrainProgress], object],
+    ):
+        super().__init__()
+        self._config = config
+        self._world = world
+        self._folder = folder
+        self._progress = progress
+        self._show = show
+        self._before = progress.minutes
+        self._began = perf_counter()
+        self._first = self._saved = progress.steps
+        self._bar = tqdm(
+            total=config.total_steps, initial=progress.steps, unit="step", desc=f"{world.config.name}: {config.env}"
+        )
+
+    def _on_rollout_start(self) -> None:
+        self._count()
+        config, progress = self._config, self._progress
+        judged = progress.curve[-1].steps if progress.curve else 0
+        if config.eval_every and progress.steps - judged >= config.eval_every:
+            self._judge()
+        if progress.steps > self._first:
+            progress.stopped = progress.reason_to_stop(config)
+        if progress.steps - self._saved >= config.save_every:
+            self._save()
+
+    def _on_step(self) -> bool:
+        if self._progress.stopped:
+            return False
+        self._bar.update(min(self.training_env.num_envs, self._config.total_steps - self._bar.n))
+        return True
+
+    def _on_training_end(self) -> None:
+        self._count()
+        judged = self._progress.curve[-1].steps if self._progress.curve else -1
+        if self._config.eval_every and judged != self._progress.steps:
+            self._judge()
+        self._save()
+        self._show(self._progress)
+        self._bar.close()
+
+    def _count(self) -> None:
+        if not self._progress.stopped:  # what was begun after that is no part of the training
+            self._progress.steps = self.num_timesteps
+        self._progress.minutes = self._before + (perf_counter() - self._began) / 60
+        self._bar.set_postfix(score=_shown(self._training_score()), refresh=False)
+
+    def _judge(self) -> None:
+        """Score the agent in the simulator; keep it if it has never been better."""
+        config, progress = self._config, self._progress
+        agent = self._agent(None)
+        twin = make_twin(self._world.config.source, config.horizon or self._world.config.horizon_frames)
+        try:
+            returns = twin_scores(twin, agent, range(config.eval_seed, config.eval_seed + config.eval_episodes)).returns
+        finally:
+            twin.close()
+        error = float(returns.std(ddof=1) / np.sqrt(len(returns))) if len(returns) > 1 else 0.0
+        self._count()
+        point = Point(
+            steps=progress.steps,
+            minutes=progress.minutes,
+            training=self._training_score(),
+            real=float(returns.mean()),
+            error=error,
+        )
+        better = progress.best is None or point.real > progress.best.real
+        progress.curve.append(point)
+        if better:
+            self._write("best", point.real)
+        self.logger.record("eval/real_score", point.real)
+        tqdm.write(
+            f"step {point.steps}: {_shown(point.training)} in training, {point.real:.1f} +- {error:.1f} in the "
+            f"simulator{', the best so far' if better else ''}"
+        )
+        self._show(progress)
+
+    def _save(self) -> None:
+        last = self._progress.curve[-1] if self._progress.curve else None
+        current = last is not None and last.steps == self._progress.steps
+        self._write("last", last.real if last is not None and current else None)
+        save_checkpoint(self.model, self._progress, self._folder)  # pyright: ignore[reportArgumentType]
+        self._saved = self._progress.steps
+
+    def _training_score(self) -> float | None:
+        episodes = self.model.ep_info_buffer or []
+        return float(np.mean([episode["r"] for episode in episodes])) if episodes else None
+
+    def _agent(self, real_score: float | None) -> Agent:
+        policy = build_policy(self._config, self._world)
+        policy.load_state_dict(self.model.policy.state_dict())
+        return Agent(self._card("", real_score), policy, self._world)
+
+    def _write(self, name: str, real_score: float | None) -> None:
+        folder = self._folder / name
+        weights = write_weights(self.model.policy, folder)  # pyright: ignore[reportArgumentType]
+        self._card(weights, real_score).write(folder)
+
+    def _card(self, weights: str, real_score: float | None) -> AgentCard:
+        config = self._config
+        return AgentCard(
+            world=config.world,
+            world_fingerprint=self._world.fingerprint,
+            tokenizer=tokenizer_digest(self._world.tokenizer) if config.obs == "latent" and not config.blind else "",
+            env=config.env.value,
+            algorithm=config.algorithm.value,
+            obs=config.obs.value,
+            stack=config.stack,
+            blind=config.blind,
+            deterministic=config.deterministic,
+            features=config.features,
+            hidden=config.hidden,
+            lstm=config.lstm,
+            steps=self._progress.steps,
+            real_score=real_score,
+            seed=config.seed,
+            weights=weights,
+        )
+
+
+def _shown(score: float | None) -> str:
+    return "-" if score is None else f"{score:.1f}"

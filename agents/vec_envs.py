@@ -1,0 +1,114 @@
+"""Where agents learn: a generated world or its simulator, as vector environments of Stable-Baselines3."""
+
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AutoresetMode
+from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStack
+from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
+
+from cfworld.agents.config import AgentTrainConfig, Place
+from cfworld.agents.sb3_vec_env import SB3VecEnv
+from cfworld.agents.sight import flat_latents
+from cfworld.envs.spaces import world_observation_space
+from cfworld.envs.vector_env import WorldVectorEnv
+from cfworld.world import World
+
+__all__ = ["VecBlind", "VecLatents", "training_env", "twin_env"]
+
+
+class VecLatents(VecEnvWrapper):
+    """Shows a simulator's steps as a world's tokenizer encodes them.
+
+    Args:
+        venv: an environment with obs="frames".
+        world: the world.
+    """
+
+    def __init__(self, venv: VecEnv, world: World):
+        super().__init__(venv, observation_space=world_observation_space("latent", world.config))
+        self._world = world
+
+    def reset(self) -> np.ndarray:
+        """Begin an episode in every row."""
+        return self._encoded(self.venv.reset())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every row; what rows saw last is encoded too."""
+        observation, reward, done, infos = self.venv.step_wait()
+        late = [info for info in infos if info.get("TimeLimit.truncated")]  # nobody asks what the dead saw last
+        assert isinstance(observation, np.ndarray)
+        seen = np.concatenate([observation, *(info["terminal_observation"][None] for info in late)])
+        latents = self._encoded(seen)
+        for info, last in zip(late, latents[len(observation) :], strict=True):
+            info["terminal_observation"] = last
+        for info in infos:
+            if "terminal_observation" in info and not info["TimeLimit.truncated"]:
+                info["terminal_observation"] = np.zeros_like(latents[0])
+        return latents[: len(observation)], reward, done, infos
+
+    def _encoded(self, observation: Any) -> np.ndarray:
+        rows, height, width, channels = observation.shape
+        frames = observation.reshape(rows, height, width, channels // 3, 3)
+        return flat_latents(self._world, np.moveaxis(frames, 3, 1))
+
+
+class VecBlind(VecEnvWrapper):
+    """Shows zeros instead of what there is to see.
+
+    Args:
+        venv: the environment.
+        space: what the zeros stand for.
+    """
+
+    def __init__(self, venv: VecEnv, space: gym.spaces.Box):
+        super().__init__(venv, observation_space=space)
+        self._nothing = np.zeros((venv.num_envs, *space.shape), space.dtype)
+
+    def reset(self) -> np.ndarray:
+        """Begin an episode in every row."""
+        self.venv.reset()
+        return self._nothing.copy()
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every row."""
+        _, reward, done, infos = self.venv.step_wait()
+        for info in infos:
+            if "terminal_observation" in info:
+                info["terminal_observation"] = self._nothing[0].copy()
+        return self._nothing.copy(), reward, done, infos
+
+
+def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
+    """The episodes in which an agent learns, and all that stands between them and its eyes."""
+    ticks = config.horizon or world.config.horizon_frames
+    if config.env is Place.dream:
+        # whoever is blind needs no pixels either
+        envs = WorldVectorEnv(
+            config.num_envs,
+            world,
+            obs="latent" if config.blind else config.obs,
+            horizon=-(-ticks // world.config.frames_per_step),
+            truncate_above=config.truncate_above,
+        )
+        venv: VecEnv = SB3VecEnv(envs)
+    else:
+        venv = SB3VecEnv(twin_env(world, config.num_envs, config.processes, ticks, config.obs))
+        if config.obs == "latent" and not config.blind:
+            venv = VecLatents(venv, world)
+    if config.blind:
+        venv = VecBlind(venv, world_observation_space(config.obs, world.config))
+    return VecFrameStack(venv, config.stack) if config.stack > 1 else venv
+
+
+def twin_env(world: World, num_envs: int, processes: bool, max_ticks: int, obs: str) -> Any:
+    """Simulators of a world side by side, in this process or each in one of its own."""
+    return gym.make_vec(
+        world.config.source,
+        num_envs=num_envs,
+        vectorization_mode="async" if processes else "sync",
+        vector_kwargs={"autoreset_mode": AutoresetMode.SAME_STEP},
+        obs="frame" if obs == "frame" else "frames",
+        max_ticks=max_ticks,
+    )

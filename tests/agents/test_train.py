@@ -1,0 +1,177 @@
+"""An agent learns in a toy world and in its simulator, is kept with its card, and comes back as it was."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from cfworld import World
+from cfworld.agents import Agent
+from cfworld.agents.config import AgentTrainConfig, Algorithm, Obs, Place
+from cfworld.agents.evaluate import twin_scores
+from cfworld.agents.learner import load_checkpoint
+from cfworld.agents.sight import Eyes, Seen
+from cfworld.agents.train import train_agent
+from cfworld.agents.vec_envs import training_env
+from cfworld.envs.twins import make_twin
+from cfworld.errors import CheckpointError, ConfigError
+from tests.toy import BOX, TEXT, toy_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return toy_world()
+
+
+def settings(**changes: Any) -> AgentTrainConfig:
+    small = {
+        "world": "toy",
+        "num_envs": 2,
+        "n_steps": 4,
+        "batch_size": 4,
+        "n_epochs": 1,
+        "total_steps": 16,
+        "horizon": 12,
+        "eval_every": 8,
+        "eval_episodes": 2,
+        "save_every": 8,
+        "features": 8,
+        "hidden": 8,
+        "lstm": 8,
+    }
+    return AgentTrainConfig(**(small | changes))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"env": Place.twin, "stack": 2},
+        {"obs": Obs.frame, "stack": 2},
+        {"env": Place.twin, "obs": Obs.frames},
+        {"env": Place.twin, "blind": True},
+        {"algorithm": Algorithm.recurrent_ppo},
+    ],
+    ids=lambda changes: " ".join(map(str, changes.values())),
+)
+def test_an_agent_learns_and_what_is_kept_is_what_learned(
+    world: World, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    shown = []
+    progress = train_agent(settings(**changes), world, tmp_path, lambda now: shown.append(now.steps))
+    assert progress.steps == 16
+    assert [point.steps for point in progress.curve] == [8, 16]
+    assert shown == [8, 16, 16]
+    assert all(np.isfinite([point.real, point.error]).all() for point in progress.curve)
+    agent = Agent.load(tmp_path / "last", world)
+    learnt = load_checkpoint(tmp_path / "checkpoint.pt")["parameters"]["policy"]
+    assert all(value.equal(learnt[name]) for name, value in agent.policy.state_dict().items())
+    assert agent.card.steps == 16
+    assert agent.card.real_score == progress.curve[-1].real
+    twin = make_twin(world.config.source, 12)
+    assert twin_scores(twin, agent, [4_000_000, 4_000_001]).returns.mean() == progress.curve[-1].real
+    best = Agent.load(tmp_path / "best", world).card
+    assert progress.best is not None
+    assert (best.steps, best.real_score) == (progress.best.steps, progress.best.real)
+
+
+@pytest.mark.parametrize("place", Place)
+@pytest.mark.parametrize("obs", Obs)
+def test_eyes_see_what_was_seen_in_training(world: World, place: Place, obs: Obs) -> None:
+    venv = training_env(settings(env=place, obs=obs, stack=3, horizon=40), world)
+    venv.seed(5)
+    eyes = Eyes(obs, 3, blind=False, world=world)
+    if place is Place.twin:
+        twin = make_twin(world.config.source, 40)
+        twin.reset(seed=6)
+        steps = [Seen(frames=twin.frames()[None])]
+        for _ in range(4):
+            twin.step(1)
+            steps.append(Seen(frames=twin.frames()[None]))
+    else:
+        state, frames = world.initial([6])
+        steps = [Seen(frames=frames.numpy(), latents=state.latents)]
+        for _ in range(4):
+            state, out = world.step(state, [1])
+            assert out.frames is not None
+            steps.append(Seen(frames=out.frames.numpy(), latents=out.latents))
+    seen = venv.reset()
+    for step in steps:
+        assert isinstance(seen, np.ndarray)
+        assert np.allclose(eyes.look(step)[0], seen[1], atol=1e-4)
+        seen = venv.step(np.array([0, 1]))[0]
+    venv.close()
+
+
+def test_training_goes_on_from_where_it_was_stopped(world: World, tmp_path: Path) -> None:
+    short = settings(max_minutes=1e-9, total_steps=24)
+    stopped = train_agent(short, world, tmp_path)
+    assert stopped.steps == 8
+    assert stopped.stopped == "1e-09 minutes are over"
+    before = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert train_agent(short, world, tmp_path).steps == 8
+    progress = train_agent(settings(total_steps=24), world, tmp_path)
+    assert (progress.steps, progress.stopped) == (24, "")
+    assert [point.steps for point in progress.curve] == [8, 16, 24]
+    after = load_checkpoint(tmp_path / "checkpoint.pt")
+    weights = before["parameters"]["policy"]
+    assert not all(after["parameters"]["policy"][name].equal(value) for name, value in weights.items())
+    assert after["rewards"]["count"] == pytest.approx(before["rewards"]["count"] + 16)
+
+
+def test_training_that_is_done_is_left_alone(world: World, tmp_path: Path) -> None:
+    train_agent(settings(eval_every=0), world, tmp_path)
+    content = (tmp_path / "checkpoint.pt").read_bytes()
+    assert train_agent(settings(eval_every=0), world, tmp_path).steps == 16
+    assert (tmp_path / "checkpoint.pt").read_bytes() == content
+    assert not (tmp_path / "best").exists()
+
+
+def test_an_agent_of_another_tokenizer_or_with_other_weights_is_refused(world: World, tmp_path: Path) -> None:
+    train_agent(settings(eval_every=0), world, tmp_path)
+    folder = tmp_path / "last"
+    with pytest.raises(ConfigError, match="sees the latents of tokenizer"):
+        Agent.load(folder, toy_world(seed=1))
+    with pytest.raises(CheckpointError, match="holds no agent"):
+        Agent.load(tmp_path, world)
+    card = json.loads((folder / "agent.json").read_text())
+    (folder / "agent.json").write_text(json.dumps(card | {"schema_version": 9}))
+    with pytest.raises(CheckpointError, match="schema_version 9"):
+        Agent.load(folder, world)
+    (folder / "agent.json").write_text(json.dumps(card))
+    weights = folder / "policy.safetensors"
+    save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
+    with pytest.raises(CheckpointError, match="damaged"):
+        Agent.load(folder, world)
+
+
+def test_box_actions_can_be_learned_and_texts_cannot(tmp_path: Path) -> None:
+    train_agent(settings(eval_every=0), toy_world(actions=BOX), tmp_path)
+    assert Agent.load(tmp_path / "last", toy_world(actions=BOX)).act is not None
+    with pytest.raises(ConfigError, match="PPO acts in"):
+        train_agent(settings(eval_every=0), toy_world(actions=TEXT), tmp_path / "text")
+
+
+def test_a_policy_that_draws_its_actions_draws_the_same_for_the_same_seed(world: World, tmp_path: Path) -> None:
+    train_agent(settings(eval_every=0), world, tmp_path)
+    agent = Agent.load(tmp_path / "last", world)
+    seen = Seen(latents=torch.zeros(3, *world.initial([0])[0].latents.shape[1:]))
+
+    def drawn(first: int) -> list[list[int]]:
+        agent.begin([first, 8, 9])
+        return [agent.act(seen).tolist() for _ in range(8)]
+
+    assert drawn(7) == drawn(7) != drawn(6)
+    agent.card = dataclasses.replace(agent.card, deterministic=True)
+    assert len(set(map(tuple, drawn(7)))) == 1
+
+
+def test_settings_that_make_no_sense_are_refused() -> None:
+    for wrong in ({"stack": 0}, {"seed": -1}, {"max_minutes": 0.0}, {"eval_every": 0, "patience": 1}):
+        with pytest.raises(ConfigError, match="expected"):
+            settings(**wrong)

@@ -1,0 +1,99 @@
+"""`cfworld agent-train` and `cfworld agent-eval`, and the rollout of a trained agent."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cfworld.agents import Agent
+from cfworld.agents.sight import Seen
+from cfworld.cli import main as cli
+from cfworld.cli.agent_eval import AgentEvalConfig
+from cfworld.cli.live import LiveRows, policies
+from cfworld.errors import ConfigError
+from cfworld.world import World
+from tests.toy import toy_world
+
+SMALL = "num_envs=2 n_steps=4 batch_size=4 n_epochs=1 total_steps=8 horizon=12 eval_episodes=2 features=8 hidden=8"
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = tmp_path_factory.mktemp("toy")
+    toy_world().save_pretrained(folder)
+    return str(folder)
+
+
+@pytest.fixture
+def trained(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    cli.main(["agent-train", f"world={toy}", *SMALL.split(), f"out={tmp_path / 'train'}"])
+    return tmp_path / "train"
+
+
+def test_an_agent_is_trained_and_scored_in_dream_and_reality(toy: str, trained: Path, tmp_path: Path) -> None:
+    figures = json.loads((trained / "agent-train.json").read_text())
+    assert figures["steps"] == 8
+    assert len(figures["curve"]) == 1
+    assert (trained / "curve.png").stat().st_size > 1000
+    assert list((trained / "tensorboard").iterdir())
+    agent, out = trained / "best", tmp_path / "eval"
+    arguments = "episodes=3 planner_episodes=2 max_ticks=12 sweep_periods=[2,4] sweep_episodes=1 video_ticks=8"
+    plan = "planner.candidates=2 planner.elites=1 planner.depth=1 planner.hold=1 planner.every=1"
+    names = f"policies=[random,best_sweep,{agent},planner]"
+    cli.main(["agent-eval", f"world={toy}", names, *arguments.split(), *plan.split(), f"out={out}"])
+    figures = json.loads((out / "agent-eval.json").read_text())
+    found = figures["policies"]
+    assert {name: len(entry["twin"]["returns"]) for name, entry in found.items()} == {
+        "random": 3,
+        "best_sweep": 3,
+        str(agent): 3,
+        "planner": 2,
+    }
+    assert found[str(agent)]["about"]["steps"] == 8
+    assert found[str(agent)]["paired"]["dream"]["random"]["count"] == 3
+    assert found["planner"]["paired"]["twin"].keys() == {"random", "best_sweep"}
+    assert found["best_sweep"]["about"]["policy"] == figures["sweep_search"]["best"] in ("sweep:2", "sweep:4")
+    assert figures["rank_correlation"]["policies"] == 4
+    assert all((out / f"agent-eval.{suffix}").stat().st_size > 500 for suffix in ("md", "png", "mp4"))
+
+
+def test_a_trained_agent_acts_in_a_rollout(toy: str, trained: Path) -> None:
+    world = World.from_pretrained(toy)
+    live = LiveRows(world, [0, 1], policies(str(trained / "last"), world))
+    agent = Agent.load(trained / "last")
+    agent.begin([1])
+    expected = agent.act(Seen(frames=live.rows[1].frames[None]))[0]
+    assert live.step().actions[1].tolist() == [int(expected)] * 4
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"episodes": 0},
+        {"policies": []},
+        {"policies": ["noop", "noop"]},
+        {"dream": False, "twin": False},
+        {"baselines": ["sticky"], "policies": ["noop"]},
+        {"video": "sticky", "policies": ["noop"]},
+        {"sweep_periods": []},
+        {"sweep_seed": 2_000_050},
+        {"max_ticks": 0},
+    ],
+    ids=str,
+)
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"expected|other seeds"):
+        AgentEvalConfig(world="toy", **wrong)
+
+
+def test_an_unknown_policy_is_refused_before_anything_is_played(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with pytest.raises(SystemExit):
+        cli.main(["agent-eval", f"world={toy}", "policies=[random,nobody]", f"out={tmp_path / 'out'}"])
+    assert "policy 'nobody' is unknown" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
