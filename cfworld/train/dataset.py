@@ -2,21 +2,20 @@
 
 import hashlib
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 
 from cfworld.configs.schema import WorldSettings
 from cfworld.data import EpisodeStore
 from cfworld.errors import DatasetError
-from cfworld.files import write_aside
-from cfworld.prompts import HASHED_WORDS, ActionKind, TextEncoder
+from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
+from cfworld.train.encoded_texts import read_texts
 from cfworld.train.latent_bank import LatentBank, encode_store
-from cfworld.train.recorded_actions import TextTable, check_bounds, fits, text_table
+from cfworld.train.recorded_actions import check_bounds, fits
 from cfworld.train.team import ALONE, Team
 
 __all__ = ["latent_cache", "open_dataset", "open_datasets", "read_latents"]
@@ -101,32 +100,11 @@ def read_latents(
         ActionError: If a text is longer than the world's texts may be.
         ConfigError: If continuous actions lie beyond the world's bounds, or texts need an encoder that is not given.
     """
+    cache = latent_cache(world, data, store, tokenizer)
     with team.leader_first():
-        bank = encode_store(store, tokenizer, latent_cache(world, data, store, tokenizer), torch.device(device))
+        bank = encode_store(store, tokenizer, cache, torch.device(device))
     check_bounds(world.actions, bank.actions, data)
-    return replace(bank, texts=_read_texts(world, store, text_encoder, team))
-
-
-def _read_texts(
-    world: WorldSettings, store: EpisodeStore, encoder: TextEncoder | None, team: Team
-) -> TextTable | None:
-    """Encode the texts of a dataset, or read what an earlier run encoded; what ships with cfworld is not worth a file.
-
-    The file's name follows from the texts and from what the world says of its encoders: their names and sizes.
-    """
-    settings = [asdict(part.text) for _, part in world.actions.items() if part.kind is ActionKind.TEXT]
-    if all(text["encoder"] == HASHED_WORDS for text in settings):
-        return text_table(world.actions, store.texts, encoder)
-    described = json.dumps([world.actions.settings(), list(store.texts)], sort_keys=True, default=str)
-    name = f"texts-{hashlib.sha256(described.encode()).hexdigest()[:12]}.safetensors"
-    cache = Path("runs") / world.name / "latents" / name
-    with team.leader_first():
-        if not cache.is_file():
-            encoded = text_table(world.actions, store.texts, encoder)
-            assert encoded is not None
-            with write_aside(cache) as aside:
-                save_file({str(place): table.contiguous() for place, table in encoded.tables.items()}, aside)
-        return TextTable(tables={int(place): table for place, table in load_file(cache).items()})
+    return replace(bank, texts=read_texts(world.actions, store.texts, text_encoder, cache.parent, team))
 
 
 def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer) -> Path:
