@@ -56,6 +56,12 @@ class AgentTrainConfig:
         max_minutes: Minutes of training at most, evaluations included; null for no limit. Given again with more
             minutes, the command goes on from where it stopped.
         horizon: Ticks until an episode is truncated; null for the world's own horizon.
+        starts: Begin the episodes of the dream at moments of this dataset, Minari or LeRobot; null for the world's
+            own starts, all of which lie early in episodes.
+        num_starts: How many moments of it.
+        imitate: Begin by doing as this policy does, sticky or sweep:110, say; null begins with random weights.
+        imitate_steps: Steps for which it is watched; they count among total_steps.
+        imitate_epochs: How often each of them is learned from.
         truncate_above: In the dream, truncate episodes that look odder than this to the world; null never does.
         seed: Seed of weights, episodes and actions.
         n_steps: Steps of every episode between two updates.
@@ -96,6 +102,11 @@ class AgentTrainConfig:
     total_steps: int = 500_000
     max_minutes: float | None = None
     horizon: int | None = None
+    starts: str | None = None
+    num_starts: int = 256
+    imitate: str | None = None
+    imitate_steps: int = 16_000
+    imitate_epochs: int = 10
     truncate_above: float | None = None
     seed: int = 0
     n_steps: int = 128
@@ -123,7 +134,7 @@ class AgentTrainConfig:
     def __post_init__(self) -> None:
         self.env, self.algorithm, self.obs = Place(self.env), Algorithm(self.algorithm), Obs(self.obs)
         ones = "stack num_envs total_steps n_steps batch_size n_epochs features hidden lstm eval_episodes"
-        for name in (*ones.split(), "save_every"):
+        for name in (*ones.split(), "save_every", "num_starts", "imitate_steps", "imitate_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
         for name in ("seed", "eval_every", "eval_seed"):
@@ -134,5 +145,14 @@ class AgentTrainConfig:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
         if self.n_steps * self.num_envs < 2:
             raise ConfigError("got n_steps=1 and num_envs=1; expected at least two steps between updates")
+        if self.starts is not None and self.env is not Place.dream:
+            raise ConfigError(f"got starts={self.starts} with env={self.env}; expected none, or env=dream")
+        if self.imitate is not None and self.algorithm is not Algorithm.ppo:
+            raise ConfigError(f"got imitate={self.imitate} with algorithm={self.algorithm}; expected none, or ppo")
+        if self.imitate is not None and self.imitate_steps >= self.total_steps:
+            raise ConfigError(
+                f"got imitate_steps={self.imitate_steps} of total_steps={self.total_steps}; expected fewer, or "
+                "imitate=null"
+            )
         if not self.eval_every and (self.patience is not None or self.max_ratio is not None):
             raise ConfigError("got patience or max_ratio without evaluations; expected eval_every above 0")

@@ -6,12 +6,14 @@ from time import perf_counter
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
+from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
 from cfworld.agents.agent import Agent, write_weights
 from cfworld.agents.card import AgentCard, tokenizer_digest
 from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.evaluate import twin_scores
+from cfworld.agents.imitation import imitate
 from cfworld.agents.learner import CHECKPOINT_FILE, load_checkpoint, make_learner, restore, save_checkpoint
 from cfworld.agents.policy import build_policy
 from cfworld.agents.progress import Point, TrainProgress
@@ -57,10 +59,13 @@ def train_agent(
         show(progress)
         return progress
     learner = make_learner(config, world, folder, progress.steps, schedule)
-    if checkpoint is not None:
-        restore(learner, checkpoint)
+    course = _Course(config, world, folder, progress, show)
     try:
-        learner.learn(left, _Course(config, world, folder, progress, show), reset_num_timesteps=checkpoint is None)
+        if checkpoint is not None:
+            restore(learner, checkpoint)
+        elif config.imitate is not None:
+            left -= course.imitate(learner)
+        learner.learn(left, course, reset_num_timesteps=False)
     finally:
         assert learner.env is not None
         learner.env.close()
@@ -91,11 +96,32 @@ class _Course(BaseCallback):
             total=config.total_steps, initial=progress.steps, unit="step", desc=f"{world.config.name}: {config.env}"
         )
 
+    def imitate(self, learner: OnPolicyAlgorithm) -> int:
+        """Before all else; gives the steps that it took."""
+        config = self._config
+        assert config.imitate is not None
+        per_step = self._world.config.frames_per_step
+        agreement = imitate(
+            learner,
+            config.imitate,
+            per_step,
+            config.imitate_steps,
+            config.imitate_epochs,
+            config.seed,
+            self._bar.update,
+        )
+        learner.num_timesteps = self._bar.n
+        tqdm.write(
+            f"imitated {config.imitate}: the likeliest action is the same in {agreement:.0%} of {self._bar.n} steps"
+        )
+        return self._bar.n
+
     def _on_rollout_start(self) -> None:
         self._count()
         config, progress = self._config, self._progress
         judged = progress.curve[-1].steps if progress.curve else 0
-        if config.eval_every and progress.steps - judged >= config.eval_every:
+        imitated = config.imitate is not None and not progress.curve
+        if config.eval_every and (imitated or progress.steps - judged >= config.eval_every):
             self._judge()
         if progress.steps > self._first:
             progress.stopped = progress.reason_to_stop(config)

@@ -9,6 +9,7 @@ from stable_baselines3.common.vec_env import VecEnv, VecEnvWrapper, VecFrameStac
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from cfworld.agents.config import AgentTrainConfig, Place
+from cfworld.agents.moments import draw_moments
 from cfworld.agents.sb3_vec_env import SB3VecEnv
 from cfworld.agents.sight import flat_latents
 from cfworld.envs.spaces import world_observation_space
@@ -91,6 +92,7 @@ def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
             obs="latent" if config.blind else config.obs,
             horizon=-(-ticks // world.config.frames_per_step),
             truncate_above=config.truncate_above,
+            starts=config.starts and draw_moments(world, config.starts, config.num_starts, config.seed),
         )
         venv: VecEnv = SB3VecEnv(envs)
     else:

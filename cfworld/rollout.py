@@ -12,14 +12,17 @@ from torch import Tensor
 from cfworld.diffusion import euler, few_step, guided, heun, sigmas
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, MemoryState, NewLatents, commit, empty_memory, memory_positions
-from cfworld.model import Generator, TransformerOutput, apply_rope, rope_table
+from cfworld.model import Generator, PromptKeys, TimeEmbedding, TransformerOutput, apply_rope
+from cfworld.model.attention_backends import AttentionMask, KeyLengths
 
 __all__ = [
     "CleanPass",
+    "Conditions",
     "Context",
     "SamplerConfig",
     "Solver",
     "clean_pass",
+    "conditions",
     "context_from_memory",
     "denoise",
     "prime",
@@ -64,17 +67,35 @@ class Context:
         keys: Rotated keys, [L, B, S n, H, d].
         values: Values, [L, B, S n, H, d].
         positions: Temporal positions of the chunk, [B, N].
-        mask: True at the tokens of valid slots and of the chunk, [B, 1, 1, (S + N) n].
+        mask: True at the tokens of valid slots and of the chunk, [B, 1, 1, (S + N) n]; or what the network's attention
+            takes in its place. With `KeyLengths` the valid slots come first.
     """
 
     keys: Tensor
     values: Tensor
     positions: Tensor
-    mask: Tensor
+    mask: AttentionMask | None
 
     def layer(self, layer: int, _keys: Tensor, _values: Tensor) -> tuple[Tensor, Tensor]:
         """Context keys and values of one layer; the chunk's own do not change them."""
         return self.keys[layer], self.values[layer]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Conditions:
+    """What all passes over one chunk have in common besides its context: computed once.
+
+    Attributes:
+        levels: The sampler's noise levels from 1 to 0, embedded; the last one is the clean pass's.
+        prompts: The actions' keys and values in every layer.
+        null: The null prompt's, where guidance asks for it.
+        rope: Tables that rotate the chunk's own queries and keys.
+    """
+
+    levels: list[TimeEmbedding]
+    prompts: PromptKeys
+    null: PromptKeys | None
+    rope: tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -105,15 +126,49 @@ def context_from_memory(
         memory: What is remembered.
         num_current: Latents that will look at it together; one chunk by default.
     """
-    model = generator.transformer.config
+    transformer = generator.transformer
+    tokens = transformer.config.tokens_per_latent
     slots, current = memory_positions(config, memory.valid, memory.source, memory.count, num_current)
-    rope = rope_table(slots, model.grid, model.head_dim, model.rope_theta)
-    seen = torch.cat([memory.valid, torch.ones_like(current, dtype=torch.bool)], dim=1)
+    keys, values = memory.keys, memory.values
+    if transformer.attention.takes_lengths:
+        valid_first = (~memory.valid).int().argsort(dim=1, stable=True)
+        rows = torch.arange(memory.num_rows, device=slots.device)[:, None]
+        keys, values, slots = keys[:, rows, valid_first], values[:, rows, valid_first], slots.gather(1, valid_first)
+        mask = KeyLengths(memory.valid.sum(dim=1, dtype=torch.int32) * tokens)
+    else:
+        seen = torch.cat([memory.valid, torch.ones_like(current, dtype=torch.bool)], dim=1)
+        mask = transformer.prepared(seen.repeat_interleave(tokens, dim=1)[:, None, None], current.shape[1])
     return Context(
-        keys=rearrange(apply_rope(memory.keys, *rope), "L B S n H d -> L B (S n) H d"),
-        values=rearrange(memory.values, "L B S n H d -> L B (S n) H d"),
+        keys=rearrange(apply_rope(keys, *transformer.rotation(slots)), "L B S n H d -> L B (S n) H d"),
+        values=rearrange(values, "L B S n H d -> L B (S n) H d"),
         positions=current,
-        mask=seen.repeat_interleave(model.tokens_per_latent, dim=1)[:, None, None],
+        mask=mask,
+    )
+
+
+def conditions(
+    generator: Generator, sampler: SamplerConfig, context: Context, actions: Num[Tensor, "B N f *action"]
+) -> Conditions:
+    """Embed the sampler's noise levels, the prompts and the chunk's positions, once for every pass over the chunk.
+
+    Args:
+        generator: Prompt encoder and transformer.
+        sampler: Whose noise levels.
+        context: What the memory shows, and where it puts the chunk.
+        actions: One action per frame.
+    """
+    transformer = generator.transformer
+    dtype = transformer.patch_embedding.weight.dtype
+    grid = sigmas(sampler.num_steps, sampler.shift, context.positions.device)
+    null = None
+    if sampler.guidance != 1.0:
+        dropped = torch.ones_like(context.positions, dtype=torch.bool)
+        null = transformer.embed_prompts(generator.prompts(actions, dropped).to(dtype))
+    return Conditions(
+        levels=transformer.embed_time(grid[None]).levels(*context.positions.shape),
+        prompts=transformer.embed_prompts(generator.prompts(actions).to(dtype)),
+        null=null,
+        rope=transformer.rotation(context.positions),
     )
 
 
@@ -123,6 +178,7 @@ def denoise(
     context: Context,
     actions: Num[Tensor, "B N f *action"],
     noise: Callable[[int], Float[Tensor, "B N C h w"]],
+    given: Conditions | None = None,
 ) -> Float[Tensor, "B N C h w"]:
     """Generate one chunk.
 
@@ -132,26 +188,32 @@ def denoise(
         context: What the memory shows.
         actions: One action per frame.
         noise: Standard normal noise of a pass, 0 the initial draw.
+        given: `conditions` of this chunk, where they are at hand.
 
     Returns:
         Clean latents, float32.
     """
-    prompts = generator.prompts(actions)
-    null = None
-    if sampler.guidance != 1.0:
-        null = generator.prompts(actions, torch.ones_like(context.positions, dtype=torch.bool))
+    given = given or conditions(generator, sampler, context, actions)
+    levels = (given.levels[index] for index in _levels_of_passes(sampler))
 
-    def velocity(x: Tensor, sigma: Tensor) -> Tensor:
-        v = read(generator, x, sigma, prompts, context).velocity
-        if null is None:
+    def velocity(x: Tensor, _sigma: Tensor) -> Tensor:
+        level = next(levels)
+        v = read(generator, x, level, given.prompts, context, given.rope).velocity
+        if given.null is None:
             return v
-        return guided(v, read(generator, x, sigma, null, context).velocity, sampler.guidance)
+        return guided(v, read(generator, x, level, given.null, context, given.rope).velocity, sampler.guidance)
 
     grid = sigmas(sampler.num_steps, sampler.shift, context.positions.device)
     start = noise(0)
     if sampler.solver is Solver.FEW_STEP:
         return few_step(velocity, start, grid, noise)
     return (euler if sampler.solver is Solver.EULER else heun)(velocity, start, grid)
+
+
+def _levels_of_passes(sampler: SamplerConfig) -> list[int]:
+    """Which level of the grid each pass is at: Heun's corrector looks from the next one."""
+    steps = range(sampler.num_steps)
+    return [level for step in steps for level in ((step, step + 1) if sampler.solver is Solver.HEUN else (step,))]
 
 
 def clean_pass(
@@ -162,13 +224,18 @@ def clean_pass(
     latents: Float[Tensor, "B N C h w"],
     actions: Num[Tensor, "B N f *action"],
     flag: Bool[Tensor, " B"] | None = None,
+    given: Conditions | None = None,
 ) -> CleanPass:
     """Read a clean chunk (sigma = 0): write its keys and values, and read reward and hazard off its features.
 
-    `flag` imposes whether the chunk is promoted; see `commit`.
+    `flag` imposes whether the chunk is promoted; see `commit`. `given` are the `conditions` under which it was made,
+    where they are at hand.
     """
-    sigma = torch.zeros(latents.shape[:2], device=latents.device)
-    output = read(generator, latents, sigma, generator.prompts(actions), context)
+    if given is None:
+        sigma = torch.zeros(latents.shape[:2], device=latents.device)
+        output = read(generator, latents, sigma, generator.prompts(actions), context)
+    else:
+        output = read(generator, latents, given.levels[-1], given.prompts, context, given.rope)
     new = NewLatents(keys=torch.stack(output.keys), values=torch.stack(output.values), latents=latents, actions=actions)
     reward, hazard_logit = generator.heads(output.features)
     return CleanPass(
@@ -226,7 +293,17 @@ def blank_memory(
     return empty_memory(config, like, generator.key_centre)
 
 
-def read(generator: Generator, x: Tensor, sigma: Tensor, prompts: Tensor, context: Context) -> TransformerOutput:
-    """One pass of the network over a chunk: x [B, N, C, h, w], sigma [B, N], prompts [B, N, P, E]."""
+def read(
+    generator: Generator,
+    x: Tensor,
+    sigma: Tensor | TimeEmbedding,
+    prompts: Tensor | PromptKeys,
+    context: Context,
+    rope: tuple[Tensor, Tensor] | None = None,
+) -> TransformerOutput:
+    """One pass of the network over a chunk: x [B, N, C, h, w], sigma [B, N], prompts [B, N, P, E], or embedded ones."""
     dtype = generator.transformer.patch_embedding.weight.dtype
-    return generator.transformer(x.to(dtype), sigma, prompts.to(dtype), context.positions, context.layer, context.mask)
+    if isinstance(prompts, Tensor):
+        prompts = prompts.to(dtype)
+    positions = context.positions if rope is None else rope
+    return generator.transformer(x.to(dtype), sigma, prompts, positions, context.layer, context.mask)

@@ -28,15 +28,17 @@ SURFACE = {
         "chosen_memory commit consolidate empty_memory is_check key_similarity memory_positions push_index token_mean"
     ),
     "cfworld.model": (
-        "ActionConfig ContextFunction Generator Heads Transformer TransformerConfig TransformerOutput apply_rope "
-        "rope_table"
+        "ActionConfig AttentionBackend ContextFunction Generator Heads PromptKeys TimeEmbedding Transformer "
+        "TransformerConfig TransformerOutput apply_rope rope_table"
     ),
     "cfworld.prompts": (
         "ActionConfig ActionKind ActionPart ContinuousPromptConfig ContinuousPrompts DictPrompts DiscretePromptConfig "
         "DiscretePrompts HashedWords MultiDiscretePromptConfig MultiDiscretePrompts PromptEncoder TextConfig "
         "TextEncoder TextPromptConfig TextPrompts"
     ),
-    "cfworld.rollout": "CleanPass Context SamplerConfig Solver clean_pass context_from_memory denoise prime",
+    "cfworld.rollout": (
+        "CleanPass Conditions Context SamplerConfig Solver clean_pass conditions context_from_memory denoise prime"
+    ),
     "cfworld.tokenizer": "BlockVAE BlockVAEConfig Tokenizer",
     "cfworld.world": (
         "EncodedStarts Ends Novelty Start StepOutput World WorldConfig WorldState config_from_dict config_to_dict "

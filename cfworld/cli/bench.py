@@ -7,9 +7,11 @@ from tqdm import tqdm
 
 from cfworld import files
 from cfworld.cli import common
+from cfworld.cli.bench_scale import bench_scale
 from cfworld.errors import ConfigError
 from cfworld.metrics.env_speed import EnvSpeed, measure_environments
 from cfworld.metrics.machine import machine_figures
+from cfworld.metrics.scales import check_scale
 from cfworld.metrics.speed import PARTS, LongRun, Speed, long_run, measure
 from cfworld.world import World
 
@@ -18,7 +20,8 @@ __all__ = ["BenchConfig", "bench", "main"]
 SUMMARY = (
     "Measure the speed of a world at several batch sizes: throughput, latency, peak memory, the time of "
     "every part of a step and of a reset, and the latency after a long episode. With environment=true also what a "
-    "step of the environments costs, each in turn with the bare step."
+    "step of the environments costs, each in turn with the bare step. With scale=wan_1_3b, nano or toy a world "
+    "of random weights instead, part by part, beside the least time that the device could take."
 )
 EXAMPLE = "world=doom_take_cover batch_sizes=[1,8] long_steps=0"
 _PART_STEPS = 10
@@ -31,39 +34,64 @@ class BenchConfig:
     Attributes:
         world: A world of the zoo, or a checkpoint folder.
         variant: student or teacher; null for the best there is.
-        batch_sizes: Numbers of rows to step together.
+        batch_sizes: Numbers of rows to step together; null for 1, 4, 16 and 64, or with `scale` 1, 2 and 4.
         steps: Steps to time at each batch size.
         warmup: Steps before them that are not timed.
-        long_steps: Steps after which the latency is measured again, at batch size 1; 0 to leave it out.
+        long_steps: Steps after which the latency is measured again, at batch size 1; 0 to leave it out. null for
+            10,000, or with `scale` 1,000 instead, in turns with steps after 30.
         environment: Also step the environments, WorldEnv and WorldVectorEnv, in turn with the bare World.step.
         num_steps: Denoising steps; null for the world's own.
         device: Where to generate: cpu, cuda, cuda:1 ...
+        scale: In the place of `world`, random weights of a size, toy, nano or wan_1_3b, beside the least time that the
+            device could take. All that follows is for it.
+        kv_latents: Latents that a chunk sees, itself among them.
+        precision: bf16 or fp32; null for bf16 where the device computes with it at full speed.
+        attention: Who computes self-attention; auto for the fastest that runs.
+        compile: off, or a mode of torch.compile: default, reduce-overhead, max-autotune-no-cudagraphs ...
+        fp8: Compute the transformer's linear layers in 8 bits, by torchao.
         out: Folder to write to; null for outputs/bench/<time>.
     """
 
     world: str
     variant: str | None = None
-    batch_sizes: list[int] = field(default_factory=lambda: [1, 4, 16, 64])
+    batch_sizes: list[int] | None = None
     steps: int = 30
     warmup: int = 3
-    long_steps: int = 10_000
+    long_steps: int | None = None
     environment: bool = False
     num_steps: int | None = None
     device: str = "cpu"
+    scale: str | None = None
+    kv_latents: list[int] = field(default_factory=lambda: [6, 12, 21])
+    precision: str | None = None
+    attention: str = "auto"
+    compile: str = "off"
+    fp8: bool = False
     out: str | None = None
 
     def __post_init__(self) -> None:
+        if self.batch_sizes is None:
+            self.batch_sizes = [1, 2, 4] if self.scale else [1, 4, 16, 64]
+        if self.long_steps is None:
+            self.long_steps = 1000 if self.scale else 10_000
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise ConfigError(f"got batch_sizes={self.batch_sizes}; expected numbers from 1")
         for name, least in (("steps", 1), ("warmup", 0), ("long_steps", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {least}")
+        if self.scale is not None:
+            check_scale(self.scale, self.kv_latents)
+        elif self.compile != "off" or self.fp8 or self.precision or self.attention != "auto":
+            raise ConfigError("got compile, fp8, precision or attention without scale; expected scale=wan_1_3b, say")
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
 
 
 def bench(config: BenchConfig) -> dict[str, Any]:
     """Measure, write `bench.json` and `bench.md`, and return the figures."""
+    if config.scale:
+        return bench_scale(config)
+    assert config.batch_sizes is not None
     world = World.from_pretrained(
         config.world, variant=config.variant, device=config.device, num_steps=config.num_steps
     )

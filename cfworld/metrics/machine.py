@@ -1,5 +1,6 @@
 """What a measured figure depends on besides the code: the machine, its threads, its memory."""
 
+import os
 import platform
 import resource
 import sys
@@ -8,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["machine_figures", "peak_memory_mb", "synchronize"]
+__all__ = ["available_bytes", "machine_figures", "peak_memory_mb", "synchronize"]
 
 _BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
@@ -20,6 +21,16 @@ def peak_memory_mb(device: str | torch.device) -> dict[str, float]:
     if torch.device(device).type == "cuda":
         figures["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
     return figures
+
+
+def available_bytes(device: str | torch.device) -> int:
+    """Memory that is free for use: of a GPU, or of the machine."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    info = Path("/proc/meminfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    available = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable")]
+    return available[0] if available else os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 def machine_figures(device: str | torch.device) -> dict[str, Any]:

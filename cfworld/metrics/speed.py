@@ -16,7 +16,7 @@ from cfworld.metrics.machine import peak_memory_mb, synchronize
 from cfworld.prompts import ActionKind, ActionPart
 from cfworld.world import World, WorldState
 
-__all__ = ["PARTS", "LongRun", "Speed", "long_run", "measure", "random_actions"]
+__all__ = ["PARTS", "LongRun", "Speed", "latencies", "long_run", "measure", "random_actions"]
 
 PARTS = ("denoise", "clean_pass", "heads", "decode", "memory")
 """Where a step spends its time: the denoising passes; the pass over the clean chunk; reward and hazard;
@@ -70,10 +70,19 @@ class LongRun:
     """Peak memory of the process at the beginning."""
     peak_memory_after_mb: float
     """Peak memory of the process after the last step."""
+    state_before_mb: float
+    """Memory of the state at the beginning."""
+    state_after_mb: float
+    """Memory of the state after the last step."""
+    peak_device_memory_before_mb: float | None = None
+    """Peak memory of PyTorch on a GPU in a step at the beginning."""
+    peak_device_memory_after_mb: float | None = None
+    """Peak memory of PyTorch on a GPU in a step at the end."""
 
     def as_dict(self) -> dict[str, Any]:
         """As plain values, with the ratio of the latencies."""
-        return {**asdict(self), "ratio": self.after_ms_p50 / self.before_ms_p50}
+        figures = {name: value for name, value in asdict(self).items() if value is not None}
+        return {**figures, "ratio": self.after_ms_p50 / self.before_ms_p50}
 
 
 def measure(
@@ -100,8 +109,8 @@ def measure(
     if world.device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(world.device)
     state, _ = world.initial(range(batch))
-    state, _ = _latencies(world, state, warmup, tick)
-    state, seconds = _latencies(world, state, steps, tick)
+    state, _ = latencies(world, state, warmup, tick)
+    state, seconds = latencies(world, state, steps, tick)
     parts = [_parts(world, state, tick) for _ in range(part_steps)]
     p50, p95 = np.percentile(seconds * 1000, _QUANTILES)
     return Speed(
@@ -136,7 +145,7 @@ def long_run(
         Both.
     """
     state, _ = world.initial(range(batch))
-    young, _ = _latencies(world, state, warmup, tick)
+    young, _ = latencies(world, state, warmup, tick)
     memory_before = peak_memory_mb(world.device)["peak_memory_mb"]
     old = young.clone()
     for _ in range(steps):
@@ -144,8 +153,8 @@ def long_run(
         tick()
     before, after = np.zeros((2, timed))
     for index in range(timed):
-        young, before[index : index + 1] = _latencies(world, young, 1, tick)
-        old, after[index : index + 1] = _latencies(world, old, 1, tick)
+        young, before[index : index + 1] = latencies(world, young, 1, tick)
+        old, after[index : index + 1] = latencies(world, old, 1, tick)
     return LongRun(
         batch=batch,
         steps=steps,
@@ -153,13 +162,40 @@ def long_run(
         after_ms_p50=float(np.median(after)) * 1000,
         peak_memory_before_mb=memory_before,
         peak_memory_after_mb=peak_memory_mb(world.device)["peak_memory_mb"],
+        state_before_mb=_megabytes(young),
+        state_after_mb=_megabytes(old),
+        peak_device_memory_before_mb=_device_peak_of_step(world, young),
+        peak_device_memory_after_mb=_device_peak_of_step(world, old),
     )
 
 
-def _latencies(
+def _megabytes(state: WorldState) -> float:
+    return sum(tensor.nbytes for tensor in state.tensors().values()) / 2**20
+
+
+def _device_peak_of_step(world: World, state: WorldState) -> float | None:
+    """Peak memory of PyTorch on a GPU in one more step; None elsewhere."""
+    if world.device.type != "cuda":
+        return None
+    torch.cuda.reset_peak_memory_stats(world.device)
+    world.step(state, random_actions(world, state.seeds, state.step))
+    return peak_memory_mb(world.device)["peak_device_memory_mb"]
+
+
+def latencies(
     world: World, state: WorldState, steps: int, tick: Callable[[], Any]
 ) -> tuple[WorldState, Float64[np.ndarray, " steps"]]:
-    """Step on, and time every step in seconds."""
+    """Step on under random actions, and time every step in seconds.
+
+    Args:
+        world: the world.
+        state: where to begin; it is donated.
+        steps: steps to take.
+        tick: called after every step.
+
+    Returns:
+        The last state, and the seconds of each step, decoding included.
+    """
     seconds = np.zeros(steps)
     for index in range(steps):
         actions = random_actions(world, state.seeds, state.step)

@@ -44,7 +44,7 @@ class Block(nn.Module):
         Args:
             x: Tokens [B, N, n, D].
             time_BN6D: Projected timestep embedding [B, N, 6, D].
-            prompts: Prompt tokens [B, N, P, D].
+            prompts: Keys and values of the prompt tokens in this block, [B, N, P, H, d] each.
             rope: Tables of the current latents.
             context_of: Function of the block's new keys and values, giving the context keys (rotated) and values.
             mask: See `SelfAttention`.

@@ -1,24 +1,59 @@
 """The causal video transformer: Wan's DiT with its context passed in and its new keys and values passed out."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from cfworld.model.attention_backends import AttentionBackend, AttentionMask, chosen_backend, flex_mask
 from cfworld.model.blocks import Block, Head, timestep_embedding
 from cfworld.model.config import TransformerConfig
 from cfworld.model.rope import rope_table
 from cfworld.model.rows import by_full_rows
 
-__all__ = ["ContextFunction", "Transformer", "TransformerOutput"]
+__all__ = ["ContextFunction", "PromptKeys", "TimeEmbedding", "Transformer", "TransformerOutput"]
 
 ContextFunction = Callable[[int, Tensor, Tensor], tuple[Tensor, Tensor]]
 """(layer, new keys [B, N, n, H, d], new values) -> (rotated context keys [B, K, H, d], context values)."""
+
+Rope = tuple[Tensor, Tensor]
+"""Cosine and sine tables of `rope_table`."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeEmbedding:
+    """Noise levels as the blocks and the output head take them: a schedule that stays the same is embedded once.
+
+    Attributes:
+        time: For the head, [B, N, D] float32.
+        time_6: For the blocks, [B, N, 6, D] float32.
+    """
+
+    time: Tensor
+    time_6: Tensor
+
+    def levels(self, rows: int, latents: int) -> "list[TimeEmbedding]":
+        """Of a schedule's levels, [1, T], one embedding each, [rows, latents]."""
+        parts = zip(self.time[0], self.time_6[0], strict=True)
+        return [TimeEmbedding(one.expand(rows, latents, -1), six.expand(rows, latents, -1, -1)) for one, six in parts]
+
+
+@dataclass(frozen=True, slots=True)
+class PromptKeys:
+    """Prompt tokens as the blocks take them: every pass over a chunk has the same.
+
+    Attributes:
+        keys: Keys of every layer, each [B, N, P, H, d].
+        values: Values of every layer, each [B, N, P, H, d].
+    """
+
+    keys: list[Tensor]
+    values: list[Tensor]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +88,7 @@ class Transformer(nn.Module):
         super().__init__()
         self.config = config
         self.checkpointed = False
+        self._attention = AttentionBackend.TORCH
         patch = config.in_channels * config.patch_size[0] * config.patch_size[1]
         self.patch_embedding = nn.Linear(patch, config.dim)
         self.prompt_embedding = nn.Linear(config.prompt_dim, config.dim)
@@ -68,21 +104,21 @@ class Transformer(nn.Module):
     def forward(
         self,
         x: Float[Tensor, "B N C h w"],
-        sigma: Float[Tensor, "B N"],
-        prompts: Float[Tensor, "B N P E"],
-        positions: Int[Tensor, "B N"],
+        sigma: Float[Tensor, "B N"] | TimeEmbedding,
+        prompts: Float[Tensor, "B N P E"] | PromptKeys,
+        positions: Int[Tensor, "B N"] | Rope,
         context_of: ContextFunction,
-        mask: Bool[Tensor, "B 1 q k"] | None = None,
+        mask: AttentionMask | None = None,
     ) -> TransformerOutput:
         """Predict the velocity of the current latents.
 
         Args:
             x: Noisy latents (clean ones for the pass that writes keys and values).
-            sigma: Noise level of each latent, 1 noise to 0 data.
-            prompts: Prompt tokens of each latent.
-            positions: Bounded temporal position of each latent.
+            sigma: Noise level of each latent, 1 noise to 0 data; or what `embed_time` made of it.
+            prompts: Prompt tokens of each latent; or what `embed_prompts` made of them.
+            positions: Bounded temporal position of each latent; or what `rotation` made of it.
             context_of: Gives each layer its rotated context keys and its context values.
-            mask: True where a query token may look: [B, 1, N n or 1, K + N n].
+            mask: True where a query token may look: [B, 1, N n or 1, K + N n]; or what the attention backend takes.
 
         Returns:
             Velocity, new keys and values, and the last features.
@@ -91,29 +127,69 @@ class Transformer(nn.Module):
         ph, pw = config.patch_size
         rows, columns = config.grid
         tokens = self.patch_embedding(rearrange(x, "B N C (r ph) (c pw) -> B N (r c) (ph pw C)", ph=ph, pw=pw))
-        time, time_6 = self.embed_time(sigma)
-        prompt_tokens = self.prompt_embedding(prompts)
-        rope = rope_table(positions, config.grid, config.head_dim, config.rope_theta)
+        time = sigma if isinstance(sigma, TimeEmbedding) else self.embed_time(sigma)
+        given = prompts if isinstance(prompts, PromptKeys) else self.embed_prompts(prompts)
+        rope = self.rotation(positions) if isinstance(positions, Tensor) else positions
+        mask = self.prepared(mask, tokens.shape[1])
         keys, values = [], []
         for layer, block in enumerate(self.blocks):
+            prompt = given.keys[layer], given.values[layer]
             tokens, k, v = self._through(
-                block, tokens, time_6, prompt_tokens, rope, lambda k, v, layer=layer: context_of(layer, k, v), mask
+                block, tokens, time.time_6, prompt, rope, lambda k, v, layer=layer: context_of(layer, k, v), mask
             )
             keys.append(k)
             values.append(v)
-        patches = self.head(tokens, time)
+        patches = self.head(tokens, time.time)
         velocity = rearrange(patches, "B N (r c) (ph pw C) -> B N C (r ph) (c pw)", r=rows, c=columns, ph=ph, pw=pw)
         return TransformerOutput(velocity=velocity.float(), keys=keys, values=values, features=tokens)
+
+    def embed_time(self, sigma: Float[Tensor, "B N"]) -> TimeEmbedding:
+        """Embed noise levels; see `by_full_rows`."""
+        embedding = timestep_embedding(sigma, self.config.freq_dim).flatten(0, 1)
+        time = by_full_rows(self.time_embedding, embedding.to(self.patch_embedding.weight.dtype))
+        time_6 = by_full_rows(self.time_projection, time).unflatten(-1, (6, self.config.dim))
+        return TimeEmbedding(time.float().unflatten(0, sigma.shape), time_6.float().unflatten(0, sigma.shape))
+
+    def embed_prompts(self, prompts: Float[Tensor, "B N P E"]) -> PromptKeys:
+        """Keys and values of prompt tokens in every layer's cross-attention."""
+        tokens = self.prompt_embedding(prompts)
+        parts = [block.cross_attn.project(tokens) for block in self._blocks()]
+        return PromptKeys([keys for keys, _ in parts], [values for _, values in parts])
+
+    def rotation(self, positions: Int[Tensor, "*batch"]) -> Rope:
+        """Tables that rotate the queries and keys of latents at these positions."""
+        config = self.config
+        return rope_table(positions, config.grid, config.head_dim, config.rope_theta)
+
+    @property
+    def attention(self) -> AttentionBackend:
+        """Who computes self-attention."""
+        return self._attention
+
+    def use_attention(self, backend: AttentionBackend | str) -> None:
+        """Compute self-attention by another backend from now on; where the weights lie, and in their type.
+
+        Raises:
+            ConfigError: If there is no such backend, or it cannot run there.
+        """
+        weight = self.patch_embedding.weight
+        self._attention = chosen_backend(backend, weight.device, weight.dtype)
+        for block in self._blocks():
+            block.self_attn.backend = self._attention
+
+    def prepared(self, mask: AttentionMask | None, num_latents: int) -> AttentionMask | None:
+        """A mask of these latents as the backend takes it, so that the layers and the passes need not make it."""
+        if self._attention is AttentionBackend.FLEX and isinstance(mask, Tensor):
+            return flex_mask(mask, num_latents * self.config.tokens_per_latent)
+        return mask
+
+    def _blocks(self) -> Iterator[Block]:
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
 
     def _through(self, block: nn.Module, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
         if not (self.checkpointed and torch.is_grad_enabled()):
             return block(*inputs)
         outputs: Any = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
         return outputs
-
-    def embed_time(self, sigma: Float[Tensor, "B N"]) -> tuple[Float[Tensor, "B N D"], Float[Tensor, "B N 6 D"]]:
-        """Embed noise levels; see `by_full_rows`."""
-        embedding = timestep_embedding(sigma, self.config.freq_dim).flatten(0, 1)
-        time = by_full_rows(self.time_embedding, embedding.to(self.patch_embedding.weight.dtype))
-        time_6 = by_full_rows(self.time_projection, time).unflatten(-1, (6, self.config.dim))
-        return time.float().unflatten(0, sigma.shape), time_6.float().unflatten(0, sigma.shape)

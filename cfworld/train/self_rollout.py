@@ -272,9 +272,11 @@ def recording(enabled: bool) -> Iterator[None]:
 
 
 def _cat_contexts(contexts: list[Context]) -> Context:
+    masks = [context.mask for context in contexts if isinstance(context.mask, Tensor)]
+    assert len(masks) == len(contexts), "networks that train attend by backends that take a mask"
     return Context(
         keys=torch.cat([context.keys for context in contexts], dim=1),
         values=torch.cat([context.values for context in contexts], dim=1),
         positions=torch.cat([context.positions for context in contexts]),
-        mask=torch.cat([context.mask for context in contexts]),
+        mask=torch.cat(masks),
     )

@@ -11,18 +11,17 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cfworld.diffusion import counter_noise, counter_uniform
 from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.memory.packed import unpack
 from cfworld.model import Generator
-from cfworld.model.rows import sigmoid_of_rows
 from cfworld.prompts import TextEncoder
 from cfworld.prompts.base import on_host
-from cfworld.rollout import SamplerConfig, clean_pass, context_from_memory, denoise
+from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
+from cfworld.world.generation import compiled, generate
 from cfworld.world.novelty import Novelty
 from cfworld.world.output import StepOutput, hold_after
 from cfworld.world.seeds import as_int64, checked_seeds
@@ -54,6 +53,7 @@ class World:
     ) -> None:
         self.config = config
         self.variant = variant
+        self._generate = generate
         self._fingerprint: tuple[WorldConfig, str] | None = None
         self.device = torch.device(device)
         self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
@@ -228,46 +228,41 @@ class World:
         prompts = self.generator.prompts
         checked = prompts.check(actions, state.num_rows, config.frames_per_step, on_host(actions)).to(self.device)
         per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
-        shape = state.latents.shape[1:]
-
-        context = context_from_memory(self.generator, config.memory, state.memory)
-        latents = denoise(
-            self.generator,
-            config.sampler,
-            context,
-            per_latent,
-            lambda index: counter_noise(state.seeds, state.step, index, shape),
-        )
-        clean = clean_pass(self.generator, config.memory, state.memory, context, latents, per_latent)
-        if self.novelty is None:
-            novelty = torch.full_like(state.step, torch.nan, dtype=torch.float32)
-        else:
-            novelty = self.novelty.of(state.memory, clean.keys)
-        hazard = sigmoid_of_rows(clean.hazard_logit)
-        end_frame = self._end_frame(hazard, state)
-        before_end = torch.arange(config.frames_per_step, device=self.device) <= end_frame[:, None]
-        reward_frames = clean.reward * before_end
-        terminated = end_frame < config.frames_per_step
+        made = self._generate(self.generator, config, self.novelty, state.memory, state.seeds, state.step, per_latent)
+        terminated = made.end_frame < config.frames_per_step
         if donate:
             state.give_away()
         following = WorldState(
             world=state.world,
-            memory=clean.memory,
+            memory=made.memory,
             seeds=state.seeds,
             step=state.step + 1,
-            latents=latents,
+            latents=made.latents,
             ended=state.ended | terminated,
         )
         return following, StepOutput(
-            frames=hold_after(self.decode(latents), end_frame) if decode else None,
-            latents=latents,
-            reward=reward_frames.sum(dim=1),
-            reward_frames=reward_frames,
-            hazard=hazard,
+            frames=hold_after(self.decode(made.latents), made.end_frame) if decode else None,
+            latents=made.latents,
+            reward=made.reward_frames.sum(dim=1),
+            reward_frames=made.reward_frames,
+            hazard=made.hazard,
             terminated=terminated,
-            end_frame=end_frame,
-            novelty=novelty,
+            end_frame=made.end_frame,
+            novelty=made.novelty,
         )
+
+    def compile(self, **options: Any) -> None:
+        """Compile the step in place, as one graph: all but the checks of actions and the decoding.
+
+        A graph is made at the first step of every number of rows (PyTorch keeps eight of them) and serves a memory
+        that is filling as well as a full one; states that were cloned or loaded have another. What is generated may
+        differ in the last bits.
+
+        Args:
+            options: Those of `torch.compile`, such as `mode`. "reduce-overhead" replays CUDA graphs; the states and
+                outputs are then copied out of their buffers, so that they stay good.
+        """
+        self._generate = compiled(**options)
 
     def with_ends(self, ends: Ends) -> "World":
         """The same world, weights and all, whose episodes end by another rule."""
@@ -299,13 +294,3 @@ class World:
         if not self.num_starts:
             raise StartError(f"world {self.config.name!r} ships no starts; give `starts`.")
         return int(np.random.default_rng(np.random.SeedSequence(seed % 2**64)).integers(self.num_starts))
-
-    def _end_frame(self, hazard: Tensor, state: WorldState) -> Tensor:
-        if self.config.ends is Ends.NEVER:
-            return torch.full_like(state.step, hazard.shape[1])
-        if self.config.ends is Ends.GREEDY:
-            ends = hazard > 0.5
-        else:
-            ends = counter_uniform(state.seeds, state.step, 0, hazard.shape[1:]) < hazard
-        sentinel = torch.ones_like(ends[:, :1])
-        return torch.cat([ends, sentinel], dim=1).int().argmax(dim=1)

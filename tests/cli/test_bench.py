@@ -43,3 +43,32 @@ def test_the_bench_leaves_figures_and_a_table(tmp_path: Path, capsys: pytest.Cap
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         BenchConfig(world="toy", **wrong)
+
+
+def test_a_scale_is_measured_beside_its_roofline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = BenchConfig(
+        world="unused",
+        scale="toy",
+        kv_latents=[4, 6],
+        batch_sizes=[1, 2],
+        steps=1,
+        warmup=0,
+        long_steps=31,
+        num_steps=1,
+        precision="fp32",
+        out=str(tmp_path),
+    )
+    bench(config)
+    figures = json.loads((tmp_path / "bench.json").read_text())
+    assert [(one["kv_latents"], one["batch"]) for one in figures["speeds"]] == [(6, 1), (6, 2), (4, 1), (4, 2)]
+    assert figures["long_run"]["state_before_mb"] == figures["long_run"]["state_after_mb"]
+    assert {"date", "torch", "device_name", "rates", "precision"} <= figures.keys()
+    table = (tmp_path / "bench.md").read_text()
+    assert "es the bar of 70%" in table
+    assert "At chunk 31, in turns with chunk 30" in table
+    assert table in capsys.readouterr().out
+
+
+def test_what_only_a_scale_takes_is_refused_without_one() -> None:
+    with pytest.raises(ConfigError, match="without scale"):
+        BenchConfig(world="toy", compile="default")

@@ -1,0 +1,119 @@
+"""How an agent's training begins: at moments of recorded episodes, and by doing as a policy does."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from gymnasium import spaces
+
+from cfworld import World
+from cfworld.agents import Agent
+from cfworld.agents.config import AgentTrainConfig, Algorithm, Place
+from cfworld.agents.imitation import imitate, returns_of
+from cfworld.agents.learner import make_learner
+from cfworld.agents.moments import draw_moments
+from cfworld.agents.train import train_agent
+from cfworld.agents.vec_envs import training_env
+from cfworld.data import Episode, StoreWriter
+from cfworld.errors import ConfigError, DatasetError
+from tests.agents.test_train import settings
+from tests.toy import toy_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return toy_world()
+
+
+def episode(ticks: int) -> Episode:
+    """Every pixel of frame t is t."""
+    return Episode(
+        frames=np.arange(ticks + 1, dtype=np.uint8)[:, None, None, None] + np.zeros((64, 64, 3), np.uint8),
+        actions=np.zeros(ticks, np.int64),
+        rewards=np.zeros(ticks, np.float32),
+        terminated=True,
+        truncated=False,
+        seed=7,
+        source="test/Counting-v0",
+        policy="none",
+    )
+
+
+def dataset(folder: Path, *lengths: int) -> Path:
+    box = spaces.Box(0, 255, (64, 64, 3), np.uint8)
+    writer = StoreWriter(folder, observation_space=box, action_space=spaces.Discrete(3), source="test/Counting-v0")
+    writer.publish([writer.write_shard(0, 0, [episode(ticks) for ticks in lengths])])
+    return folder
+
+
+def test_every_moment_after_the_prefix_and_before_the_end_is_drawn_and_no_other(world: World, tmp_path: Path) -> None:
+    drawn = draw_moments(world, dataset(tmp_path / "data", 12, 5, 10), 200, seed=0)
+    assert {(start.frames[0, 0, 0, 0].item(), len(start.frames)) for start in drawn} == {(t, 8) for t in (1, 2, 3, 4)}
+    moments = {start.name.rsplit("#")[1] for start in drawn}
+    assert moments == {"0@0..8", "0@1..9", "0@2..10", "0@3..11", "2@0..8", "2@1..9"}
+
+
+def test_moments_follow_from_the_seed(world: World, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", 40)
+    names = [[start.name for start in draw_moments(world, folder, 6, seed)] for seed in (0, 0, 1)]
+    assert names[0] == names[1] != names[2]
+
+
+def test_datasets_without_a_moment_are_refused(world: World, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="longer than a start, 8 ticks"):
+        draw_moments(world, dataset(tmp_path / "data", 8, 5), 6, seed=0)
+    with pytest.raises(DatasetError):
+        draw_moments(world, tmp_path / "none", 6, seed=0)
+
+
+def test_episodes_of_the_dream_begin_there(world: World, tmp_path: Path) -> None:
+    folder = dataset(tmp_path / "data", 40)
+    env = training_env(settings(starts=str(folder), num_starts=3), world)
+    env.reset()
+    assert all("#0@" in info["start"] for info in env.reset_infos)
+    env.close()
+
+
+def test_returns_are_discounted_up_to_the_end_and_go_on_with_what_lies_ahead() -> None:
+    rewards = torch.tensor([[1.0, 1.0], [2.0, 2.0], [4.0, 4.0]])
+    dones = torch.tensor([[False, False], [True, False], [False, False]])
+    returns = returns_of(rewards, dones, torch.tensor([8.0, 8.0]), gamma=0.5)
+    assert returns.tolist() == [[2.0, 4.0], [2.0, 6.0], [8.0, 8.0]]
+
+
+def test_a_learner_comes_to_do_what_it_watched(world: World, tmp_path: Path) -> None:
+    """The policy of `noop` needs no eyes, so that it can be learned whole."""
+    learner = make_learner(settings(features=16, hidden=16), world, tmp_path, 0, lambda _: 1e-2)
+    told: list[int] = []
+    agreement = imitate(learner, "noop", 4, num_steps=40, epochs=20, seed=0, tell=told.append)
+    assert agreement == 1
+    assert sum(told) == 40
+    assert learner.env is not None
+    seen = learner.env.reset()
+    assert isinstance(seen, np.ndarray)
+    assert learner.predict(seen, deterministic=True)[0].tolist() == [0, 0]
+    learner.env.close()
+
+
+def test_steps_that_are_watched_count_and_are_judged(world: World, tmp_path: Path) -> None:
+    progress = train_agent(settings(imitate="sweep:6", imitate_steps=8), world, tmp_path)
+    assert [point.steps for point in progress.curve] == [8, 16]
+    assert progress.steps == Agent.load(tmp_path / "last", world).card.steps == 16
+
+
+def test_beginnings_that_make_no_sense_are_refused(world: World, tmp_path: Path) -> None:
+    for wrong in (
+        {"imitate": "sweep:110", "algorithm": Algorithm.recurrent_ppo},
+        {"imitate": "sweep:110", "imitate_steps": 16},
+        {"starts": "anywhere", "env": Place.twin},
+        {"num_starts": 0},
+    ):
+        with pytest.raises(ConfigError, match="expected"):
+            settings(**wrong)
+    with pytest.raises(ConfigError, match="unknown"):
+        train_agent(settings(imitate="nobody", imitate_steps=8), world, tmp_path)
+
+
+def test_agents_begin_with_the_worlds_own_starts_and_random_weights() -> None:
+    assert (AgentTrainConfig(world="toy").starts, AgentTrainConfig(world="toy").imitate) == (None, None)

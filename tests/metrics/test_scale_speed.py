@@ -1,0 +1,71 @@
+"""A world of random weights beside its roofline."""
+
+import pytest
+import torch
+
+from cfworld.errors import ConfigError, MissingDependencyError
+from cfworld.metrics.rates import measured_rates
+from cfworld.metrics.roofline import Rates
+from cfworld.metrics.scale_speed import check_fits, measure_scale
+from cfworld.metrics.scales import Scale, check_scale, memory_of, random_world
+from cfworld.metrics.speed import long_run
+from cfworld.metrics.step_parts import STEP_PARTS
+from cfworld.model.fp8 import use_fp8
+
+CPU = torch.device("cpu")
+RATES = Rates(flops_per_s=1e9, bytes_per_s=1e9)
+
+
+def test_figures_of_a_scale_agree_with_one_another():
+    ticks: list[int] = []
+    world = random_world(Scale.TOY, 6, 2, CPU, torch.float32)
+    speed = measure_scale(world, 5, 2, steps=2, warmup=1, rates=RATES, tick=lambda: ticks.append(1))
+    assert len(ticks) == 2
+    assert tuple(speed.parts) == STEP_PARTS
+    assert speed.frames_per_s == pytest.approx(2 * 12 / speed.step_ms_p50 * 1000)
+    assert speed.parts["denoise"].tflops == pytest.approx(2 * speed.parts["clean_pass"].tflops)
+    assert speed.share == pytest.approx(sum(part.roofline_ms for part in speed.parts.values()) / speed.step_ms_p50)
+    assert speed.as_dict()["meets_bar"] is (speed.share >= 0.7)
+    assert all(part.ms > 0 and part.roofline_ms > 0 for part in speed.parts.values())
+
+
+@pytest.mark.parametrize(("kv_latents", "sizes"), [(21, (3, 12, 6)), (12, (3, 0, 9)), (6, (2, 0, 4)), (4, (0, 0, 4))])
+def test_a_memory_of_so_many_latents_has_a_chunk_among_them(kv_latents: int, sizes: tuple[int, int, int]):
+    memory = memory_of(kv_latents, 3)
+    assert (memory.num_sink, memory.num_slow, memory.num_fast) == sizes
+    assert memory.num_slots + 3 == kv_latents
+
+
+def test_a_memory_of_21_latents_is_full_after_30_chunks_and_costs_no_more_later():
+    world = random_world(Scale.TOY, 21, 1, CPU, torch.float32)
+    run = long_run(world, 1, steps=5, timed=1, warmup=29)
+    assert run.state_before_mb == run.state_after_mb
+    state, _ = world.initial([0], decode=False)
+    for _ in range(29):
+        state, _ = world.step(state, [0], decode=False, donate=True)
+    assert state.memory.valid.all()
+
+
+def test_a_scale_that_does_not_fit_is_refused_with_the_estimate():
+    with pytest.raises(ConfigError, match=r"wan_1_3b with 21 latents.* 4000 rows.* needs about \d+\.\d GiB; cpu has"):
+        check_fits(Scale.WAN_1_3B, 21, 4000, torch.bfloat16, CPU)
+
+
+@pytest.mark.parametrize(
+    ("scale", "latents", "named"), [("huge", [6], "huge"), ("toy", [3], "from 4"), ("toy", [], "from 4")]
+)
+def test_an_unknown_scale_and_a_memory_without_a_past_are_refused(scale: str, latents: list[int], named: str):
+    with pytest.raises(ConfigError, match=named):
+        check_scale(scale, latents)
+
+
+def test_a_device_has_rates():
+    rates = measured_rates(CPU, torch.float32)
+    assert rates.flops_per_s > 1e8
+    assert rates.bytes_per_s > 1e7
+
+
+def test_8_bit_layers_are_refused_where_the_device_has_none():
+    world = random_world(Scale.TOY, 6, 1, CPU, torch.float32)
+    with pytest.raises((ConfigError, MissingDependencyError), match=r"compute capability 8\.9"):
+        use_fp8(world.generator.transformer)
