@@ -167,11 +167,11 @@ class InitStage:
         self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
         self.team: Team = ALONE
 
-    def join(self, team: Team, precision: str) -> None:
+    def join(self, team: Team) -> None:
         """Share out the clips, the teacher, and the averaged student."""
         self.team = team
         for network in (self.teacher.generator, self.target.module):
-            team.shard(network, precision)
+            team.shard(network)
 
     def batch(self, step: int) -> ClipStep:
         """The clips of a step."""

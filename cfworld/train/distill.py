@@ -183,10 +183,10 @@ class DistillStage(ABC):
             "critic": Role(module=self.critic, lr_ratio=self.config.critic_lr_ratio, betas=betas),
         }
 
-    def join(self, team: Team, precision: str) -> None:
+    def join(self, team: Team) -> None:
         """Share out the clips, the rollouts, and the teacher."""
         self.team = self.source.team = team
-        team.shard(self.teacher.generator, precision)
+        team.shard(self.teacher.generator)
 
     def batch(self, step: int) -> DistillStep:
         """The clips of a step."""

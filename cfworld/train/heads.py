@@ -109,9 +109,8 @@ class HeadsStage:
         self.errors = ErrorBank(config.erft, world.tokenizer.latent_shape, self.device)
         self.team: Team = ALONE
 
-    def join(self, team: Team, precision: str) -> None:
+    def join(self, team: Team) -> None:
         """Share the clips out; the generator is part of what is trained."""
-        del precision
         self.team = team
 
     def batch(self, step: int) -> ClipStep:

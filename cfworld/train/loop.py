@@ -269,9 +269,10 @@ class TrainingRun:
             )
         if config.compile:
             raise ConfigError("Got compile=true with several processes; expected compile=false: it is for one process.")
-        self.team.shard(self.module, config.precision)
-        self.team.shard(self.ema.module, config.precision, shown=True)
-        self.stage.join(self.team, config.precision)
+        self.team.agree(config.precision, shard=config.shard)
+        self.team.shard(self.module)
+        self.team.shard(self.ema.module, shown=True)
+        self.stage.join(self.team)
 
     def _means(self, scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Means over the processes, in one exchange."""

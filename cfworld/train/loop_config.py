@@ -32,6 +32,8 @@ class LoopConfig:
         compile: Compile the module with torch.compile; for one process.
         gradient_checkpointing: Keep only what goes into each block of a transformer for the backward pass, and compute
             the rest again there: about a third more work for a fraction of the memory.
+        shard: Let each of several processes keep a part of the weights, gradients and optimiser states of transformers
+            (FSDP2); false keeps all of them in each, which is faster as long as they fit.
         num_threads: Threads of PyTorch on the CPU; 0 leaves its default.
         max_minutes: Stop in good order after so many minutes; 0 sets no limit.
     """
@@ -54,6 +56,7 @@ class LoopConfig:
     precision: str = "fp32"
     compile: bool = False
     gradient_checkpointing: bool = False
+    shard: bool = True
     num_threads: int = 0
     max_minutes: float = 0.0
 

@@ -18,11 +18,12 @@ import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.model import Transformer
+from cfworld.model.attention import CrossAttention
 
 __all__ = ["Processes"]
 
@@ -53,6 +54,8 @@ class Processes:
         self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._parts: dict[nn.Parameter, nn.Parameter] = {}
         self._shells: dict[nn.Module, nn.Module] = {}
+        self._policy: MixedPrecisionPolicy | None = None
+        """What is computed in where weights are shared out; None where they are not."""
 
     def own(self, rows: Rows, groups: int = 1) -> Rows:
         """The rows from rank * B / size on, of each group."""
@@ -134,7 +137,7 @@ class Processes:
         """Cut a whole state to what this process keeps of each parameter."""
 
         def cut(parameter: nn.Parameter, value: Any) -> Any:
-            if not isinstance(parameter, DTensor) or value.ndim == 0:
+            if value.ndim == 0:
                 return value
             value = _shard_like(parameter, value)
             return _local(value) if parameter in self._parts else value
@@ -170,28 +173,39 @@ class Processes:
         if self.leads:
             self.wait()
 
-    def shard(self, module: nn.Module, precision: str, *, shown: bool = False) -> None:
-        """FSDP2 over the matrices of the blocks of each transformer in the module; a block is gathered at a time.
-
-        They are gathered as they are computed with, in bfloat16 or float32; what is kept, and the sums of the
-        gradients, are float32.
-        """
-        if shown:
-            self._shells[module] = copy.deepcopy(module).cpu() if self.leads else nn.Module()
+    def agree(self, precision: str, *, shard: bool) -> None:
+        """What is kept, and the sums of the gradients, are float32 whatever is computed in."""
         narrow = torch.bfloat16 if precision == "bf16" else None
         policy = MixedPrecisionPolicy(param_dtype=narrow, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        self._policy = policy if shard else None
+
+    def shard(self, module: nn.Module, *, shown: bool = False) -> None:
+        """FSDP2 over the matrices of the blocks of each transformer in the module; a block is gathered at a time.
+
+        Those that make keys and values of prompts run before the blocks do, all together.
+        """
+        if self._policy is None:
+            return
+        if shown:
+            self._shells[module] = copy.deepcopy(module).cpu() if self.leads else nn.Module()
         for transformer in [part for part in module.modules() if isinstance(part, Transformer)]:
             layers = [layer for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear)]
-            matrices = {layer.weight for layer in layers}
-            whole = set(transformer.parameters()) - matrices
-            for part in (*transformer.blocks, transformer):
-                fully_shard(part, mesh=self.mesh, mp_policy=policy, ignored_params=whole)
+            whole = set(transformer.parameters()) - {layer.weight for layer in layers}
+            crosses = [layer for layer in transformer.blocks.modules() if isinstance(layer, CrossAttention)]
+            early = {weight for cross in crosses for weight in (cross.k.weight, cross.v.weight)}
+            for block in transformer.blocks:
+                fully_shard(block, mesh=self.mesh, mp_policy=self._policy, ignored_params=whole | early)
+            fully_shard(transformer, mesh=self.mesh, mp_policy=self._policy, ignored_params=whole)
+            register_fsdp_forward_method(transformer, "embed_prompts")
 
     @contextmanager
     def whole(self, module: nn.Module, device: torch.device) -> Iterator[nn.Module]:
         """Gather the weights, one after the other, in the leader's copy; the others wait until it is done with it."""
-        shell = self._shells[module]
-        state = {}
+        if module not in self._shells:
+            yield module
+            self.wait()
+            return
+        shell, state = self._shells[module], {}
         for name, value in module.state_dict().items():
             full = value.full_tensor() if isinstance(value, DTensor) else value
             if self.leads:
@@ -246,9 +260,12 @@ class Processes:
 
 
 def _shard_like(like: Tensor | None, value: Tensor) -> Tensor:
-    """A whole tensor as this process keeps another one: its part if that is sharded, else as it is."""
-    if not isinstance(like, DTensor) or isinstance(value, DTensor):
+    """A tensor as this process keeps another one: its part if that is sharded, else all of it."""
+    if isinstance(like, DTensor) == isinstance(value, DTensor):
         return value
+    if isinstance(value, DTensor):
+        return value.full_tensor()
+    assert isinstance(like, DTensor)
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)
 
 

@@ -32,9 +32,8 @@ __all__ = [
 ]
 
 NUM_KEPT = 2
-FREE_KEYS = frozenset(
-    {"steps", "log_every", "save_every", "sample_every", "max_minutes", "num_threads", "gradient_checkpointing"}
-)
+CADENCE = {"steps", "log_every", "save_every", "sample_every", "max_minutes"}
+FREE_KEYS = frozenset(CADENCE | {"num_threads", "gradient_checkpointing", "shard"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,8 +148,8 @@ def load_checkpoint(
 def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: Path, step: int) -> None:
     """Refuse to resume under another configuration.
 
-    The number of steps, the cadence of logs, saves and samples, the number of threads, the time limit and gradient
-    checkpointing may change.
+    The number of steps, the cadence of logs, saves and samples, the time limit, the number of threads, and what
+    trades memory for time (gradient checkpointing, sharding) may change.
 
     Args:
         saved: Configuration of the checkpoint.

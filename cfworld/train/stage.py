@@ -61,11 +61,6 @@ class StageWithRoles(Stage, Protocol):
 class SharedStage(Stage, Protocol):
     """A stage that several processes can train together."""
 
-    def join(self, team: Team, precision: str) -> None:
-        """Take this process's rows of every batch from now on, and share out the networks that are not trained.
-
-        Args:
-            team: The processes.
-            precision: "bf16" or "fp32": what networks compute in.
-        """
+    def join(self, team: Team) -> None:
+        """Take this process's rows of every batch from now on, and share out the networks that are not trained."""
         ...

@@ -122,9 +122,8 @@ class TeacherStage:
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
         self.team: Team = ALONE
 
-    def join(self, team: Team, precision: str) -> None:
+    def join(self, team: Team) -> None:
         """Share the clips out; nothing but what is trained has weights."""
-        del precision
         self.team = team
 
     def batch(self, step: int) -> ClipStep:

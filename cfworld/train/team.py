@@ -103,12 +103,20 @@ class Team(Protocol):
         """A context whose block the leader runs while the others wait; then they run it."""
         ...
 
-    def shard(self, module: nn.Module, precision: str, *, shown: bool = False) -> None:
-        """Share the weights of a module out between the processes, in place.
+    def agree(self, precision: str, *, shard: bool) -> None:
+        """Say how networks are shared out from now on.
+
+        Args:
+            precision: "bf16" if they compute in bfloat16, else "fp32".
+            shard: Whether each process keeps a part of a transformer's weights, or all of them.
+        """
+        ...
+
+    def shard(self, module: nn.Module, *, shown: bool = False) -> None:
+        """Share the weights of a module out between the processes, in place, if that was agreed on.
 
         Args:
             module: A network.
-            precision: "bf16" if it computes in bfloat16, else "fp32".
             shown: Whether `whole` will be asked for it.
         """
         ...
@@ -199,9 +207,13 @@ class Alone:
         """Run the block."""
         yield
 
-    def shard(self, module: nn.Module, precision: str, *, shown: bool = False) -> None:
+    def agree(self, precision: str, *, shard: bool) -> None:
+        """There is nobody to agree with."""
+        del precision, shard
+
+    def shard(self, module: nn.Module, *, shown: bool = False) -> None:
         """Keep it whole."""
-        del module, precision, shown
+        del module, shown
 
     @contextmanager
     def whole(self, module: nn.Module, device: torch.device) -> Iterator[nn.Module]:

@@ -144,9 +144,8 @@ class TokenizerStage:
 
         self.team: Team = ALONE
 
-    def join(self, team: Team, precision: str) -> None:
+    def join(self, team: Team) -> None:
         """Share the blocks out."""
-        del precision
         self.team = team
 
     def roles(self) -> Mapping[str, Role]:
