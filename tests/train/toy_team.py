@@ -5,7 +5,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,43 +20,44 @@ from tests.toy import toy_config
 from tests.train import test_consistency, test_heads, test_tokenizer_stage, toy_distill
 from tests.train.toy_bank import toy_bank
 
-STEPS, HALF = 4, 2
 
-
-def loop(steps: int = STEPS, **changes: Any) -> LoopConfig:
-    values: dict[str, Any] = {"batch_size": 4, "warmup": 0, "lr": 3e-3, "schedule": "constant", "save_every": 2}
+def loop(steps: int = 3, **changes: Any) -> LoopConfig:
+    values: dict[str, Any] = {"batch_size": 4, "warmup": 0, "lr": 1e-3, "schedule": "constant", "save_every": 1}
     values |= {"log_every": 1, "sample_every": 0}
     return LoopConfig(steps=steps, **values | changes)
 
 
 def teacher(**changes: Any) -> TeacherStage:
+    """A teacher whose matrices Muon moves."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = BlockVAE(toy_config().tokenizer)
     settings: dict[str, Any] = {"clip_latents": 8, "min_latents": 4, "num_copies": 2, "sheet_rows": 1}
-    config = TeacherStageConfig(loop=loop(**changes), sheet_latents=8, **settings)
+    config = TeacherStageConfig(loop=loop(**{"optimizer": "muon"} | changes), sheet_latents=8, **settings)
     config.erft = replace(config.erft, start_step=1, per_step=6)
     return TeacherStage(config, toy_config(), tokenizer, toy_bank(14, 7, 12, god=(1,)), toy_bank(20, 16, seed=1))
 
 
 STAGES: dict[str, Callable[[], SharedStage]] = {
-    "tokenizer": lambda: test_tokenizer_stage.stage({"adversarial_weight": 0.5}, **vars_of(loop())),
+    "tokenizer": lambda: test_tokenizer_stage.stage({"adversarial_weight": 0.5}, **asdict(loop())),
     "teacher": teacher,
-    "teacher_muon": lambda: teacher(optimizer="muon"),
     "init": lambda: test_consistency.stage(loop=loop()),
-    "local": lambda: toy_distill.local_stage(loop=loop(), score_window=2),
+    "local": lambda: toy_distill.local_stage(loop=loop(), generator_every=1),
     "context": lambda: toy_distill.context_stage(loop=loop()),
     "heads": lambda: test_heads.stage(loop=loop()),
+    "narrow": lambda: teacher(precision="bf16", gradient_checkpointing=True),
+    "unsharded": lambda: teacher(shard=False),
 }
+"""By name; "narrow" is a teacher that computes in bfloat16, with gradient checkpointing."""
+
+STEPS = {"tokenizer": 2, "teacher": 3, "init": 3, "local": 2, "context": 3, "heads": 2, "narrow": 2, "unsharded": 2}
+"""How long each is trained: those with a state of their own for two steps more than the one before they are saved."""
+
+RESUMED = [name for name, steps in STEPS.items() if steps == 3]
 
 
-def vars_of(config: LoopConfig) -> dict[str, Any]:
-    return {name: getattr(config, name) for name in LoopConfig.__slots__}
-
-
-def trained(name: str, folder: Path, steps: int, team: Team = ALONE) -> list[dict[str, float]]:
+def trained(stage: SharedStage, folder: Path, steps: int, team: Team = ALONE) -> list[dict[str, float]]:
     """Train a stage up to a step, resuming what is in the folder, and give the scalars of each step taken."""
-    stage = STAGES[name]()
     training = TrainingRun(stage, stage.config.loop, folder, torch.device("cpu"), {}, team)
     training.resume()
     taken = []
@@ -68,33 +69,36 @@ def trained(name: str, folder: Path, steps: int, team: Team = ALONE) -> list[dic
     return taken
 
 
-def two_processes(folder: Path, team: Team) -> None:
-    """What `test_parallel` looks at: losses, a run in two halves, a run that one process began, and a whole one."""
-    losses, resumed = {}, {}
-    for name in STAGES:
-        losses[name] = trained(name, folder / "two" / name, HALF, team)
-        if team.leads:
-            shutil.copytree(folder / "two" / name, folder / "half" / name)
-        team.wait()
-        losses[name] += trained(name, folder / "two" / name, STEPS, team)
-        resumed[name] = trained(name, folder / "one" / name, STEPS, team)
+def in_parts(name: str, root: Path, team: Team = ALONE) -> list[dict[str, float]]:
+    """Train a stage in root/whole, and leave what one step made of it in root/begun."""
+    whole, begun = root / "whole" / name, root / "begun" / name
+    losses = trained(STAGES[name](), whole, 1, team)
+    if team.leads:
+        shutil.copytree(whole, begun)
+    team.wait()
+    return losses + trained(STAGES[name](), whole, STEPS[name], team)
+
+
+def two_processes(root: Path, team: Team) -> None:
+    """Everything that `test_parallel` looks at; at last a run that goes on until it is killed."""
+    losses = {name: in_parts(name, root / "two", team) for name in STAGES}
+    while not (root / "one" / "ready").exists():
+        time.sleep(0.05)
+    resumed = {name: trained(STAGES[name](), root / "one" / "begun" / name, STEPS[name], team) for name in RESUMED}
     try:
-        run(teacher(batch_size=3), loop(batch_size=3), folder / "refused", team=team)
+        run(teacher(batch_size=3), loop(batch_size=3), root / "refused", team=team)
         refusal = ""
     except ConfigError as error:
         refusal = str(error)
-    whole = run(teacher(), loop(), folder / "whole", team=team)
+    figures = run(teacher(), loop(1), root / "led", team=team)
     if team.leads:
-        report = {"losses": losses, "resumed": resumed, "refusal": refusal, "whole": whole}
-        (folder / "report.part").write_text(json.dumps(report, default=float))
-        (folder / "report.part").rename(folder / "report.json")
-    run(toy_distill.context_stage(loop=loop(100_000)), loop(100_000), folder / "killed", team=team)
+        report = {"losses": losses, "resumed": resumed, "refusal": refusal, "figures": figures}
+        (root / "report.part").write_text(json.dumps(report, default=float))
+        (root / "report.part").rename(root / "report.json")
+    run(teacher(), loop(100_000, optimizer="muon"), root / "killed", team=team)
 
 
 if __name__ == "__main__":
     torch.set_num_threads(1)
-    root = Path(sys.argv[1])
     with joined("cpu") as (two, _):
-        while not (root / "one" / "ready").exists():
-            time.sleep(0.05)
-        two_processes(root, two)
+        two_processes(Path(sys.argv[1]), two)

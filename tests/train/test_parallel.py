@@ -1,0 +1,123 @@
+"""Two processes train what one does: the same losses, each other's checkpoints, one log.
+
+All of it is one test, since it takes one launch: two processes that talk over gloo, as a launcher starts them.
+"""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cfworld.train import run_state
+from cfworld.train.sharded_state import SHARDS, read_shards
+from cfworld.train.team import ALONE
+from tests.train import toy_team
+from tests.train.toy_team import RESUMED, STAGES, STEPS, in_parts, teacher, trained
+
+Losses = list[dict[str, float]]
+PATIENCE = 120.0
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
+def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    with two_processes(tmp_path) as processes:
+        alone = {name: in_parts(name, tmp_path / "one") for name in STAGES}
+        (tmp_path / "one" / "ready").touch()
+        wait_until((tmp_path / "report.json").is_file, processes)
+        report = json.loads((tmp_path / "report.json").read_text())
+        wait_until(lambda: steps_saved(tmp_path / "killed") >= 2, processes)
+        processes[1].send_signal(signal.SIGKILL)
+        assert processes[0].wait(PATIENCE) != 0, "a process that has lost another one ends too"
+
+    assert_equal(report["losses"], alone)
+    assert_equal(report["resumed"], {name: alone[name][1:] for name in RESUMED})
+    begun_by_two = {name: trained(STAGES[name](), tmp_path / "two" / "begun" / name, STEPS[name]) for name in RESUMED}
+    assert_equal(begun_by_two, {name: alone[name][1:] for name in RESUMED})
+    assert_masters_are_float32(tmp_path / "two" / "whole" / "narrow")
+    assert_the_leader_alone_writes(tmp_path, report["figures"])
+    assert_a_killed_run_goes_on(tmp_path)
+    assert "batch_size=3 with 2 processes; expected a multiple of 2" in report["refusal"]
+    assert not (tmp_path / "refused").exists()
+
+
+def assert_equal(found: dict[str, Losses], expected: dict[str, Losses]) -> None:
+    """The losses are the same within rounding: 1e-5 in float32, the step of bfloat16 where that is computed in."""
+    assert found.keys() == expected.keys()
+    for name, losses in expected.items():
+        within = {"rel": 1e-2, "abs": 1e-2} if name == "narrow" else {"rel": 1e-5, "abs": 1e-7}
+        for step, (left, right) in enumerate(zip(found[name], losses, strict=True)):
+            assert left == pytest.approx(right, **within), f"{name}, step {step}"
+
+
+def assert_masters_are_float32(folder: Path) -> None:
+    checkpoint = run_state.latest_checkpoint(folder)
+    assert checkpoint is not None
+    state = read_shards(checkpoint, ALONE)
+    moments = [values for optimizer in state["optimizers"] for values in optimizer["state"].values()]
+    kept = [value for values in (state["model"], state["ema"], *moments) for value in values.values()]
+    assert {value.dtype for value in kept} == {torch.float32}
+    assert len(list((checkpoint / SHARDS).glob("*.safetensors"))) == 2, "each process wrote its own"
+
+
+def assert_the_leader_alone_writes(root: Path, figures: dict[str, Any]) -> None:
+    assert json.loads((root / "led" / "figures.json").read_text())["steps"] == figures["steps"] == 1
+    assert len(list((root / "led" / "tensorboard").iterdir())) == 1
+    assert (root / "led" / "export" / "config.json").is_file()
+    assert list((root / "led" / "samples").iterdir())
+    first, second = ((root / f"stderr_{rank}").read_text() for rank in (0, 1))
+    assert "teacher: 100%" in first
+    assert "teacher:" not in second
+
+
+def assert_a_killed_run_goes_on(root: Path) -> None:
+    """What one process makes of a killed run's checkpoint is what an uninterrupted run would have made."""
+    steps = steps_saved(root / "killed") + 1
+    whole = trained(teacher(), root / "one" / "whole" / "teacher", max(steps, STEPS["teacher"]))
+    resumed = trained(teacher(), root / "killed", steps)
+    assert_equal({"killed": resumed}, {"killed": whole[-1:]})
+
+
+def steps_saved(folder: Path) -> int:
+    checkpoint = run_state.latest_checkpoint(folder)
+    return run_state.read_progress(checkpoint).step if checkpoint else 0
+
+
+def wait_until(ready: Callable[[], bool], processes: list[subprocess.Popen[bytes]]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not ready():
+        assert all(process.poll() is None for process in processes), "a process died"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@contextmanager
+def two_processes(root: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start `toy_team` twice, with what a launcher tells the processes of a machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    told = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    processes = []
+    try:
+        for rank in ("0", "1"):
+            environment = {**os.environ, **told, "RANK": rank, "LOCAL_RANK": rank}
+            with (root / f"stderr_{rank}").open("wb") as stderr:
+                command = [sys.executable, "-m", toy_team.__name__, str(root)]
+                here = Path(__file__).parents[2]
+                processes.append(subprocess.Popen(command, env=environment, stderr=stderr, cwd=here))
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
