@@ -18,9 +18,11 @@ from typing import Any
 import pytest
 import torch
 
+from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.train import run_state
+from cfworld.train.parallel import Processes
 from cfworld.train.sharded_state import SHARDS, read_shards
-from cfworld.train.team import ALONE
+from cfworld.train.team import ALONE, joined
 from tests.train import toy_team
 from tests.train.toy_team import RESUMED, STAGES, STEPS, in_parts, teacher, trained
 
@@ -46,8 +48,10 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert_equal(begun_by_two, {name: alone[name][1:] for name in RESUMED})
     assert_masters_are_float32(tmp_path / "two" / "whole" / "narrow")
     assert_the_leader_alone_writes(tmp_path, report["figures"])
-    assert_a_killed_run_goes_on(tmp_path)
-    assert "batch_size=3 with 2 processes; expected a multiple of 2" in report["refusal"]
+    assert_a_killed_run_goes_on(tmp_path, alone["teacher"])
+    refusals = report["refusals"]
+    assert "batch_size=3 with 2 processes; expected a multiple of 2" in refusals["batch_size"]
+    assert "compile=true with several processes; expected compile=false" in refusals["compile"]
     assert not (tmp_path / "refused").exists()
 
 
@@ -80,12 +84,12 @@ def assert_the_leader_alone_writes(root: Path, figures: dict[str, Any]) -> None:
     assert "teacher:" not in second
 
 
-def assert_a_killed_run_goes_on(root: Path) -> None:
+def assert_a_killed_run_goes_on(root: Path, known: Losses) -> None:
     """What one process makes of a killed run's checkpoint is what an uninterrupted run would have made."""
     steps = steps_saved(root / "killed") + 1
-    whole = trained(teacher(), root / "one" / "whole" / "teacher", max(steps, STEPS["teacher"]))
-    resumed = trained(teacher(), root / "killed", steps)
-    assert_equal({"killed": resumed}, {"killed": whole[-1:]})
+    whole = known + trained(teacher(steps=steps), root / "one" / "whole" / "teacher", steps)
+    resumed = trained(teacher(steps=steps), root / "killed", steps)
+    assert_equal({"killed": resumed}, {"killed": [whole[steps - 1]]})
 
 
 def steps_saved(folder: Path) -> int:
@@ -121,3 +125,23 @@ def two_processes(root: Path) -> Iterator[list[subprocess.Popen[bytes]]]:
         for process in processes:
             process.kill()
             process.wait()
+
+
+def test_one_gpu_of_several_is_refused_where_there_are_several_processes() -> None:
+    with pytest.raises(ConfigError, match=r"device='cuda:1' with several processes; expected 'cpu', or 'cuda'"):
+        Processes("cuda:1")
+
+
+def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "64")
+    with pytest.raises(
+        ConfigError, match=r"64 processes on this machine, which has \d+ GPUs; expected one GPU for each"
+    ):
+        Processes("cuda")
+
+
+def test_several_processes_without_accelerate_are_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "accelerate", None)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(MissingDependencyError, match=r"pip install 'cfworld\[distributed\]'"), joined("cpu"):
+        pass

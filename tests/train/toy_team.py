@@ -53,6 +53,8 @@ STAGES: dict[str, Callable[[], SharedStage]] = {
 STEPS = {"tokenizer": 2, "teacher": 3, "init": 3, "local": 2, "context": 3, "heads": 2, "narrow": 2, "unsharded": 2}
 """How long each is trained: those with a state of their own for two steps more than the one before they are saved."""
 
+REFUSED = {"batch_size": 3, "compile": True}
+
 RESUMED = [name for name, steps in STEPS.items() if steps == 3]
 
 
@@ -79,23 +81,29 @@ def in_parts(name: str, root: Path, team: Team = ALONE) -> list[dict[str, float]
     return losses + trained(STAGES[name](), whole, STEPS[name], team)
 
 
+def refusal(folder: Path, team: Team, changes: dict[str, Any]) -> str:
+    """What a run of a teacher under such a configuration is refused with."""
+    try:
+        run(teacher(**changes), loop(**changes), folder, team=team)
+    except ConfigError as error:
+        return str(error)
+    return "none"
+
+
 def two_processes(root: Path, team: Team) -> None:
     """Everything that `test_parallel` looks at; at last a run that goes on until it is killed."""
     losses = {name: in_parts(name, root / "two", team) for name in STAGES}
     while not (root / "one" / "ready").exists():
         time.sleep(0.05)
     resumed = {name: trained(STAGES[name](), root / "one" / "begun" / name, STEPS[name], team) for name in RESUMED}
-    try:
-        run(teacher(batch_size=3), loop(batch_size=3), root / "refused", team=team)
-        refusal = ""
-    except ConfigError as error:
-        refusal = str(error)
+    refusals = {name: refusal(root / "refused", team, {name: value}) for name, value in REFUSED.items()}
     figures = run(teacher(), loop(1), root / "led", team=team)
     if team.leads:
-        report = {"losses": losses, "resumed": resumed, "refusal": refusal, "figures": figures}
+        report = {"losses": losses, "resumed": resumed, "refusals": refusals, "figures": figures}
         (root / "report.part").write_text(json.dumps(report, default=float))
         (root / "report.part").rename(root / "report.json")
-    run(teacher(), loop(100_000, optimizer="muon"), root / "killed", team=team)
+    endless = teacher(steps=100_000)
+    run(endless, endless.config.loop, root / "killed", team=team)
 
 
 if __name__ == "__main__":
