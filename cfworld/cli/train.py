@@ -12,8 +12,8 @@ from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.train.build import STAGES, run_folder
 from cfworld.train.distill import DistillConfig, Shown
+from cfworld.train.launch import joined
 from cfworld.train.loop import run
-from cfworld.train.team import joined
 from cfworld.world import config_to_dict
 
 __all__ = ["Paradigm", "TrainConfig", "main", "register_schemas"]

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from cfworld import files
-from cfworld.errors import ConfigError, TrainingError
+from cfworld.errors import TrainingError
 from cfworld.model import Transformer
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
@@ -20,6 +20,7 @@ from cfworld.train.ema import EMA
 from cfworld.train.log import NoLog, RunLog
 from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import Role, build_optimizers, learning_rate
+from cfworld.train.share import share_out
 from cfworld.train.stage import SharedStage, Stage, StageWithRoles
 from cfworld.train.team import ALONE, Team
 
@@ -118,7 +119,7 @@ class TrainingRun:
             if isinstance(part, Transformer):
                 part.checkpointed = config.gradient_checkpointing
         if team.size > 1:
-            self._join()
+            share_out(stage, self.ema.module, config, team)
         roles = stage.roles() if isinstance(stage, StageWithRoles) else {"": Role(module=self.module)}
         self.roles = [self._paced(name, role) for name, role in roles.items()]
         self.optimizers = [optimizer for role in self.roles for optimizer in role.optimizers]
@@ -252,27 +253,6 @@ class TrainingRun:
             ),
             lr_ratio=role.lr_ratio,
         )
-
-    def _join(self) -> None:
-        """Share out the batch and the weights between the processes.
-
-        Raises:
-            ConfigError: If the stage or the configuration is for one process.
-        """
-        config, size = self.config, self.team.size
-        if not isinstance(self.stage, SharedStage):
-            raise ConfigError(f"{type(self.stage).__name__} has no way to share its batches; train it in one process.")
-        if config.batch_size % size:
-            raise ConfigError(
-                f"Got batch_size={config.batch_size} with {size} processes; expected a multiple of {size}, for each "
-                "takes as many rows. Change stage.loop.batch_size or the number of processes."
-            )
-        if config.compile:
-            raise ConfigError("Got compile=true with several processes; expected compile=false: it is for one process.")
-        self.team.agree(config.precision, shard=config.shard)
-        self.team.shard(self.module)
-        self.team.shard(self.ema.module, shown=True)
-        self.stage.join(self.team)
 
     def _means(self, scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """Means over the processes, in one exchange."""

@@ -1,14 +1,13 @@
 """Training by several processes: the standard launchers start them, each takes its rows, and all share the weights.
 
-Accelerate tells a process which one it is, picks the device and the way to talk, and connects it to the others. What is
-sharded, and how, is said here with PyTorch's FSDP2: the matrices of the transformer's blocks, which are nearly all of a
-large model. Everything else stays whole in every process, and its gradients are averaged. docs/adr/0013 says why.
+What is sharded, and how, is said here with PyTorch's FSDP2: the matrices of the transformer's blocks, which are nearly
+all of a large model. Everything else stays whole in every process, and its gradients are averaged. docs/adr/0013 says
+why.
 """
 
 import copy
-import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -17,13 +16,14 @@ import torch
 import torch.distributed as dist
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed import tensor as distributed
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
 from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
-from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.model import Transformer
 from cfworld.model.attention import CrossAttention
+from cfworld.train.launch import connect
 
 __all__ = ["Processes"]
 
@@ -45,13 +45,13 @@ class Processes:
     """
 
     def __init__(self, device: str) -> None:
-        self.device = _connect(device)
+        self.device = connect(device)
         self.size, self.rank = dist.get_world_size(), dist.get_rank()
         self.leads = self.rank == 0
         # Blocks return keys and values as views, which FSDP2 warns of; nobody writes into them.
         warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
         self.mesh: DeviceMesh = init_device_mesh(self.device.type, (self.size,))
-        self._waiting = dist.new_group(backend="gloo", timeout=PATIENCE)
+        self._waiting: Any = dist.new_group(backend="gloo", timeout=PATIENCE)
         self._parts: dict[nn.Parameter, nn.Parameter] = {}
         self._shells: dict[nn.Module, nn.Module] = {}
         self._policy: MixedPrecisionPolicy | None = None
@@ -60,9 +60,11 @@ class Processes:
     def own(self, rows: Rows, groups: int = 1) -> Rows:
         """The rows from rank * B / size on, of each group."""
         if isinstance(rows, Tensor) and groups > 1:
-            return self.own_rows(rows.unflatten(0, (groups, -1)), 1).flatten(0, 1)  # pyright: ignore[reportReturnType]
-        count = len(rows) // self.size  # pyright: ignore[reportArgumentType]
-        return rows[self.rank * count : (self.rank + 1) * count]  # pyright: ignore[reportIndexIssue]
+            grouped: Any = self.own_rows(rows.unflatten(0, (groups, -1)), 1)
+            return grouped.flatten(0, 1)
+        listed: Any = rows
+        count = len(listed) // self.size
+        return listed[self.rank * count : (self.rank + 1) * count]
 
     def total(self, count: int) -> int:
         """Their sum."""
@@ -116,6 +118,10 @@ class Processes:
         count = value.shape[axis] // self.size
         return value.narrow(axis, self.rank * count, count)
 
+    def room(self, shape: Sequence[int], dtype: torch.dtype, axis: int) -> Tensor:
+        """A part on this process's device."""
+        return distributed.empty(*shape, dtype=dtype, device_mesh=self.mesh, placements=[Shard(axis)])
+
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Cut whole weights to what this process keeps of them."""
         now = module.state_dict()
@@ -149,9 +155,10 @@ class Processes:
     ) -> dict[int, Any]:
         """What an optimiser keeps by its parameters' numbers, each value changed with a look at the parameter."""
         owners = {part: parameter for parameter, part in self._parts.items()}
-        moved = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        moved: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        whose = [owners[part] if part in owners else part for part in moved]
         return {
-            number: {name: change(owners.get(moved[number], moved[number]), value) for name, value in kept.items()}
+            number: {name: change(whose[number], value) for name, value in kept.items()}
             for number, kept in state["state"].items()
         }
 
@@ -190,9 +197,10 @@ class Processes:
             self._shells[module] = copy.deepcopy(module).cpu() if self.leads else nn.Module()
         for transformer in [part for part in module.modules() if isinstance(part, Transformer)]:
             layers = [layer for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear)]
-            whole = set(transformer.parameters()) - {layer.weight for layer in layers}
+            matrices = {layer.weight for layer in layers}
+            whole = {parameter for parameter in transformer.parameters() if parameter not in matrices}
             crosses = [layer for layer in transformer.blocks.modules() if isinstance(layer, CrossAttention)]
-            early = {weight for cross in crosses for weight in (cross.k.weight, cross.v.weight)}
+            early = {weight for cross in crosses for part in (cross.k, cross.v) for weight in part.parameters()}
             for block in transformer.blocks:
                 fully_shard(block, mesh=self.mesh, mp_policy=self._policy, ignored_params=whole | early)
             fully_shard(transformer, mesh=self.mesh, mp_policy=self._policy, ignored_params=whole)
@@ -232,9 +240,9 @@ class Processes:
 
     def clip(self, parameters: list[nn.Parameter], limit: float, device: torch.device) -> Tensor:
         """Average what is whole (FSDP2 has averaged the rest), and scale all by the norm over all."""
-        found = [parameter for parameter in parameters if parameter.grad is not None]
-        shards = [_local(parameter.grad) for parameter in found if isinstance(parameter, DTensor)]
-        wholes = [parameter.grad for parameter in found if not isinstance(parameter, DTensor)]
+        found = [parameter.grad for parameter in parameters if parameter.grad is not None]
+        shards = [_local(grad) for grad in found if isinstance(grad, DTensor)]
+        wholes = [grad for grad in found if not isinstance(grad, DTensor)]
         self._average(wholes)
         square = torch.zeros((), device=device)
         for grad in shards:
@@ -243,8 +251,10 @@ class Processes:
         for grad in wholes:
             square += grad.square().sum()
         norm = square.sqrt()
-        if limit and found:
-            torch._foreach_mul_([*shards, *wholes], (limit / (norm + 1e-6)).clamp(max=1.0))
+        if limit:
+            scale = (limit / (norm + 1e-6)).clamp(max=1.0)
+            for grad in (*shards, *wholes):
+                grad.mul_(scale)
         for parameter, part in self._parts.items():
             part.grad = None if parameter.grad is None else _local(parameter.grad)
         return norm
@@ -255,8 +265,8 @@ class Processes:
             flat = torch.cat([grad.flatten() for grad in gradients])
             dist.all_reduce(flat)
             flat /= self.size
-            pieces = flat.split([grad.numel() for grad in gradients])
-            torch._foreach_copy_(gradients, [p.view_as(g) for p, g in zip(pieces, gradients, strict=True)])
+            for grad, mean in zip(gradients, flat.split([grad.numel() for grad in gradients]), strict=True):
+                grad.copy_(mean.view_as(grad))
 
 
 def _shard_like(like: Tensor | None, value: Tensor) -> Tensor:
@@ -272,30 +282,3 @@ def _shard_like(like: Tensor | None, value: Tensor) -> Tensor:
 def _local(tensor: Tensor) -> Tensor:
     assert isinstance(tensor, DTensor)
     return tensor.to_local()
-
-
-def _connect(device: str) -> torch.device:
-    """Join the processes that a launcher started.
-
-    Accelerate knows how they talk on each kind of device, and which of a machine's devices is whose.
-    """
-    try:
-        from accelerate import PartialState
-    except ImportError as error:
-        raise MissingDependencyError(
-            "Got a launch of several processes, but Accelerate is not installed; it comes with the extra "
-            "`distributed`: pip install 'cfworld[distributed]'."
-        ) from error
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    if device not in ("cpu", "cuda"):
-        raise ConfigError(
-            f"Got device={device!r} with several processes; expected 'cpu', or 'cuda' for one GPU each. Choose GPUs by "
-            "CUDA_VISIBLE_DEVICES."
-        )
-    if device == "cuda" and torch.cuda.device_count() < local:
-        raise ConfigError(
-            f"Got {local} processes on this machine, which has {torch.cuda.device_count()} GPUs; expected one GPU for "
-            "each. Start fewer processes, or train with device=cpu."
-        )
-    state = PartialState(cpu=device == "cpu")
-    return torch.device(device if device == "cpu" else state.device)

@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed import tensor as distributed
+from torch.distributed.checkpoint.hf_storage import HuggingFaceStorageReader, HuggingFaceStorageWriter
+from torch.distributed.checkpoint.state_dict_loader import load
+from torch.distributed.checkpoint.state_dict_saver import save
 from torch.distributed.tensor import DTensor, Shard
 
 from cfworld.train.team import Team
@@ -51,7 +52,7 @@ def write_shards(folder: Path, state: Mapping[str, Any], team: Team) -> None:
         (folder / SHARDS).mkdir()
     team.wait()
     if tensors:
-        dcp.save(tensors, storage_writer=dcp.HuggingFaceStorageWriter(str(folder / SHARDS), save_distributed=True))
+        save(tensors, storage_writer=HuggingFaceStorageWriter(str(folder / SHARDS), save_distributed=True))
     team.wait()
 
 
@@ -68,20 +69,16 @@ def read_shards(folder: Path, team: Team) -> dict[str, Any]:
         if not isinstance(value, dict) or MARK not in value:
             return value
         shape, dtype = value["shape"], getattr(torch, value["dtype"])
-        if team.size == 1:
-            tensors[name] = torch.empty(shape, dtype=dtype)
-        else:
-            placed = {"device_mesh": team.mesh, "placements": [Shard(value["axis"])]}
-            tensors[name] = distributed.empty(*shape, dtype=dtype, **placed)
+        tensors[name] = team.room(shape, dtype, value["axis"])
         return tensors[name]
 
     rest = torch.load(folder / "training.pt", map_location="cpu", weights_only=True)
     state = _mapped(rest, make_room)
     if tensors:
-        reader = dcp.HuggingFaceStorageReader(str(folder / SHARDS))
+        reader = HuggingFaceStorageReader(str(folder / SHARDS))
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "torch.distributed is disabled")
-            dcp.load(tensors, storage_reader=reader, no_dist=team.size == 1)
+            load(tensors, storage_reader=reader, no_dist=team.size == 1)
     return state
 
 

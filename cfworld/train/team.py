@@ -5,8 +5,7 @@ keeps its own rows, so that no draw depends on how many processes there are. Its
 over the processes is the loss of the whole batch.
 """
 
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -16,7 +15,7 @@ from torch import Tensor, nn
 
 from cfworld.train.optim import clip_gradients
 
-__all__ = ["ALONE", "Alone", "Team", "joined"]
+__all__ = ["ALONE", "Alone", "Team"]
 
 Rows = TypeVar("Rows")
 
@@ -81,6 +80,10 @@ class Team(Protocol):
 
     def own_rows(self, value: Tensor, axis: int = 0) -> Tensor:
         """This process's rows of what `by_rows` marked when it was saved, by however many processes."""
+        ...
+
+    def room(self, shape: Sequence[int], dtype: torch.dtype, axis: int) -> Tensor:
+        """An empty tensor of which this process has its part on an axis."""
         ...
 
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
@@ -187,6 +190,11 @@ class Alone:
         del axis
         return value
 
+    def room(self, shape: Sequence[int], dtype: torch.dtype, axis: int) -> Tensor:
+        """All of it."""
+        del axis
+        return torch.empty(shape, dtype=dtype)
+
     def load(self, module: nn.Module, state: Mapping[str, Tensor]) -> None:
         """Load them."""
         module.load_state_dict(state)
@@ -236,23 +244,3 @@ class Alone:
 
 ALONE = Alone()
 """The team of a run in one process."""
-
-
-@contextmanager
-def joined(device: str) -> Iterator[tuple[Team, str]]:
-    """Join the processes that `accelerate launch` or `torchrun` started, if it did.
-
-    Args:
-        device: Where to train: "cpu", "cuda", "cuda:1" ...
-
-    Yields:
-        The team, and the device of this process.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield ALONE, device
-        return
-    from cfworld.train.parallel import Processes
-
-    team = Processes(device)
-    yield team, str(team.device)
-    team.leave()

@@ -13,9 +13,10 @@ import torch
 
 from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE
+from cfworld.train.launch import joined
 from cfworld.train.loop import LoopConfig, SharedStage, TrainingRun, run
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
-from cfworld.train.team import ALONE, Team, joined
+from cfworld.train.team import ALONE, Team
 from tests.toy import toy_config
 from tests.train import test_consistency, test_heads, test_tokenizer_stage, toy_distill
 from tests.train.toy_bank import toy_bank
@@ -27,13 +28,17 @@ def loop(steps: int = 3, **changes: Any) -> LoopConfig:
     return LoopConfig(steps=steps, **values | changes)
 
 
+def muon_loop(**changes: Any) -> LoopConfig:
+    return loop(optimizer="muon", **changes)
+
+
 def teacher(**changes: Any) -> TeacherStage:
     """A teacher whose matrices Muon moves."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         tokenizer = BlockVAE(toy_config().tokenizer)
     settings: dict[str, Any] = {"clip_latents": 8, "min_latents": 4, "num_copies": 2, "sheet_rows": 1}
-    config = TeacherStageConfig(loop=loop(**{"optimizer": "muon"} | changes), sheet_latents=8, **settings)
+    config = TeacherStageConfig(loop=muon_loop(**changes), sheet_latents=8, **settings)
     config.erft = replace(config.erft, start_step=1, per_step=6)
     return TeacherStage(config, toy_config(), tokenizer, toy_bank(14, 7, 12, god=(1,)), toy_bank(20, 16, seed=1))
 
@@ -58,7 +63,7 @@ REFUSED = {"batch_size": 3, "compile": True}
 RESUMED = [name for name, steps in STEPS.items() if steps == 3]
 
 
-def trained(stage: SharedStage, folder: Path, steps: int, team: Team = ALONE) -> list[dict[str, float]]:
+def trained(stage: Any, folder: Path, steps: int, team: Team = ALONE) -> list[dict[str, float]]:
     """Train a stage up to a step, resuming what is in the folder, and give the scalars of each step taken."""
     training = TrainingRun(stage, stage.config.loop, folder, torch.device("cpu"), {}, team)
     training.resume()
