@@ -15,6 +15,7 @@ from cfworld.agents.planner import PlannerConfig
 from cfworld.agents.players import is_agent, make_player
 from cfworld.agents.twin_job import TwinJob, scores_of_jobs
 from cfworld.cli import common
+from cfworld.cli.agent_scores import kept_or_played, who
 from cfworld.cli.agent_video import write_both
 from cfworld.errors import ConfigError
 from cfworld.metrics import machine
@@ -29,7 +30,8 @@ __all__ = ["AgentEvalConfig", "agent_eval", "main"]
 SUMMARY = (
     "Score agents in a generated world and in its simulator, on the same seeds for all: means with 95 % intervals, "
     "paired differences, the rank correlation of dream and reality over the agents, and a video of both side by side. "
-    "Writes agent-eval.json, agent-eval.md, agent-eval.png and agent-eval.mp4; the first three after every agent."
+    "Writes agent-eval.json, agent-eval.md, agent-eval.png and agent-eval.mp4; the first three after every agent. The "
+    "same out= again, with the same policies or more, plays only what has not been played."
 )
 EXAMPLE = "world=doom_take_cover 'policies=[random,noop,best_sweep,runs/agents/dream/best]' workers=2"
 BEST_SWEEP = "best_sweep"
@@ -65,7 +67,7 @@ class AgentEvalConfig:
         video: Whom to film in both places; null for the first agent, or the first policy; "" for nobody.
         video_ticks: Ticks of the video at most.
         device: Where world and agents compute: cpu, cuda, cuda:1 ...
-        out: Folder to write to; null for outputs/agent-eval/<time>.
+        out: Folder to write to; null for outputs/agent-eval/<time>. Scores that it holds already are not played again.
     """
 
     world: str
@@ -132,14 +134,14 @@ def agent_eval(config: AgentEvalConfig) -> dict[str, Any]:
     search: dict[str, Any] | None = None
     names = {name: name for name in config.policies}
     if BEST_SWEEP in names:
-        search = _search(config, world, max_ticks)
+        search = _search(config, world, folder, max_ticks)
         names[BEST_SWEEP] = search["best"]
         about["best sweep"] = f"{search['best']}, searched on seeds from {config.sweep_seed}"
     baselines = _baselines(config)
     found: list[PolicyScores] = []
     figures: dict[str, Any] = {}
     for title, name in names.items():
-        found.append(_scores(config, world, title, name, max_ticks))
+        found.append(_scores(config, world, folder, title, name, max_ticks))
         figures = _write(folder, about, found, baselines, search)
     filmed = _filmed(config)
     if filmed:
@@ -150,35 +152,45 @@ def agent_eval(config: AgentEvalConfig) -> dict[str, Any]:
     return figures
 
 
-def _search(config: AgentEvalConfig, world: World, max_ticks: int) -> dict[str, Any]:
+def _search(config: AgentEvalConfig, world: World, folder: Path, max_ticks: int) -> dict[str, Any]:
     """The sweep that lives longest in the simulator, and how long all that were tried did."""
     seeds = range(config.sweep_seed, config.sweep_seed + config.sweep_episodes)
     tried = {}
     for period in config.sweep_periods:
         name = f"sweep:{period}"
-        with _bar(f"search: {name}, twin", len(seeds)) as progress:
-            job = _job(config, world, name, max_ticks)
-            tried[name] = mean_interval(scores_of_jobs(job, seeds, config.workers, progress).returns)
+        scores = _played(config, world, folder, f"search: {name}", name, "twin", seeds, max_ticks)
+        tried[name] = mean_interval(scores.returns)
     return {"best": max(tried, key=lambda name: tried[name].mean), "tried": tried}
 
 
-def _scores(config: AgentEvalConfig, world: World, title: str, name: str, max_ticks: int) -> PolicyScores:
+def _scores(config: AgentEvalConfig, world: World, folder: Path, title: str, name: str, max_ticks: int) -> PolicyScores:
     count = min(config.episodes, config.planner_episodes) if name == "planner" else config.episodes
     seeds = range(config.seed, config.seed + count)
-    places: dict[str, Scores] = {}
-    if config.dream:
-        with _bar(f"{title}, dream", count) as progress:
-            player = make_player(name, world, config.planner)
-            places["dream"] = dream_scores(world, player, seeds, max_ticks, config.rows, progress)
-    if config.twin:
-        with _bar(f"{title}, twin", count) as progress:
-            job = _job(config, world, name, max_ticks)
-            places["twin"] = scores_of_jobs(job, seeds, min(config.workers, count), progress)
+    chosen = [place for place, asked in (("dream", config.dream), ("twin", config.twin)) if asked]
+    places = {place: _played(config, world, folder, title, name, place, seeds, max_ticks) for place in chosen}
     about: dict[str, Any] = {"policy": name}
     if is_agent(name):
         card = asdict(read_card(Path(name)))
         about |= {key: card[key] for key in _ABOUT}
     return PolicyScores(policy=title, places=places, about=about)
+
+
+def _played(
+    config: AgentEvalConfig, world: World, folder: Path, title: str, name: str, place: str, seeds: range, max_ticks: int
+) -> Scores:
+    """Scores in one place, kept ones where the folder has them."""
+
+    def play() -> Scores:
+        with _bar(f"{title}, {place}", len(seeds)) as progress:
+            if place == "twin":
+                job = _job(config, world, name, max_ticks)
+                return scores_of_jobs(job, seeds, min(config.workers, len(seeds)), progress)
+            player = make_player(name, world, config.planner)
+            return dream_scores(world, player, seeds, max_ticks, config.rows, progress)
+
+    world_key = {"world": world.fingerprint, "num_steps": world.sampler.num_steps, "max_ticks": max_ticks}
+    episodes = {"place": place, "seed": seeds.start, "episodes": len(seeds)}
+    return kept_or_played(folder / "scores", who(name, config.planner) | world_key | episodes, play)
 
 
 def _job(config: AgentEvalConfig, world: World, name: str, max_ticks: int) -> TwinJob:

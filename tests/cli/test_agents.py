@@ -9,6 +9,7 @@ import pytest
 
 from cfworld.agents import Agent
 from cfworld.agents.sight import Seen
+from cfworld.cli import agent_eval
 from cfworld.cli import main as cli
 from cfworld.cli.agent_eval import AgentEvalConfig
 from cfworld.cli.live import LiveRows, policies
@@ -58,6 +59,37 @@ def test_an_agent_is_trained_and_scored_in_dream_and_reality(toy: str, trained: 
     assert found["best_sweep"]["about"]["policy"] == figures["sweep_search"]["best"] in ("sweep:2", "sweep:4")
     assert figures["rank_correlation"]["policies"] == 4
     assert all((out / f"agent-eval.{suffix}").stat().st_size > 500 for suffix in ("md", "png", "mp4"))
+
+
+def test_the_same_folder_plays_only_what_it_does_not_hold(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    script = tmp_path / "script.json"
+    played: list[str] = []
+    bars = agent_eval._bar
+    monkeypatch.setattr(agent_eval, "_bar", lambda title, episodes: played.append(title) or bars(title, episodes))
+
+    def run(*changes: str) -> dict[str, Any]:
+        played.clear()
+        common = [f"world={toy}", "video=", "episodes=2", "max_ticks=8", f"out={tmp_path / 'eval'}"]
+        cli.main(["agent-eval", *common, *changes])
+        return json.loads((tmp_path / "eval" / "agent-eval.json").read_text())["policies"]
+
+    first = run("policies=[noop]")
+    assert played == ["noop, dream", "noop, twin"]
+    script.write_text("[[1, 2]]")
+    both = f"policies=[noop,scripted:{script}]"
+    second = run(both)
+    assert played == [f"scripted:{script}, dream", f"scripted:{script}, twin"]
+    assert second["noop"]["twin"] == first["noop"]["twin"]
+    assert run(both) == second
+    assert played == []
+    script.write_text("[[2, 1]]")
+    run(both)
+    assert len(played) == 2, "a script that was changed is another"
+    run("policies=[noop]", "max_ticks=12")
+    assert len(played) == 2, "longer episodes are others"
 
 
 def test_a_trained_agent_acts_in_a_rollout(toy: str, trained: Path) -> None:

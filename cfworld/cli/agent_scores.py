@@ -1,0 +1,55 @@
+"""Scores that are kept, so that a comparison that was interrupted, or grows, plays nothing twice."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cfworld import files
+from cfworld.agents.card import read_card
+from cfworld.agents.evaluate import Scores
+from cfworld.agents.planner import PlannerConfig
+from cfworld.agents.players import is_agent
+from cfworld.data.policies import written_file
+
+__all__ = ["kept_or_played", "who"]
+
+
+def who(name: str, planner: PlannerConfig) -> dict[str, Any]:
+    """All that decides how a player acts, besides the world: a changed script or agent is another."""
+    about: dict[str, Any] = {"policy": name}
+    if name == "planner":
+        about["planner"] = asdict(planner)
+    elif is_agent(name):
+        about["agent"] = asdict(read_card(Path(name)))
+    elif script := written_file(name):
+        about["script"] = hashlib.sha256(Path(script).read_bytes()).hexdigest()
+    return about
+
+
+def kept_or_played(folder: Path, key: Mapping[str, Any], play: Callable[[], Scores]) -> Scores:
+    """The scores that were kept under a key; where there are none, play, and keep what comes out.
+
+    Args:
+        folder: of the kept scores, one file each.
+        key: plain values that name who plays where, and which episodes.
+        play: plays them.
+    """
+    text = json.dumps(key, sort_keys=True)
+    path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
+    if path.exists():
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        return Scores(
+            returns=np.array(kept["returns"], float),
+            ticks=np.array(kept["ticks"], np.int64),
+            ended=np.array(kept["ended"], bool),
+        )
+    scores = play()
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {name: values.tolist() for name, values in asdict(scores).items()}
+    files.write_json(path, {"key": dict(key), **columns})
+    return scores
