@@ -156,7 +156,7 @@ class Processes:
         """What an optimiser keeps by its parameters' numbers, each value changed with a look at the parameter."""
         owners = {part: parameter for parameter, part in self._parts.items()}
         moved: list[nn.Parameter] = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        whose = [owners[part] if part in owners else part for part in moved]
+        whose: list[Any] = [owners.get(part, part) for part in moved]
         return {
             number: {name: change(whose[number], value) for name, value in kept.items()}
             for number, kept in state["state"].items()

@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.train import run_state
@@ -25,6 +26,7 @@ from cfworld.train.parallel import Processes
 from cfworld.train.sharded_state import SHARDS, read_shards
 from cfworld.train.team import ALONE
 from tests.train import toy_team
+from tests.train.toy_dataset import write_dataset
 from tests.train.toy_team import RESUMED, STAGES, STEPS, in_parts, teacher, trained
 
 Losses = list[dict[str, float]]
@@ -34,6 +36,7 @@ PATIENCE = 120.0
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Mismatch dtype between input and weight")
 def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
+    write_dataset(str(tmp_path / "data"))
     with two_processes(tmp_path) as processes:
         alone = {name: in_parts(name, tmp_path / "one") for name in STAGES}
         (tmp_path / "one" / "ready").touch()
@@ -49,6 +52,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert_equal(begun_by_two, {name: alone[name][1:] for name in RESUMED})
     assert_masters_are_float32(tmp_path / "two" / "whole" / "narrow")
     assert_the_leader_alone_writes(tmp_path, report["figures"])
+    assert_one_encodes_and_all_read(tmp_path, report["latents"])
     assert_a_killed_run_goes_on(tmp_path, alone["teacher"])
     refusals = report["refusals"]
     assert "batch_size=3 with 2 processes; expected a multiple of 2" in refusals["batch_size"]
@@ -83,6 +87,11 @@ def assert_the_leader_alone_writes(root: Path, figures: dict[str, Any]) -> None:
     first, second = ((root / f"stderr_{rank}").read_text() for rank in (0, 1))
     assert "teacher: 100%" in first
     assert "teacher:" not in second
+
+
+def assert_one_encodes_and_all_read(root: Path, latents: list[float]) -> None:
+    (cache,) = (root / "runs" / "toy" / "latents").iterdir()
+    assert latents == [load_file(cache)["latents"].double().mean().item()] * 2
 
 
 def assert_a_killed_run_goes_on(root: Path, known: Losses) -> None:

@@ -1,6 +1,7 @@
 """Toy stages of every kind, and what two processes do with them in `test_parallel`."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -13,6 +14,7 @@ import torch
 
 from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE
+from cfworld.train.dataset import open_dataset, read_latents
 from cfworld.train.launch import joined
 from cfworld.train.loop import LoopConfig, SharedStage, TrainingRun, run
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
@@ -20,6 +22,7 @@ from cfworld.train.team import ALONE, Team
 from tests.toy import toy_config
 from tests.train import test_consistency, test_heads, test_tokenizer_stage, toy_distill
 from tests.train.toy_bank import toy_bank
+from tests.train.toy_dataset import settings
 
 
 def loop(steps: int = 3, **changes: Any) -> LoopConfig:
@@ -86,6 +89,18 @@ def in_parts(name: str, root: Path, team: Team = ALONE) -> list[dict[str, float]
     return losses + trained(STAGES[name](), whole, STEPS[name], team)
 
 
+def latents_read(root: Path, team: Team) -> list[float]:
+    """Means of the latents of the dataset in root/data, which nobody has encoded before, in each process."""
+    os.chdir(root)
+    world = settings("data")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        tokenizer = BlockVAE(world.tokenizer)
+    bank = read_latents(world, "data", open_dataset(world, "data"), tokenizer, "cpu", team=team)
+    mean, rank = bank.latents.double().mean(), torch.eye(2, dtype=torch.float64)[0 if team.leads else 1]
+    return team.sum(mean * rank).tolist()
+
+
 def refusal(folder: Path, team: Team, changes: dict[str, Any]) -> str:
     """What a run of a teacher under such a configuration is refused with."""
     try:
@@ -102,9 +117,10 @@ def two_processes(root: Path, team: Team) -> None:
         time.sleep(0.05)
     resumed = {name: trained(STAGES[name](), root / "one" / "begun" / name, STEPS[name], team) for name in RESUMED}
     refusals = {name: refusal(root / "refused", team, {name: value}) for name, value in REFUSED.items()}
+    latents = latents_read(root, team)
     figures = run(teacher(), loop(1), root / "led", team=team)
     if team.leads:
-        report = {"losses": losses, "resumed": resumed, "refusals": refusals, "figures": figures}
+        report = {"losses": losses, "resumed": resumed, "refusals": refusals, "latents": latents, "figures": figures}
         (root / "report.part").write_text(json.dumps(report, default=float))
         (root / "report.part").rename(root / "report.json")
     endless = teacher(steps=100_000)
