@@ -189,7 +189,7 @@ class Processes:
     def shard(self, module: nn.Module, *, shown: bool = False) -> None:
         """FSDP2 over the matrices of the blocks of each transformer in the module; a block is gathered at a time.
 
-        Those that make keys and values of prompts run before the blocks do, all together.
+        Those that make keys and values of prompts run before the blocks do, and are gathered by themselves.
         """
         if self._policy is None:
             return
@@ -199,11 +199,11 @@ class Processes:
             layers = [layer for layer in transformer.blocks.modules() if isinstance(layer, nn.Linear)]
             matrices = {layer.weight for layer in layers}
             whole = {parameter for parameter in transformer.parameters() if parameter not in matrices}
-            crosses = [layer for layer in transformer.blocks.modules() if isinstance(layer, CrossAttention)]
-            early = {weight for cross in crosses for part in (cross.k, cross.v) for weight in part.parameters()}
-            for block in transformer.blocks:
-                fully_shard(block, mesh=self.mesh, mp_policy=self._policy, ignored_params=whole | early)
-            fully_shard(transformer, mesh=self.mesh, mp_policy=self._policy, ignored_params=whole)
+            how = {"mesh": self.mesh, "mp_policy": self._policy, "ignored_params": whole}
+            for cross in [part for part in transformer.blocks.modules() if isinstance(part, CrossAttention)]:
+                fully_shard([cross.k, cross.v], **how)
+            for part in (*transformer.blocks, transformer):
+                fully_shard(part, **how)
             register_fsdp_forward_method(transformer, "embed_prompts")
 
     @contextmanager

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.train import run_state
@@ -50,6 +51,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert_equal(report["resumed"], {name: alone[name][1:] for name in RESUMED})
     begun_by_two = {name: trained(STAGES[name](), tmp_path / "two" / "begun" / name, STEPS[name]) for name in RESUMED}
     assert_equal(begun_by_two, {name: alone[name][1:] for name in RESUMED})
+    assert_the_matrices_of_blocks_are_cut(tmp_path / "two" / "whole" / "teacher")
     assert_masters_are_float32(tmp_path / "two" / "whole" / "narrow")
     assert_the_leader_alone_writes(tmp_path, report["figures"])
     assert_one_encodes_and_all_read(tmp_path, report["latents"])
@@ -67,6 +69,18 @@ def assert_equal(found: dict[str, Losses], expected: dict[str, Losses]) -> None:
         rel, least = (1e-2, 1e-2) if name == "narrow" else (1e-5, 1e-7)
         for step, (left, right) in enumerate(zip(found[name], losses, strict=True)):
             assert left == pytest.approx(right, rel=rel, abs=least), f"{name}, step {step}"
+
+
+def assert_the_matrices_of_blocks_are_cut(folder: Path) -> None:
+    """And nothing else: of those, the checkpoint says where they are; all other weights stand in it."""
+    checkpoint = run_state.latest_checkpoint(folder)
+    assert checkpoint is not None
+    saved = torch.load(checkpoint / "training.pt", weights_only=True)
+    blocks = teacher().module.get_submodule("transformer.blocks")
+    layers = {name for name, layer in blocks.named_modules() if isinstance(layer, nn.Linear)}
+    for weights in (saved["model"], saved["ema"]):
+        cut = {name for name, value in weights.items() if not isinstance(value, torch.Tensor)}
+        assert cut == {f"transformer.blocks.{name}.weight" for name in layers}
 
 
 def assert_masters_are_float32(folder: Path) -> None:
