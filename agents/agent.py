@@ -12,7 +12,7 @@ from safetensors.torch import load, save
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from cfworld.agents.card import AgentCard, read_card, tokenizer_digest
-from cfworld.agents.policy import build_policy
+from cfworld.agents.policy import build_policy, num_own
 from cfworld.agents.sight import Eyes, Seen
 from cfworld.errors import CheckpointError, ConfigError
 from cfworld.files import write_aside
@@ -35,7 +35,7 @@ class Agent:
     def __init__(self, card: AgentCard, policy: ActorCriticPolicy, world: World):
         self.card = card
         self.policy = policy.eval().requires_grad_(False)
-        self.eyes = Eyes(card.obs, card.stack, card.blind, world)
+        self.eyes = Eyes(card.obs, card.stack, card.blind, world, num_own(card, world))
         self._state: Any = None
         self._starts: np.ndarray = np.zeros(0, bool)
         self._rngs: list[np.random.Generator] = []
@@ -85,6 +85,7 @@ class Agent:
                 observation, self._state, self._starts, deterministic=self.card.deterministic
             )
         self._starts = np.zeros_like(self._starts)
+        self.eyes.acted(actions)
         return actions
 
     def keep(self, rows: np.ndarray) -> None:

@@ -13,7 +13,7 @@ from cfworld.tokenizer import Tokenizer
 __all__ = ["CARD_FILE", "AgentCard", "read_card", "tokenizer_digest"]
 
 CARD_FILE = "agent.json"
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,6 +34,8 @@ class AgentCard:
     """"frame", "frames" or "latent"."""
     stack: int
     """How many steps it sees at once."""
+    own_actions: bool
+    """Whether it also sees what it did last."""
     blind: bool
     """Whether it sees zeros only."""
     deterministic: bool

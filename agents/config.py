@@ -48,6 +48,7 @@ class AgentTrainConfig:
         obs: What it sees: the last frame of a step (frame), all of them (frames), or latents (latent), which the
             world's tokenizer makes of the simulator's frames.
         stack: How many steps it sees at once. One latent, or the frames of one step, already show how things move.
+        own_actions: It also sees what it did last, a number for each action; with obs=latent and discrete actions.
         blind: It sees nothing but zeros: what is left is what can be had without eyes.
         algorithm: ppo, or recurrent_ppo, which remembers.
         num_envs: Episodes side by side.
@@ -95,6 +96,7 @@ class AgentTrainConfig:
     env: Place = Place.dream
     obs: Obs = Obs.latent
     stack: int = 1
+    own_actions: bool = False
     blind: bool = False
     algorithm: Algorithm = Algorithm.ppo
     num_envs: int = 16
@@ -145,6 +147,8 @@ class AgentTrainConfig:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
         if self.n_steps * self.num_envs < 2:
             raise ConfigError("got n_steps=1 and num_envs=1; expected at least two steps between updates")
+        if self.own_actions and self.obs is not Obs.latent:
+            raise ConfigError(f"got own_actions=true with obs={self.obs}; expected obs=latent")
         if self.starts is not None and self.env is not Place.dream:
             raise ConfigError(f"got starts={self.starts} with env={self.env}; expected none, or env=dream")
         if self.imitate is not None and self.algorithm is not Algorithm.ppo:

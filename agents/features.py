@@ -18,16 +18,23 @@ class LatentFeatures(BaseFeaturesExtractor):
         observation_space: a flat box of `stack` observations, each of whole latents.
         features_dim: numbers to give.
         latent_shape: channels, height and width of one latent.
+        num_own: numbers behind the latents that say what the agent did last.
         width: channels of its layers.
     """
 
     def __init__(
-        self, observation_space: spaces.Box, features_dim: int, latent_shape: tuple[int, int, int], width: int = 32
+        self,
+        observation_space: spaces.Box,
+        features_dim: int,
+        latent_shape: tuple[int, int, int],
+        num_own: int = 0,
+        width: int = 32,
     ):
         super().__init__(observation_space, features_dim)
         channels, height, width_in = latent_shape
         self._grid = (height, width_in)
-        num_channels = observation_space.shape[0] // (height * width_in)
+        self._num_own = num_own
+        num_channels = (observation_space.shape[0] - num_own) // (height * width_in)
         assert num_channels % channels == 0
         self.layers = nn.Sequential(
             nn.Conv2d(num_channels, width, 3, padding=1),
@@ -36,11 +43,12 @@ class LatentFeatures(BaseFeaturesExtractor):
             nn.ReLU(),
             nn.Flatten(),
         )
-        self.out = nn.Sequential(_linear_to(self.layers, (num_channels, *self._grid), features_dim), nn.ReLU())
+        self.out = nn.Sequential(_linear_to(self.layers, (num_channels, *self._grid), features_dim, num_own), nn.ReLU())
 
     def forward(self, observations: Float[Tensor, "B n"]) -> Float[Tensor, "B d"]:
         """Features of observations."""
-        return self.out(self.layers(observations.unflatten(1, (-1, *self._grid))))
+        latents, own = observations.tensor_split([observations.shape[1] - self._num_own], dim=1)
+        return self.out(torch.cat([self.layers(latents.unflatten(1, (-1, *self._grid))), own], dim=1))
 
 
 class FrameFeatures(BaseFeaturesExtractor):
@@ -71,6 +79,6 @@ class FrameFeatures(BaseFeaturesExtractor):
         return self.out(self.layers(observations))
 
 
-def _linear_to(layers: nn.Module, shape: Any, features_dim: int) -> nn.Linear:
+def _linear_to(layers: nn.Module, shape: Any, features_dim: int, num_own: int = 0) -> nn.Linear:
     with torch.no_grad():
-        return nn.Linear(layers(torch.zeros(1, *shape)).shape[1], features_dim)
+        return nn.Linear(layers(torch.zeros(1, *shape)).shape[1] + num_own, features_dim)

@@ -15,7 +15,16 @@ from cfworld.envs.spaces import world_action_space, world_observation_space
 from cfworld.errors import ConfigError
 from cfworld.world import World
 
-__all__ = ["ALGORITHMS", "POLICIES", "Network", "acting_space", "build_policy", "policy_kwargs", "seen_space"]
+__all__ = [
+    "ALGORITHMS",
+    "POLICIES",
+    "Network",
+    "acting_space",
+    "build_policy",
+    "num_own",
+    "policy_kwargs",
+    "seen_space",
+]
 
 ALGORITHMS: dict[str, Any] = {Algorithm.ppo: PPO, Algorithm.recurrent_ppo: RecurrentPPO}
 POLICIES: dict[str, type[ActorCriticPolicy]] = {
@@ -35,6 +44,8 @@ class Network(Protocol):
     @property
     def stack(self) -> int: ...  # noqa: D102
     @property
+    def own_actions(self) -> bool: ...  # noqa: D102
+    @property
     def features(self) -> int: ...  # noqa: D102
     @property
     def hidden(self) -> int: ...  # noqa: D102
@@ -46,7 +57,7 @@ def policy_kwargs(network: Network, world: World) -> dict[str, Any]:
     """What Stable-Baselines3 calls `policy_kwargs`, for an agent of a world."""
     features: dict[str, Any] = {"features_dim": network.features}
     if network.obs == "latent":
-        features["latent_shape"] = world.tokenizer.latent_shape
+        features |= {"latent_shape": world.tokenizer.latent_shape, "num_own": num_own(network, world)}
     kwargs: dict[str, Any] = {
         "features_extractor_class": LatentFeatures if network.obs == "latent" else FrameFeatures,
         "features_extractor_kwargs": features,
@@ -58,10 +69,26 @@ def policy_kwargs(network: Network, world: World) -> dict[str, Any]:
 
 
 def seen_space(network: Network, world: World) -> spaces.Box:
-    """What an agent sees, those of `stack` steps side by side: a flat box, or pixels [H, W, C]."""
+    """What an agent sees, `stack` steps side by side and its own last action: a flat box, or pixels [H, W, C]."""
     space = world_observation_space(network.obs, world.config)
     low, high = (np.repeat(bound, network.stack, axis=-1) for bound in (space.low, space.high))
+    if own := num_own(network, world):
+        low, high = np.append(low, np.zeros(own, low.dtype)), np.append(high, np.ones(own, high.dtype))
     return spaces.Box(low, high, dtype=space.low.dtype.type)
+
+
+def num_own(network: Network, world: World) -> int:
+    """How many numbers tell an agent what it did last.
+
+    Raises:
+        ConfigError: if it ought to see that, and its actions are not discrete.
+    """
+    if not network.own_actions:
+        return 0
+    space = acting_space(world)
+    if not isinstance(space, spaces.Discrete):
+        raise ConfigError(f"the world's actions are {space}; own_actions expects Discrete ones")
+    return int(space.n)
 
 
 def build_policy(network: Network, world: World) -> ActorCriticPolicy:

@@ -57,23 +57,33 @@ class Eyes:
         stack: steps side by side on the last axis, zeros before the first.
         blind: zeros only.
         world: whose tokenizer makes latents of a simulator's frames.
+        num_own: how many actions there are, if it sees which of them it took last; else 0.
     """
 
-    def __init__(self, obs: str, stack: int, blind: bool, world: World):
+    def __init__(self, obs: str, stack: int, blind: bool, world: World, num_own: int = 0):
         self.obs = obs
         self.stack = stack
         self.blind = blind
         self._world = world
         self._past: np.ndarray | None = None
+        self._one_hot = np.eye(num_own, dtype=np.float32)
+        self._acted: np.ndarray | None = None
 
     def begin(self) -> None:
-        """Forget what was seen."""
-        self._past = None
+        """Forget what was seen and done."""
+        self._past = self._acted = None
+
+    def acted(self, actions: np.ndarray) -> None:
+        """Take note of the actions, one per row."""
+        if len(self._one_hot) and not self.blind:
+            self._acted = self._one_hot[actions]
 
     def keep(self, rows: np.ndarray) -> None:
         """Remember these rows alone."""
         if self._past is not None:
             self._past = self._past[rows]
+        if self._acted is not None:
+            self._acted = self._acted[rows]
 
     def look(self, seen: Seen) -> np.ndarray:
         """The observation of every row: float32 [B, n] of latents, or uint8 [B, H, W, C]."""
@@ -83,7 +93,10 @@ class Eyes:
         if self._past is None:
             self._past = np.zeros((*now.shape[:-1], now.shape[-1] * self.stack), now.dtype)
         self._past = np.concatenate([self._past[..., now.shape[-1] :], now], axis=-1)
-        return self._past
+        if not len(self._one_hot):
+            return self._past
+        acted = np.zeros((len(now), len(self._one_hot)), np.float32) if self._acted is None else self._acted
+        return np.concatenate([self._past, acted], axis=-1)
 
     def _now(self, seen: Seen) -> np.ndarray:
         if self.obs == "latent" and seen.latents is not None:

@@ -209,6 +209,7 @@ class _Course(BaseCallback):
             algorithm=config.algorithm.value,
             obs=config.obs.value,
             stack=config.stack,
+            own_actions=config.own_actions,
             blind=config.blind,
             deterministic=config.deterministic,
             features=config.features,

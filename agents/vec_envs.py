@@ -10,13 +10,14 @@ from stable_baselines3.common.vec_env.base_vec_env import VecEnvStepReturn
 
 from cfworld.agents.config import AgentTrainConfig, Place
 from cfworld.agents.moments import draw_moments
+from cfworld.agents.policy import num_own, seen_space
 from cfworld.agents.sb3_vec_env import SB3VecEnv
 from cfworld.agents.sight import flat_latents
 from cfworld.envs.spaces import world_observation_space
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.world import World
 
-__all__ = ["VecBlind", "VecLatents", "training_env", "twin_env"]
+__all__ = ["VecBlind", "VecLatents", "VecOwnActions", "training_env", "twin_env"]
 
 
 class VecLatents(VecEnvWrapper):
@@ -81,6 +82,46 @@ class VecBlind(VecEnvWrapper):
         return self._nothing.copy(), reward, done, infos
 
 
+class VecOwnActions(VecEnvWrapper):
+    """Shows what was done last behind what there is to see: zeros, and a one for that action.
+
+    Args:
+        venv: an environment of flat boxes and discrete actions.
+        num_actions: how many actions there are.
+    """
+
+    def __init__(self, venv: VecEnv, num_actions: int):
+        space = venv.observation_space
+        assert isinstance(space, gym.spaces.Box)
+        low = np.append(space.low, np.zeros(num_actions, space.dtype))
+        high = np.append(space.high, np.ones(num_actions, space.dtype))
+        super().__init__(venv, observation_space=gym.spaces.Box(low, high, dtype=space.low.dtype.type))
+        self._one_hot = np.eye(num_actions, dtype=space.low.dtype)
+        self._last = np.zeros((venv.num_envs, num_actions), space.low.dtype)
+
+    def reset(self) -> np.ndarray:
+        """Begin an episode in every row: nothing has been done."""
+        self._last[:] = 0
+        return self._with_last(self.venv.reset())
+
+    def step_async(self, actions: np.ndarray) -> None:
+        """Take note of the actions, one per row."""
+        self._last = self._one_hot[actions]
+        self.venv.step_async(actions)
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every row."""
+        observation, reward, done, infos = self.venv.step_wait()
+        for info, last in zip(infos, self._last, strict=True):
+            if "terminal_observation" in info:
+                info["terminal_observation"] = np.append(info["terminal_observation"], last)
+        self._last[done] = 0
+        return self._with_last(observation), reward, done, infos
+
+    def _with_last(self, observation: Any) -> np.ndarray:
+        return np.concatenate([observation, self._last], axis=-1)
+
+
 def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
     """The episodes in which an agent learns, and all that stands between them and its eyes."""
     ticks = config.horizon or world.config.horizon_frames
@@ -100,8 +141,11 @@ def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
         if config.obs == "latent" and not config.blind:
             venv = VecLatents(venv, world)
     if config.blind:
-        venv = VecBlind(venv, world_observation_space(config.obs, world.config))
-    return VecFrameStack(venv, config.stack) if config.stack > 1 else venv
+        return VecBlind(venv, seen_space(config, world))
+    if config.stack > 1:
+        venv = VecFrameStack(venv, config.stack)
+    own = num_own(config, world)
+    return VecOwnActions(venv, own) if own else venv
 
 
 def twin_env(world: World, num_envs: int, processes: bool, max_ticks: int, obs: str) -> Any:

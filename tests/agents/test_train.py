@@ -55,6 +55,9 @@ def settings(**changes: Any) -> AgentTrainConfig:
         {"obs": Obs.frame, "stack": 2},
         {"env": Place.twin, "obs": Obs.frames},
         {"env": Place.twin, "blind": True},
+        {"stack": 2, "own_actions": True},
+        {"env": Place.twin, "own_actions": True},
+        {"blind": True, "own_actions": True},
         {"algorithm": Algorithm.recurrent_ppo},
     ],
     ids=lambda changes: " ".join(map(str, changes.values())),
@@ -81,11 +84,11 @@ def test_an_agent_learns_and_what_is_kept_is_what_learned(
 
 
 @pytest.mark.parametrize("place", Place)
-@pytest.mark.parametrize("obs", Obs)
-def test_eyes_see_what_was_seen_in_training(world: World, place: Place, obs: Obs) -> None:
-    venv = training_env(settings(env=place, obs=obs, stack=3, horizon=40), world)
+@pytest.mark.parametrize(("obs", "own"), [*((obs, False) for obs in Obs), (Obs.latent, True)])
+def test_eyes_see_what_was_seen_in_training(world: World, place: Place, obs: Obs, own: bool) -> None:
+    venv = training_env(settings(env=place, obs=obs, stack=3, own_actions=own, horizon=40), world)
     venv.seed(5)
-    eyes = Eyes(obs, 3, blind=False, world=world)
+    eyes = Eyes(obs, 3, blind=False, world=world, num_own=3 if own else 0)
     if place is Place.twin:
         twin = make_twin(world.config.source, 40)
         twin.reset(seed=6)
@@ -105,6 +108,24 @@ def test_eyes_see_what_was_seen_in_training(world: World, place: Place, obs: Obs
         assert isinstance(seen, np.ndarray)
         assert np.allclose(eyes.look(step)[0], seen[1], atol=1e-4)
         seen = venv.step(np.array([0, 1]))[0]
+        eyes.acted(np.array([1]))
+    venv.close()
+
+
+@pytest.mark.parametrize("place", Place)
+def test_a_new_episode_has_done_nothing_and_the_last_one_is_remembered_whole(world: World, place: Place) -> None:
+    venv = training_env(settings(env=place, own_actions=True, horizon=8), world)
+    venv.reset()
+    seen, _, done, infos = venv.step(np.array([2, 1]))
+    while not done.any():
+        assert isinstance(seen, np.ndarray)
+        assert seen[:, -3:].tolist() == [[0, 0, 1], [0, 1, 0]]
+        seen, _, done, infos = venv.step(np.array([2, 1]))
+    row = int(np.flatnonzero(done)[0])
+    assert isinstance(seen, np.ndarray)
+    assert seen[row, -3:].tolist() == [0, 0, 0]
+    assert infos[row]["terminal_observation"].shape == seen[row].shape
+    assert infos[row]["terminal_observation"][-3:].tolist() == [[0, 0, 1], [0, 1, 0]][row]
     venv.close()
 
 
@@ -172,6 +193,12 @@ def test_a_policy_that_draws_its_actions_draws_the_same_for_the_same_seed(world:
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:
-    for wrong in ({"stack": 0}, {"seed": -1}, {"max_minutes": 0.0}, {"eval_every": 0, "patience": 1}):
+    for wrong in (
+        {"stack": 0},
+        {"own_actions": True, "obs": Obs.frame},
+        {"seed": -1},
+        {"max_minutes": 0.0},
+        {"eval_every": 0, "patience": 1},
+    ):
         with pytest.raises(ConfigError, match="expected"):
             settings(**wrong)
