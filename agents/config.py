@@ -108,7 +108,7 @@ class AgentTrainConfig:
     num_starts: int = 256
     imitate: str | None = None
     imitate_steps: int = 16_000
-    imitate_epochs: int = 10
+    imitate_epochs: int = 50
     truncate_above: float | None = None
     seed: int = 0
     n_steps: int = 128

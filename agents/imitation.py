@@ -62,6 +62,7 @@ def imitate(
     policy, vf_coef = learner.policy, learner.vf_coef
     shuffle = torch.Generator().manual_seed(seed)
     batch_size = int(getattr(learner, "batch_size", len(flat[0])))
+    optimizer = torch.optim.Adam(policy.parameters(), _LEARNING_RATE)
     for _ in range(epochs):
         with torch.no_grad():
             ahead = policy.predict_values(watched.last.to(policy.device)).flatten().cpu()  # pyright: ignore[reportCallIssue]
@@ -70,10 +71,10 @@ def imitate(
             seen, acted = (part[rows].to(policy.device) for part in flat)
             values, log_prob, _ = policy.evaluate_actions(seen, acted)  # pyright: ignore[reportCallIssue]
             loss = vf_coef * F.mse_loss(values.flatten(), returns[rows].to(policy.device)) - log_prob.mean()
-            policy.optimizer.zero_grad()
+            optimizer.zero_grad()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(policy.parameters(), learner.max_grad_norm)
-            policy.optimizer.step()
+            optimizer.step()
     return _agreement(learner, *flat)
 
 
@@ -145,3 +146,4 @@ def _agreement(learner: OnPolicyAlgorithm, observations: Tensor, actions: Tensor
 
 _NOTHING = np.zeros((0, 0, 0, 3), np.uint8)
 _STREAM = 13
+_LEARNING_RATE = 1e-3

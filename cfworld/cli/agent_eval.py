@@ -35,7 +35,19 @@ SUMMARY = (
 )
 EXAMPLE = "world=doom_take_cover 'policies=[random,noop,best_sweep,runs/agents/dream/best]' workers=2"
 BEST_SWEEP = "best_sweep"
-_ABOUT = ("env", "algorithm", "obs", "stack", "own_actions", "blind", "deterministic", "steps", "world_fingerprint", "weights", "seed")
+_ABOUT = (
+    "env",
+    "algorithm",
+    "obs",
+    "stack",
+    "own_actions",
+    "blind",
+    "deterministic",
+    "steps",
+    "world_fingerprint",
+    "weights",
+    "seed",
+)
 
 
 @dataclass(kw_only=True, slots=True)

@@ -12,6 +12,7 @@ from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.train.build import STAGES, run_folder
 from cfworld.train.distill import DistillConfig, Shown
+from cfworld.train.launch import joined
 from cfworld.train.loop import run
 from cfworld.world import config_to_dict
 
@@ -48,7 +49,7 @@ class TrainConfig:
             what the stage says.
         data: What to learn from, in the place of world.train_data and world.eval_data: a folder or the id of a Minari
             dataset, or lerobot:<folder>. world.held_out of its episodes are held out; null for the world's own.
-        device: Where to train: cpu, cuda, cuda:1 ...
+        device: Where to train: cpu, cuda, cuda:1 ...; cuda means one GPU for each of several processes.
         out: The run folder; null for runs/<world>/<stage>.
     """
 
@@ -72,10 +73,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
     settings = _under(config.paradigm, config.stage)
     folder = Path(config.out) if config.out else run_folder(config.world.name, settings.name)
     learned = replace(config.world, train_data=config.data, eval_data="") if config.data else config.world
-    stage, world = builders[type(settings)](learned, settings, config.device)
-    details = {"world": world, "stage": config_to_dict(settings)}
-    del details["stage"]["loop"]
-    return run(stage, settings.loop, folder, config.device, details)
+    with joined(config.device) as (team, device):
+        stage, world = builders[type(settings)](learned, settings, device, team)
+        details = {"world": world, "stage": config_to_dict(settings)}
+        del details["stage"]["loop"]
+        return run(stage, settings.loop, folder, device, details, team)
 
 
 def _under(paradigm: Paradigm | None, settings: Any) -> Any:

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from cfworld.model.attention_backends import AttentionBackend, AttentionMask, chosen_backend, flex_mask
 from cfworld.model.blocks import Block, Head, timestep_embedding
@@ -80,11 +83,16 @@ class Transformer(nn.Module):
 
     The context is immutable inside the network: a block returns its new keys (before RoPE) and values, and
     committing them is the memory's job, outside autograd.
+
+    Attributes:
+        checkpointed: Whether a pass that is recorded keeps only what goes into each block, and computes the rest again
+            in the backward pass (gradient checkpointing).
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
+        self.checkpointed = False
         self._attention = AttentionBackend.TORCH
         patch = config.in_channels * config.patch_size[0] * config.patch_size[1]
         self.patch_embedding = nn.Linear(patch, config.dim)
@@ -131,8 +139,8 @@ class Transformer(nn.Module):
         keys, values = [], []
         for layer, block in enumerate(self.blocks):
             prompt = given.keys[layer], given.values[layer]
-            tokens, k, v = block(
-                tokens, time.time_6, prompt, rope, lambda k, v, layer=layer: context_of(layer, k, v), mask
+            tokens, k, v = self._through(
+                block, tokens, time.time_6, prompt, rope, lambda k, v, layer=layer: context_of(layer, k, v), mask
             )
             keys.append(k)
             values.append(v)
@@ -184,6 +192,12 @@ class Transformer(nn.Module):
         for block in self.blocks:
             assert isinstance(block, Block)
             yield block
+
+    def _through(self, block: nn.Module, *inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
+        if not (self.checkpointed and torch.is_grad_enabled()):
+            return block(*inputs)
+        outputs: Any = checkpoint(block, *inputs, use_reentrant=False, preserve_rng_state=False)
+        return outputs
 
 
 def _prompt_embedding(config: TransformerConfig) -> nn.Module:

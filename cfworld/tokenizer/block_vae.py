@@ -4,7 +4,7 @@ Shape suffixes: B rows, N latents, F frames, H W pixels, C latent channels, h w 
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -88,6 +88,10 @@ class Reconstruction(NamedTuple):
     pixels: Tensor
     mean: Tensor
     logvar: Tensor
+
+
+def _channel_std(latents: Float[Tensor, "B C h w"]) -> Float[Tensor, "1 C 1 1"]:
+    return latents.std(dim=(0, 2, 3), keepdim=True)
 
 
 class _GroupNorm(nn.GroupNorm):
@@ -190,6 +194,7 @@ class BlockVAE(Tokenizer):
         pixels: Float[Tensor, "B P H W"],
         noise: Float[Tensor, "B C h w"],
         jitter: Float[Tensor, "B C h w"],
+        scale_of: Callable[[Tensor], Tensor] = _channel_std,
     ) -> Reconstruction:
         """Encode, sample the posterior and decode: one training pass.
 
@@ -198,14 +203,14 @@ class BlockVAE(Tokenizer):
             noise: Standard normal noise that samples the posterior.
             jitter: Noise added to the sampled latents in units of each channel's standard deviation in this
                 batch, so that the decoder bears the errors of generated latents. Zeros turn it off.
+            scale_of: Gives that deviation [1, C, 1, 1] of latents; of those of a larger batch, where these are a part.
 
         Returns:
             Reconstructed pixels and the posterior.
         """
         mean, logvar = self.posterior(pixels)
         latents = mean + torch.exp(0.5 * logvar) * noise
-        scale = latents.detach().std(dim=(0, 2, 3), keepdim=True)
-        return Reconstruction(self.decoder(latents + jitter * scale), mean, logvar)
+        return Reconstruction(self.decoder(latents + jitter * scale_of(latents.detach())), mean, logvar)
 
     def posterior(self, pixels: Float[Tensor, "B P H W"]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, both float32 [B, C, h, w] and not normalised, of blocks of pixels."""

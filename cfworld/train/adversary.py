@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
 
+from cfworld.train.team import ALONE, Team
+
 __all__ = ["AdversarialPair", "PatchCritic", "balance", "hinge_loss", "patch_weights"]
 
 LARGEST_WEIGHT = 100.0
@@ -51,18 +53,22 @@ class AdversarialPair(nn.Module):
         self.vae = vae
         self.critic = critic
 
-    def fooled(self, pixels: Float[Tensor, "B P H W"], weights: Float[Tensor, "B P H W"]) -> Tensor:
+    def fooled(self, pixels: Float[Tensor, "B P H W"], weights: Float[Tensor, "B P H W"], team: Team = ALONE) -> Tensor:
         """The tokenizer's adversarial loss, -E[D(x_hat)]; its gradient does not reach the critic's weights."""
         frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
         logits = functional_call(self.critic, frozen, (pixels,)).float()
-        return -(patch_weights(weights, logits) * logits).mean()
+        return -(patch_weights(weights, logits, team) * logits).mean()
 
     def criticise(
-        self, real: Float[Tensor, "B P H W"], made: Float[Tensor, "B P H W"], weights: Float[Tensor, "B P H W"]
+        self,
+        real: Float[Tensor, "B P H W"],
+        made: Float[Tensor, "B P H W"],
+        weights: Float[Tensor, "B P H W"],
+        team: Team = ALONE,
     ) -> Tensor:
         """The critic's hinge loss; its gradient does not reach the tokenizer."""
         judged = self.critic(real), self.critic(made.detach())
-        return hinge_loss(*judged, patch_weights(weights, judged[0]))
+        return hinge_loss(*judged, patch_weights(weights, judged[0], team))
 
 
 def hinge_loss(
@@ -72,21 +78,24 @@ def hinge_loss(
     return 0.5 * (weights * (functional.relu(1 - real.float()) + functional.relu(1 + made.float()))).mean()
 
 
-def patch_weights(weights: Float[Tensor, "B P H W"], logits: Float[Tensor, "B 1 p q"]) -> Float[Tensor, "B 1 p q"]:
+def patch_weights(
+    weights: Float[Tensor, "B P H W"], logits: Float[Tensor, "B 1 p q"], team: Team = ALONE
+) -> Float[Tensor, "B 1 p q"]:
     """How much each patch counts, on average 1: by what its pixels weigh over the least weight, 1.
 
     Most patches of a game are plain floor or sky, where a critic has nothing to say; they count next to nothing.
     """
     rows, columns = logits.shape[-2:]
     pooled = functional.adaptive_avg_pool2d(weights.mean(dim=1, keepdim=True) - 1.0, (rows, columns)) + 1e-3
-    return pooled / pooled.mean()
+    return pooled / team.mean(pooled.mean())
 
 
-def balance(reconstruction: Tensor, adversarial: Tensor, weight: nn.Parameter) -> Tensor:
+def balance(reconstruction: Tensor, adversarial: Tensor, weight: nn.Parameter, team: Team = ALONE) -> Tensor:
     """How much the adversarial loss counts: the ratio of both losses' gradients at the decoder's last weight.
 
     lambda = |grad L_rec| / (|grad L_adv| + 1e-6), at most 100, without gradient (VQGAN, Eq. 7).
     """
     (left,) = torch.autograd.grad(reconstruction, weight, retain_graph=True)
     (right,) = torch.autograd.grad(adversarial, weight, retain_graph=True)
+    left, right = team.mean(left), team.mean(right)
     return (left.norm() / (right.norm() + 1e-6)).clamp(max=LARGEST_WEIGHT).detach()

@@ -20,13 +20,14 @@ from cfworld.train.loop import Stage
 from cfworld.train.recorded_actions import measured
 from cfworld.train.student_world import check_tokenizer, load_for_training, weights_name
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
+from cfworld.train.team import ALONE, Team
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from cfworld.world import World, config_to_dict, zoo_names
 
 __all__ = ["STAGES", "run_folder"]
 
-Builder = Callable[[WorldSettings, Any, str], tuple[Stage, dict[str, Any]]]
-"""(world, stage settings, device) -> (stage, the settings of the world that the run depends on)."""
+Builder = Callable[[WorldSettings, Any, str, Team], tuple[Stage, dict[str, Any]]]
+"""(world, stage settings, device, team) -> (stage, the settings of the world that the run depends on)."""
 
 
 def run_folder(world: str, stage: str) -> Path:
@@ -34,8 +35,11 @@ def run_folder(world: str, stage: str) -> Path:
     return Path("runs") / world / stage
 
 
-def tokenizer_stage(world: WorldSettings, config: TokenizerStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+def tokenizer_stage(
+    world: WorldSettings, config: TokenizerStageConfig, device: str, team: Team = ALONE
+) -> tuple[Stage, dict[str, Any]]:
     """Read the frames of both datasets."""
+    del team  # nothing is kept of what is read
     train, held_out = (
         FrameBank.read(store, world.frames_per_latent, config.max_gigabytes, config.loop.seed)
         for store in open_datasets(world)
@@ -45,10 +49,12 @@ def tokenizer_stage(world: WorldSettings, config: TokenizerStageConfig, device: 
     return TokenizerStage(config, world.tokenizer, train, held_out, device), depends
 
 
-def teacher_stage(world: WorldSettings, config: TeacherStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+def teacher_stage(
+    world: WorldSettings, config: TeacherStageConfig, device: str, team: Team = ALONE
+) -> tuple[Stage, dict[str, Any]]:
     """Read the latents of both datasets, encoding them with the world's trained tokenizer if that is still to do."""
     tokenizer = _trained_tokenizer(world)
-    train, held_out = _banks(world, tokenizer, device)
+    train, held_out = _banks(world, tokenizer, device, team)
     if config.init_from:
         begun = World.from_pretrained(config.init_from, variant="teacher", precision="fp32")
         actions = world.actions.with_statistics_of(begun.config.actions)
@@ -59,7 +65,9 @@ def teacher_stage(world: WorldSettings, config: TeacherStageConfig, device: str)
     return TeacherStage(config, settings, tokenizer, train, held_out, device), depends
 
 
-def init_stage(world: WorldSettings, config: InitStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+def init_stage(
+    world: WorldSettings, config: InitStageConfig, device: str, team: Team = ALONE
+) -> tuple[Stage, dict[str, Any]]:
     """Read the teacher, and the latents that it was trained on."""
     teacher = load_for_training(_export(world, config.teacher, "teacher"), "teacher", world.world_config(), device)
     student = load_for_training(config.student, "student", world.world_config(), device) if config.student else None
@@ -69,33 +77,39 @@ def init_stage(world: WorldSettings, config: InitStageConfig, device: str) -> tu
     if student:
         check_tokenizer(student, tokenizer)
         depends["student"] = weights_name(student)
-    return InitStage(config, teacher, *_banks(world, tokenizer, device), student), depends
+    return InitStage(config, teacher, *_banks(world, tokenizer, device, team), student), depends
 
 
-def local_stage(world: WorldSettings, config: LocalStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+def local_stage(
+    world: WorldSettings, config: LocalStageConfig, device: str, team: Team = ALONE
+) -> tuple[Stage, dict[str, Any]]:
     """Read the teacher, the initialised student, and the latents that rollouts begin with."""
-    parts, depends = _distilled(world, config, "init", device)
+    parts, depends = _distilled(world, config, "init", device, team)
     return LocalStage(config, *parts), depends
 
 
-def context_stage(world: WorldSettings, config: ContextStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+def context_stage(
+    world: WorldSettings, config: ContextStageConfig, device: str, team: Team = ALONE
+) -> tuple[Stage, dict[str, Any]]:
     """Read the teacher, the student of Stage 1, and the latents that rollouts begin with."""
-    parts, depends = _distilled(world, config, "local", device)
+    parts, depends = _distilled(world, config, "local", device, team)
     return ContextStage(config, *parts), depends
 
 
-def heads_stage(world: WorldSettings, config: HeadsStageConfig, device: str) -> tuple[Stage, dict[str, Any]]:
+def heads_stage(
+    world: WorldSettings, config: HeadsStageConfig, device: str, team: Team = ALONE
+) -> tuple[Stage, dict[str, Any]]:
     """Read the world whose heads are to be trained, and the latents of both datasets."""
     folder = _export(world, config.student, "context" if config.variant == "student" else "teacher")
     frozen = load_for_training(folder, config.variant, world.world_config(), device, own_memory=True)
     tokenizer = _trained_tokenizer(world)
     check_tokenizer(frozen, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "generator": weights_name(frozen)}
-    return HeadsStage(config, frozen, *_banks(world, tokenizer, device)), depends
+    return HeadsStage(config, frozen, *_banks(world, tokenizer, device, team)), depends
 
 
 def _distilled(
-    world: WorldSettings, config: DistillConfig, before: str, device: str
+    world: WorldSettings, config: DistillConfig, before: str, device: str, team: Team
 ) -> tuple[tuple[World, World, LatentBank, LatentBank], dict[str, Any]]:
     """Teacher, student and latents; rollouts decide on promotions, so that the run depends on how."""
     teacher, student = (
@@ -107,7 +121,7 @@ def _distilled(
         check_tokenizer(part, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "memory": config_to_dict(world.memory)}
     depends |= {"teacher": weights_name(teacher), "student": weights_name(student)}
-    return (teacher, student, *_banks(world, tokenizer, device)), depends
+    return (teacher, student, *_banks(world, tokenizer, device, team)), depends
 
 
 def _export(world: WorldSettings, given: str, stage: str) -> Path:
@@ -130,11 +144,11 @@ def _trained_tokenizer(world: WorldSettings) -> BlockVAE:
     return tokenizer
 
 
-def _banks(world: WorldSettings, tokenizer: Tokenizer, device: str) -> tuple[LatentBank, LatentBank]:
+def _banks(world: WorldSettings, tokenizer: Tokenizer, device: str, team: Team) -> tuple[LatentBank, LatentBank]:
     """The latents to learn from, and those of held-out episodes."""
     names = (world.train_data, world.eval_data or world.train_data)
     train, held_out = (
-        read_latents(world, data, store, tokenizer, device)
+        read_latents(world, data, store, tokenizer, device, team=team)
         for data, store in zip(names, open_datasets(world), strict=True)
     )
     return train, held_out

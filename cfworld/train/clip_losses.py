@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from cfworld.train.gathered import GatheredOutput
 from cfworld.train.latent_bank import ClipBatch
+from cfworld.train.team import ALONE, Team
 
 __all__ = ["ClipStep", "head_losses", "masked_mean", "random_promotions"]
 
@@ -47,13 +48,15 @@ def random_promotions(
     return promoted & ((torch.arange(num_chunks, device=device) + phase) % cadence == 0)
 
 
-def head_losses(output: GatheredOutput, clips: ClipBatch) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+def head_losses(
+    output: GatheredOutput, clips: ClipBatch, team: Team = ALONE
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Squared error of the rewards, and negative log-likelihood of the ends where there could have been any."""
-    reward = masked_mean((output.reward - clips.rewards).square(), clips.valid)
+    reward = masked_mean((output.reward - clips.rewards).square(), clips.valid, team)
     surprise = functional.binary_cross_entropy_with_logits(output.hazard_logit, clips.ends, reduction="none")
-    return reward, masked_mean(surprise, clips.mortal)
+    return reward, masked_mean(surprise, clips.mortal, team)
 
 
-def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"]) -> Float[Tensor, ""]:
-    """Mean over what the mask keeps; 0 if it keeps nothing."""
-    return (values * mask).sum() / mask.sum().clamp(min=1)
+def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"], team: Team = ALONE) -> Float[Tensor, ""]:
+    """Mean over what the mask keeps, 0 if it keeps nothing: the mean over a team's processes is that over all rows."""
+    return team.size * (values * mask).sum() / team.sum(mask.sum()).clamp(min=1)

@@ -30,6 +30,7 @@ from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
+from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 
 __all__ = ["InitStage", "InitStageConfig", "Target"]
@@ -164,40 +165,48 @@ class InitStage:
         self.module: nn.Module = copy.deepcopy((student or teacher).generator).requires_grad_(True)
         self.target = EMA(self.module, config.loop.ema_decay)
         self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
+        self.team: Team = ALONE
+
+    def join(self, team: Team) -> None:
+        """Share out the clips, the teacher, and the averaged student."""
+        self.team = team
+        for network in (self.teacher.generator, self.target.module):
+            team.shard(network)
 
     def batch(self, step: int) -> ClipStep:
         """The clips of a step."""
-        clips = self.sampler.batch(step, self.config.loop.batch_size)
+        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
         return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Distance of the student's jump from its target, and the heads' losses; the averaged student moves first."""
         assert isinstance(self.module, Generator)
-        config, clips = self.config, batch.clips
+        config, clips, team = self.config, batch.clips, self.team
         if batch.step:
             self.target.update(self.module, batch.step - 1)
-        rows, length = clips.latents.shape[:2]
+        rows, length = len(clips.latents) * team.size, clips.latents.shape[1]
         num_chunks = length // self.teacher.config.latents_per_chunk
         promotions = random_promotions(rows, num_chunks, config.promotion_cadence, config.promotion_interval, generator)
-        schedule = slot_schedule(self.teacher.config.memory, promotions)
-        path = self._path(rows, num_chunks, generator)
+        schedule = slot_schedule(self.teacher.config.memory, team.own(promotions))
+        path = team.own(self._path(rows, num_chunks, generator).transpose(0, 1)).transpose(0, 1)
         sigma = path[0]
         latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
-        noisy = interpolate(latents, torch.randn(latents.shape, generator=generator, device=self.device), sigma)
-        context = self.errors.inject(clips.latents, batch.step, generator)
+        noise = torch.randn(rows, *latents.shape[1:], generator=generator, device=self.device)
+        noisy = interpolate(latents, team.own(noise), sigma)
+        context = self.errors.inject(clips.latents, batch.step, generator, team)
         target = self._targets(schedule, context, noisy, path, clips.actions)
 
         output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions)
         estimate = denoised(noisy, output.velocity, sigma)
         present = clips.present[:, None].expand(sigma.shape)
-        distance = masked_mean(pseudo_huber(estimate - target, config.huber), present)
-        reward, hazard = head_losses(output, clips)
+        distance = masked_mean(pseudo_huber(estimate - target, config.huber), present, team)
+        reward, hazard = head_losses(output, clips, team)
         residual = (estimate.detach() - latents)[present]
-        self.errors.add(residual, sigma[present], generator)
+        self.errors.add(residual, sigma[present], generator, team)
         metrics = {
             "distance": distance,
-            "squared": (estimate.detach() - target)[present].square().mean(),
-            "residual": residual.square().mean(),
+            "squared": team.mean_of_all((estimate.detach() - target)[present].square()),
+            "residual": team.mean_of_all(residual.square()),
             "reward": reward,
             "hazard": hazard,
         }
@@ -209,7 +218,7 @@ class InitStage:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.target.module.load_state_dict(state["target"])
+        self.team.load(self.target.module, state["target"])
         self.errors.load_state_dict(state["errors"])
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:

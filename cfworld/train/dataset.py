@@ -13,8 +13,10 @@ from cfworld.data import EpisodeStore
 from cfworld.errors import DatasetError
 from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
+from cfworld.train.encoded_texts import read_texts
 from cfworld.train.latent_bank import LatentBank, encode_store
-from cfworld.train.recorded_actions import check_bounds, fits, text_table
+from cfworld.train.recorded_actions import check_bounds, fits
+from cfworld.train.team import ALONE, Team
 
 __all__ = ["latent_cache", "open_dataset", "open_datasets", "read_latents"]
 
@@ -81,6 +83,7 @@ def read_latents(
     tokenizer: Tokenizer,
     device: torch.device | str,
     text_encoder: TextEncoder | None = None,
+    team: Team = ALONE,
 ) -> LatentBank:
     """Encode a dataset, or read what an earlier run encoded.
 
@@ -91,14 +94,17 @@ def read_latents(
         tokenizer: Encodes its frames.
         device: Where to encode.
         text_encoder: Encodes texts among the actions; None for the one that ships with cfworld.
+        team: The processes that read it; one of them encodes, and the others wait.
 
     Raises:
         ActionError: If a text is longer than the world's texts may be.
         ConfigError: If continuous actions lie beyond the world's bounds, or texts need an encoder that is not given.
     """
-    bank = encode_store(store, tokenizer, latent_cache(world, data, store, tokenizer), torch.device(device))
+    cache = latent_cache(world, data, store, tokenizer)
+    with team.leader_first():
+        bank = encode_store(store, tokenizer, cache, torch.device(device))
     check_bounds(world.actions, bank.actions, data)
-    return replace(bank, texts=text_table(world.actions, store.texts, text_encoder))
+    return replace(bank, texts=read_texts(world.actions, store.texts, text_encoder, cache.parent, team))
 
 
 def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer) -> Path:

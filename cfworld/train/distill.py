@@ -19,6 +19,7 @@ from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
+from cfworld.train.clip_losses import masked_mean
 from cfworld.train.curriculum import CurriculumConfig, draw_exit
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
@@ -28,6 +29,7 @@ from cfworld.train.rollouts import DistillStep, RolloutSource
 from cfworld.train.scores import following_loss, matching_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout
 from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
+from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 
 __all__ = ["DistillConfig", "DistillStage", "Shown", "rollout_metrics"]
@@ -167,6 +169,7 @@ class DistillStage(ABC):
             checkpointed=config.checkpointed,
         )
         self.source = self.rollouts()
+        self.team: Team = ALONE
 
     @abstractmethod
     def rollouts(self) -> RolloutSource:
@@ -180,9 +183,14 @@ class DistillStage(ABC):
             "critic": Role(module=self.critic, lr_ratio=self.config.critic_lr_ratio, betas=betas),
         }
 
+    def join(self, team: Team) -> None:
+        """Share out the clips, the rollouts, and the teacher."""
+        self.team = self.source.team = team
+        team.shard(self.teacher.generator)
+
     def batch(self, step: int) -> DistillStep:
         """The clips of a step."""
-        clips = self.sampler.batch(step, self.config.loop.batch_size)
+        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
         return DistillStep(clips=self.train.clips(clips, self.clip_latents, self.device), step=step)
 
     def loss(self, batch: DistillStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
@@ -191,8 +199,11 @@ class DistillStage(ABC):
         students_turn = (batch.step + 1) % config.generator_every == 0
         exit_step = draw_exit(config.num_steps, generator)
         judged = self.source.judged(batch, exit_step, generator, grad=students_turn)
-        metrics = {"exit_step": torch.tensor(float(exit_step)), **rollout_metrics(judged.rollout, self.machine)}
-        critic = following_loss(self.critic, judged.target, generator, shift=config.score_shift)
+        metrics = {
+            "exit_step": torch.tensor(float(exit_step)),
+            **rollout_metrics(judged.rollout, self.machine, self.team),
+        }
+        critic = following_loss(self.critic, judged.target, generator, shift=config.score_shift, team=self.team)
         metrics["critic"] = critic
         if not students_turn:
             return critic, metrics
@@ -204,6 +215,7 @@ class DistillStage(ABC):
             shift=config.score_shift,
             guidance=config.guidance,
             num_chunks=config.score_window if config.normalise_chunks else 1,
+            team=self.team,
         )
         return critic + matching, {**metrics, **found}
 
@@ -241,7 +253,7 @@ class DistillStage(ABC):
         return student_world(like, student, self.machine.sampler, clips)
 
 
-def rollout_metrics(rollout: Rollout, machine: SelfRollout) -> dict[str, Tensor]:
+def rollout_metrics(rollout: Rollout, machine: SelfRollout, team: Team = ALONE) -> dict[str, Tensor]:
     """How far the rollouts have come, in chunks, and what the student's memory has made of them.
 
     The first check of a row has nothing to compare with and always promotes, so that rate and similarity begin with
@@ -260,7 +272,7 @@ def rollout_metrics(rollout: Rollout, machine: SelfRollout) -> dict[str, Tensor]
     has_compared = compared > 0
     return {
         "horizon": rollout.step.float().mean(),
-        "promotion_rate": promoted.sum() / compared.sum().clamp(min=1),
-        "similarity": (memory.similarity * has_compared).sum() / has_compared.sum().clamp(min=1),
-        "slow_age": age.sum() / valid.sum().clamp(min=1),
+        "promotion_rate": team.sum(promoted.sum()) / team.sum(compared.sum()).clamp(min=1),
+        "similarity": masked_mean(memory.similarity, has_compared, team),
+        "slow_age": team.sum(age.sum()) / team.sum(valid.sum()).clamp(min=1),
     }

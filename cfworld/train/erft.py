@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cfworld.errors import ConfigError
+from cfworld.train.team import ALONE, Team
 
 __all__ = ["ErftConfig", "ErrorBank"]
 
@@ -73,30 +74,37 @@ class ErrorBank:
         self.errors = torch.zeros(shape, dtype=torch.bfloat16, device=device)
         self.added = torch.zeros(config.num_levels, dtype=torch.int64)
 
-    def add(self, residuals: Float[Tensor, "M C h w"], sigma: Float[Tensor, " M"], generator: torch.Generator) -> None:
-        """Bank a random few of the residuals of a step."""
-        chosen = torch.randperm(len(residuals), generator=generator, device=sigma.device)[: self.config.per_step]
-        levels = (sigma[chosen] * self.config.num_levels).long().clamp(max=self.config.num_levels - 1).tolist()
-        for residual, level in zip(residuals[chosen], levels, strict=True):
+    def add(
+        self,
+        residuals: Float[Tensor, "M C h w"],
+        sigma: Float[Tensor, " M"],
+        generator: torch.Generator,
+        team: Team = ALONE,
+    ) -> None:
+        """Bank a random few of the residuals of a step: of a team's, who all bank the same."""
+        number = team.total(len(residuals))
+        chosen = torch.randperm(number, generator=generator, device=sigma.device)[: self.config.per_step]
+        levels = (team.take(sigma, chosen) * self.config.num_levels).long().clamp(max=self.config.num_levels - 1)
+        for residual, level in zip(team.take(residuals, chosen), levels.tolist(), strict=True):
             self.errors[level, int(self.added[level]) % self.config.capacity] = residual.to(self.errors.dtype)
             self.added[level] += 1
 
     def inject(
-        self, clean: Float[Tensor, "B T C h w"], step: int, generator: torch.Generator
+        self, clean: Float[Tensor, "B T C h w"], step: int, generator: torch.Generator, team: Team = ALONE
     ) -> Float[Tensor, "B T C h w"]:
         """Put banked errors, of all levels up to `max_sigma`, and a little white noise into context latents."""
         config = self.config
-        lead, device = clean.shape[:2], clean.device
+        lead, device = (clean.shape[0] * team.size, clean.shape[1]), clean.device
         usable = self._usable()
         if step < config.start_step or not len(usable):
             return clean
         drifts = torch.rand(lead[0], 1, generator=generator, device=device) >= config.clean_share
         hit = drifts & (torch.rand(lead, generator=generator, device=device) < config.probability)
         pick = torch.randint(len(usable), lead, generator=generator, device=device)
-        errors = self.errors.flatten(0, 1)[usable[pick]].to(clean.dtype)
+        errors = self.errors.flatten(0, 1)[usable[team.own(pick)]].to(clean.dtype)
         level = config.noise * torch.rand(lead, generator=generator, device=device) * drifts
-        white = torch.randn(clean.shape, generator=generator, device=device)
-        return clean + _mask(hit) * errors + level[..., None, None, None] * white
+        white = team.own(torch.randn(*lead, *clean.shape[2:], generator=generator, device=device))
+        return clean + _mask(team.own(hit)) * errors + team.own(level)[..., None, None, None] * white
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that resuming needs."""

@@ -101,7 +101,11 @@ class FrameBank:
         Returns:
             Blocks of G = `block` + 1 frames; the first is context for what moves, no part of the block.
         """
-        return self.at(rng.integers(0, len(self), size=count))
+        return self.at(self.draw_numbers(rng, count))
+
+    def draw_numbers(self, rng: np.random.Generator, count: int) -> Int64[np.ndarray, " B"]:
+        """Draw the numbers of random blocks, for `at`."""
+        return rng.integers(0, len(self), size=count)
 
     def at(self, positions: Int64[np.ndarray, " B"]) -> UInt8[np.ndarray, "B G H W 3"]:
         """Return the blocks of the given numbers, 0 to len - 1, each preceded by the frame before it."""

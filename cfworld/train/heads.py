@@ -20,6 +20,7 @@ from cfworld.train.gathered import GatheredOutput, gathered_forward, slot_schedu
 from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.novelty import NoveltyConfig, measure_novelty
+from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 
 __all__ = ["HeadsStage", "HeadsStageConfig"]
@@ -106,24 +107,31 @@ class HeadsStage:
         self.grid = sigmas(world.sampler.num_steps, world.sampler.shift, self.device)[:-1]
         config.erft.check_reach(self.grid)
         self.errors = ErrorBank(config.erft, world.tokenizer.latent_shape, self.device)
+        self.team: Team = ALONE
+
+    def join(self, team: Team) -> None:
+        """Share the clips out; the generator is part of what is trained."""
+        self.team = team
 
     def batch(self, step: int) -> ClipStep:
         """The clips of a step."""
-        clips = self.sampler.batch(step, self.config.loop.batch_size)
+        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
         return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of the rewards and likelihood of the ends, read off latents with errors in them."""
-        config, clips = self.config, batch.clips
-        read = self.errors.inject(clips.latents, batch.step, generator)
+        config, clips, team = self.config, batch.clips, self.team
+        read = self.errors.inject(clips.latents, batch.step, generator, team)
         level = self._levels(clips, generator)
-        noise = torch.randn(clips.latents.shape, generator=generator, device=self.device)
+        shape = (len(clips.latents) * team.size, *clips.latents.shape[1:])
+        noise = team.own(torch.randn(shape, generator=generator, device=self.device))
         noisy = interpolate(clips.latents, noise, level)
-        output = self._output(self.generator, clips, read, noisy, level, generator)
-        reward, hazard = head_losses(output, clips)
+        output = self._output(self.generator, clips, read, noisy, level, generator, team)
+        reward, hazard = head_losses(output, clips, team)
         residual = denoised(noisy, output.velocity[:, 0].detach(), level) - clips.latents
-        self.errors.add(residual[clips.present], level[clips.present], generator)
-        metrics = {"reward": reward, "hazard": hazard, "residual": residual[clips.present].square().mean()}
+        self.errors.add(residual[clips.present], level[clips.present], generator, team)
+        squared = team.mean_of_all(residual[clips.present].square())
+        metrics = {"reward": reward, "hazard": hazard, "residual": squared}
         return config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -180,9 +188,9 @@ class HeadsStage:
     def _levels(self, clips: ClipBatch, generator: torch.Generator) -> Tensor:
         """Noise levels of the copies that give the errors: those of the world's own sampler, [B, T]."""
         chunk = self.world.config.latents_per_chunk
-        rows, length = clips.present.shape
-        pick = torch.randint(len(self.grid), (rows, length // chunk), generator=generator, device=self.device)
-        return self.grid[pick].repeat_interleave(chunk, dim=1)
+        shape = (len(clips.present) * self.team.size, clips.present.shape[1] // chunk)
+        pick = torch.randint(len(self.grid), shape, generator=generator, device=self.device)
+        return self.grid[self.team.own(pick)].repeat_interleave(chunk, dim=1)
 
     def _output(
         self,
@@ -192,11 +200,12 @@ class HeadsStage:
         noisy: Tensor,
         level: Tensor,
         generator: torch.Generator,
+        team: Team = ALONE,
     ) -> GatheredOutput:
         rows, length = clips.present.shape
         num_chunks = length // self.world.config.latents_per_chunk
         promotions = random_promotions(
-            rows, num_chunks, self.config.promotion_cadence, self.config.promotion_interval, generator
+            rows * team.size, num_chunks, self.config.promotion_cadence, self.config.promotion_interval, generator
         )
-        schedule = slot_schedule(self.world.config.memory, promotions)
+        schedule = slot_schedule(self.world.config.memory, team.own(promotions))
         return gathered_forward(network, schedule, read, noisy[:, None], level[:, None], clips.actions)

@@ -6,7 +6,7 @@ from pathlib import Path
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-__all__ = ["RunLog"]
+__all__ = ["NoLog", "RunLog"]
 
 
 class RunLog:
@@ -50,3 +50,22 @@ class RunLog:
         """End the log."""
         self._bar.close()
         self._writer.close()
+
+
+class NoLog:
+    """The log of a process that does not lead: it tells nothing."""
+
+    def advance(self) -> None:
+        """Nothing."""
+
+    def train(self, step: int, scalars: Mapping[str, float]) -> None:
+        """Nothing."""
+
+    def sample(self, step: int, scalars: Mapping[str, float] | None) -> None:
+        """Nothing."""
+
+    def close_bar(self) -> None:
+        """Nothing."""
+
+    def close(self) -> None:
+        """Nothing."""

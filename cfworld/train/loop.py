@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,58 +13,18 @@ from torch import Tensor, nn
 
 from cfworld import files
 from cfworld.errors import TrainingError
+from cfworld.model import Transformer
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
 from cfworld.train.ema import EMA
-from cfworld.train.log import RunLog
+from cfworld.train.log import NoLog, RunLog
 from cfworld.train.loop_config import LoopConfig
-from cfworld.train.optim import Role, build_optimizers, clip_gradients, learning_rate
+from cfworld.train.optim import Role, build_optimizers, learning_rate
+from cfworld.train.share import share_out
+from cfworld.train.stage import SharedStage, Stage, StageWithRoles
+from cfworld.train.team import ALONE, Team
 
-__all__ = ["LoopConfig", "Stage", "StageWithRoles", "run", "step_generator"]
-
-
-@runtime_checkable
-class Stage(Protocol):
-    """What is trained, on what, and by which loss."""
-
-    module: nn.Module
-    """Its parameters with `requires_grad` are trained, in place."""
-
-    def batch(self, step: int) -> Any:
-        """Return the batch of a step: a pure function of (seed, step)."""
-        ...
-
-    def loss(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and scalars to log; all randomness is `generator`'s, seeded by (seed, step)."""
-        ...
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return what else must be saved: tensors, numbers, strings, lists and dicts."""
-        ...
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore what `state_dict` returned."""
-        ...
-
-    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float] | None:
-        """Write a contact sheet into `folder`; scalars that are returned go into the log."""
-        ...
-
-    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any] | None:
-        """Write the final artefact into `folder`; what is returned joins the figures."""
-        ...
-
-
-@runtime_checkable
-class StageWithRoles(Stage, Protocol):
-    """A stage whose module has parts with optimisers, rates and clipping of their own.
-
-    A step moves only the parts that its loss gave a gradient, so that one part may be updated more often than another.
-    """
-
-    def roles(self) -> Mapping[str, Role]:
-        """The parts by name; together they hold everything that is trained."""
-        ...
+__all__ = ["LoopConfig", "SharedStage", "Stage", "StageWithRoles", "run", "step_generator"]
 
 
 class _Paced(NamedTuple):
@@ -88,6 +48,7 @@ def run(
     folder: Path,
     device: torch.device | str = "cpu",
     details: Mapping[str, Any] | None = None,
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Train a stage, resuming from the newest checkpoint in `folder` if there is one.
 
@@ -98,18 +59,20 @@ def run(
         device: Where to train.
         details: What else identifies the run (data, sizes): plain values, saved with the configuration and
             compared when the run is resumed.
+        team: The processes that train it together, in the same folder; losses do not depend on how many they are.
 
     Returns:
-        The figures: steps, minutes, last losses, examples a second, and what the last sample and the export returned.
+        The figures: steps, minutes, last losses, examples a second, and what the last sample and the export returned
+        (to the leader of several processes alone).
 
     Raises:
-        ConfigError: If the folder holds a run of another configuration.
+        ConfigError: If the folder holds a run of another configuration, or the batch cannot be shared out.
         TrainingError: If a loss or the norm of a gradient is not finite.
         CheckpointError: If its newest checkpoint is damaged.
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
-    training = TrainingRun(stage, config, folder, torch.device(device), details or {})
+    training = TrainingRun(stage, config, folder, torch.device(device), details or {}, team)
     training.resume()
     while training.step < config.steps:
         training.take_step()
@@ -134,17 +97,29 @@ class TrainingRun:
         folder: The run folder.
         device: Where to train.
         details: What else identifies the run.
+        team: The processes that train it together.
     """
 
     def __init__(
-        self, stage: Stage, config: LoopConfig, folder: Path, device: torch.device, details: Mapping[str, Any]
+        self,
+        stage: Stage,
+        config: LoopConfig,
+        folder: Path,
+        device: torch.device,
+        details: Mapping[str, Any],
+        team: Team = ALONE,
     ) -> None:
         if config.precision == "auto":
             config = replace(config, precision=fast_precision(device))
-        self.stage, self.config, self.folder, self.device = stage, config, folder, device
+        self.stage, self.config, self.folder, self.device, self.team = stage, config, folder, device, team
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()
         self.ema = EMA(self.module, config.ema_decay)
+        for part in self.module.modules():
+            if isinstance(part, Transformer):
+                part.checkpointed = config.gradient_checkpointing
+        if team.size > 1:
+            share_out(stage, self.ema.module, config, team)
         roles = stage.roles() if isinstance(stage, StageWithRoles) else {"": Role(module=self.module)}
         self.roles = [self._paced(name, role) for name, role in roles.items()]
         self.optimizers = [optimizer for role in self.roles for optimizer in role.optimizers]
@@ -161,14 +136,15 @@ class TrainingRun:
         if checkpoint is not None:
             progress = run_state.read_progress(checkpoint)
             run_state.check_config(progress.config, self.resolved, self.folder, progress.step)
-            extra = run_state.load_checkpoint(checkpoint, self.module, self.ema.module, self.optimizers)
+            extra = run_state.load_checkpoint(checkpoint, self.module, self.ema.module, self.optimizers, self.team)
             self.stage.load_state_dict(extra)
             self.step, minutes = progress.step, progress.minutes
-        files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.resolved)))
+        if self.team.leads:
+            files.write_text(self.folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.create(self.resolved)))
         if self.config.compile:
             self.module.compile()
         self.start, self.minutes_before = self.step, minutes
-        self.log = RunLog(self.folder, self.step, self.config.steps)
+        self.log = RunLog(self.folder, self.step, self.config.steps) if self.team.leads else NoLog()
         self.began = time.monotonic()
 
     def take_step(self) -> None:
@@ -178,21 +154,22 @@ class TrainingRun:
             for optimizer in role.optimizers:
                 for group in optimizer.param_groups:
                     group["lr"] = role.lr_ratio * self._learning_rate(step)
-                optimizer.zero_grad(set_to_none=True)
+            for parameter in role.parameters:
+                parameter.grad = None
         batch = self.stage.batch(step)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             loss, metrics = self.stage.loss(batch, step_generator(config.seed, step, self.device))
         loss.backward()
-        norms = {role.name: clip_gradients(role.parameters, config.clip, self.device) for role in self.roles}
+        norms = {role.name: self.team.clip(role.parameters, config.clip, self.device) for role in self.roles}
         for optimizer in self.optimizers:
             optimizer.step()
         self.ema.update(self.module, step)
         self.step += 1
         norm = torch.stack(list(norms.values())).norm() if len(norms) > 1 else norms[self.roles[0].name]
-        scalars = {"loss": loss, "grad_norm": norm, **metrics}
+        scalars = {**self._means({"loss": loss, **metrics}), "grad_norm": norm}
         if len(norms) > 1:
             scalars |= {f"grad_norm_{name}": value for name, value in norms.items()}
-        self.scalars = {name: value.detach() for name, value in scalars.items()}
+        self.scalars = scalars
         finite = self.scalars["loss"].isfinite() & self.scalars["grad_norm"].isfinite()
         self._broken_at = torch.where(finite | (self._broken_at > 0), self._broken_at, self.step)
         self.log.advance()
@@ -216,12 +193,15 @@ class TrainingRun:
         self._check_finite()
         state = run_state.Progress(step=self.step, minutes=self.minutes(), config=self.resolved)
         run_state.save_checkpoint(
-            self.folder, state, self.module, self.ema.module, self.optimizers, self.stage.state_dict()
+            self.folder, state, self.module, self.ema.module, self.optimizers, self.stage.state_dict(), self.team
         )
 
     def sample(self) -> Mapping[str, float]:
         """Write a contact sheet, and return its figures."""
-        figures = self.stage.sample(self.ema.module, self.step, _made(self.folder / "samples"))
+        figures = None
+        with self.team.whole(self.ema.module, self.device) as module:
+            if self.team.leads:
+                figures = self.stage.sample(module, self.step, _made(self.folder / "samples"))
         self.log.sample(self.step, figures)
         return figures or {}
 
@@ -232,7 +212,10 @@ class TrainingRun:
         self.log.close_bar()
         sampled = self.sample()
         self.log.close()
-        exported = self.stage.export(self.ema.module, _made(self.folder / "export"))
+        exported = None
+        with self.team.whole(self.ema.module, self.device) as module:
+            if self.team.leads:
+                exported = self.stage.export(module, _made(self.folder / "export"))
         figures = {
             "steps": self.step,
             "minutes": round(minutes, 3),
@@ -241,7 +224,8 @@ class TrainingRun:
             **sampled,
             **(exported or {}),
         }
-        files.write_json(self.folder / "figures.json", figures)
+        if self.team.leads:
+            files.write_json(self.folder / "figures.json", figures)
         return figures
 
     def minutes(self) -> float:
@@ -251,7 +235,7 @@ class TrainingRun:
     def is_late(self) -> bool:
         """Whether this part of the run has used up its time."""
         limit = self.config.max_minutes
-        return bool(limit) and (time.monotonic() - self.began) / 60 >= limit
+        return bool(limit) and self.team.any((time.monotonic() - self.began) / 60 >= limit)
 
     def _paced(self, name: str, role: Role) -> _Paced:
         betas = role.betas or (self.config.betas[0], self.config.betas[1])
@@ -264,9 +248,18 @@ class TrainingRun:
                 lr=self.config.lr,
                 betas=betas,
                 weight_decay=self.config.weight_decay,
+                part=self.team.part,
+                on_whole=self.team.on_whole,
             ),
             lr_ratio=role.lr_ratio,
         )
+
+    def _means(self, scalars: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Means over the processes, in one exchange."""
+        if self.team.size == 1:
+            return {name: value.detach() for name, value in scalars.items()}
+        values = torch.stack([value.detach().to(self.device, torch.float32) for value in scalars.values()])
+        return dict(zip(scalars, self.team.mean(values).unbind(), strict=True))
 
     def _learning_rate(self, step: int) -> float:
         config = self.config

@@ -29,7 +29,11 @@ class LoopConfig:
         optimizer: "adamw", or "muon" for hidden matrices with AdamW for the rest.
         precision: "fp32", "bf16" for autocast, or "auto" for the faster of them on the device. A run resumes
             only with the format that it began with.
-        compile: Compile the module with torch.compile.
+        compile: Compile the module with torch.compile; for one process.
+        gradient_checkpointing: Keep only what goes into each block of a transformer for the backward pass, and compute
+            the rest again there: about a third more work for a fraction of the memory.
+        shard: Let each of several processes keep a part of the weights, gradients and optimiser states of transformers
+            (FSDP2); false keeps all of them in each, which is faster as long as they fit.
         num_threads: Threads of PyTorch on the CPU; 0 leaves its default.
         max_minutes: Stop in good order after so many minutes; 0 sets no limit.
     """
@@ -51,6 +55,8 @@ class LoopConfig:
     optimizer: str = "adamw"
     precision: str = "fp32"
     compile: bool = False
+    gradient_checkpointing: bool = False
+    shard: bool = True
     num_threads: int = 0
     max_minutes: float = 0.0
 

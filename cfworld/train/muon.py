@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import torch
@@ -9,7 +10,9 @@ from torch import Tensor, nn
 
 from cfworld.precision import fast_precision
 
-__all__ = ["Muon", "orthogonalized"]
+__all__ = ["Muon", "OnWhole", "orthogonalized"]
+
+OnWhole = Callable[[Callable[[Tensor], Tensor], Tensor], Tensor]
 
 NEWTON_SCHULZ = (3.4445, -4.7750, 2.0315)
 """Coefficients of the quintic iteration: steep at zero, so that few rounds lift small singular values."""
@@ -24,6 +27,7 @@ class Muon(torch.optim.Optimizer):
         weight_decay: Decoupled decay.
         momentum: Decay of the momentum, which looks ahead as Nesterov's does.
         rounds: Rounds of the Newton-Schulz iteration.
+        on_whole: Applies a function of a whole matrix to one of which other processes may have parts.
     """
 
     def __init__(
@@ -34,8 +38,10 @@ class Muon(torch.optim.Optimizer):
         weight_decay: float,
         momentum: float = 0.95,
         rounds: int = 5,
+        on_whole: OnWhole = lambda function, matrix: function(matrix),
     ) -> None:
         super().__init__(parameters, {"lr": lr, "weight_decay": weight_decay, "momentum": momentum, "rounds": rounds})
+        self._on_whole = on_whole
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -49,7 +55,8 @@ class Muon(torch.optim.Optimizer):
                 if not state:
                     state["momentum_buffer"] = torch.zeros_like(parameter.grad)
                 momentum = state["momentum_buffer"].lerp_(parameter.grad, 1 - group["momentum"])
-                update = orthogonalized(parameter.grad.lerp(momentum, group["momentum"]), group["rounds"])
+                orthogonal = partial(orthogonalized, rounds=group["rounds"])
+                update = self._on_whole(orthogonal, parameter.grad.lerp(momentum, group["momentum"]))
                 parameter.mul_(1 - group["lr"] * group["weight_decay"])
                 parameter.add_(update, alpha=-0.2 * math.sqrt(max(parameter.shape)) * group["lr"])
 

@@ -1,14 +1,14 @@
 """Optimisers and the learning-rate schedule."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from cfworld.errors import ConfigError
-from cfworld.train.muon import Muon
+from cfworld.train.muon import Muon, OnWhole
 
 __all__ = ["Role", "build_optimizers", "clip_gradients", "learning_rate", "split_parameters"]
 
@@ -61,6 +61,8 @@ def build_optimizers(
     lr: float,
     betas: tuple[float, float],
     weight_decay: float,
+    part: Callable[[nn.Parameter], nn.Parameter] = lambda parameter: parameter,
+    on_whole: OnWhole = lambda function, matrix: function(matrix),
 ) -> list[torch.optim.Optimizer]:
     """Build the optimisers of a module.
 
@@ -70,6 +72,8 @@ def build_optimizers(
         lr: Peak learning rate; Muon's update is scaled to AdamW's size, so that both share it.
         betas: AdamW's decay rates.
         weight_decay: Decoupled decay of everything but vectors.
+        part: What AdamW moves of a parameter that is shared out between processes.
+        on_whole: Applies a function of a whole matrix to one that is shared out, for Muon.
 
     Returns:
         One optimiser, or Muon and AdamW.
@@ -81,14 +85,14 @@ def build_optimizers(
     if not matrices and not decayed and not plain:
         raise ConfigError("Got a module without trained parameters; set requires_grad on what shall be trained.")
     if name == "adamw":
-        return [_adamw([*matrices, *decayed], plain, lr, betas, weight_decay)]
+        return [_adamw(map(part, [*matrices, *decayed]), map(part, plain), lr, betas, weight_decay)]
     if name != "muon":
         raise ConfigError(f"Got optimizer {name!r}; expected 'adamw' or 'muon'.")
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
-        optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay))
+        optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay, on_whole=on_whole))
     if decayed or plain:
-        optimizers.append(_adamw(decayed, plain, lr, betas, weight_decay))
+        optimizers.append(_adamw(map(part, decayed), map(part, plain), lr, betas, weight_decay))
     return optimizers
 
 

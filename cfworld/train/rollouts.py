@@ -10,6 +10,7 @@ from torch import Tensor
 from cfworld.train.curriculum import CurriculumConfig, draw_horizons
 from cfworld.train.latent_bank import ClipBatch
 from cfworld.train.self_rollout import Rollout, SelfRollout, Target
+from cfworld.train.team import ALONE, Team
 
 __all__ = ["DistillStep", "FreshRollouts", "Judged", "OngoingRollouts", "RolloutSource", "looped_actions"]
 
@@ -46,6 +47,9 @@ class Judged:
 class RolloutSource(Protocol):
     """Gives every step its targets."""
 
+    team: Team
+    """Who has the other rows."""
+
     def judged(self, batch: DistillStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
         """Roll out, and generate the targets of a step, with the student's gradient if `grad`."""
         ...
@@ -75,12 +79,13 @@ class FreshRollouts:
     def __init__(self, machine: SelfRollout, curriculum: CurriculumConfig, prefix: int, num_targets: int) -> None:
         self.machine, self.curriculum = machine, curriculum
         self.prefix, self.num_targets = prefix, num_targets
+        self.team: Team = ALONE
 
     def judged(self, batch: DistillStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
         """Roll out from the clips' prefixes, and generate the targets of a step."""
         rows, device = len(batch.clips.latents), batch.clips.latents.device
         horizon = int(draw_horizons(self.curriculum, batch.step, (), generator))
-        seeds = torch.randint(SEEDS, (rows,), generator=generator, device=device)
+        seeds = self.team.own(torch.randint(SEEDS, (rows * self.team.size,), generator=generator, device=device))
         chunk, window = self.machine.chunk, self.machine.chunk * self.machine.score_window
         end = self.prefix + horizon * chunk + self.num_targets * window
         actions = looped_actions(batch.clips.actions, batch.clips.present, self.prefix, end)
@@ -119,6 +124,7 @@ class OngoingRollouts:
     def __init__(self, machine: SelfRollout, curriculum: CurriculumConfig, prefix: int, num_targets: int) -> None:
         self.machine, self.curriculum = machine, curriculum
         self.prefix, self.num_targets = prefix, num_targets
+        self.team: Team = ALONE
         self.rollout: Rollout | None = None
         self.horizon = torch.zeros(0, dtype=torch.int64)
         self.actions = torch.zeros(0)
@@ -139,21 +145,25 @@ class OngoingRollouts:
         """The rollouts as they stand."""
         if self.rollout is None:
             return {}
-        return {"rollout": self.rollout.state_dict(), "horizon": self.horizon, "actions": self.actions}
+        mark = self.team.by_rows
+        rollout = {name: mark(value, Rollout.row_axis(name)) for name, value in self.rollout.state_dict().items()}
+        return {"rollout": rollout, "horizon": mark(self.horizon), "actions": mark(self.actions)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         if state:
             device = next(self.machine.student.parameters()).device
-            self.rollout = Rollout.from_state_dict(state["rollout"], device)
-            self.horizon, self.actions = state["horizon"].to(device), state["actions"].to(device)
+            own, kept = self.team.own_rows, state["rollout"]
+            rows = {name: own(value, Rollout.row_axis(name)) for name, value in kept.items()}
+            self.rollout = Rollout.from_state_dict(rows, device)
+            self.horizon, self.actions = (own(state[name]).to(device) for name in ("horizon", "actions"))
 
     def _renewed(self, batch: DistillStep, generator: torch.Generator) -> Rollout:
         """The rollouts, of which those that reached their horizon have begun anew from the step's clips."""
-        clips, device = batch.clips, batch.clips.latents.device
-        rows = len(clips.latents)
-        seeds = torch.randint(SEEDS, (rows,), generator=generator, device=device)
-        horizon = draw_horizons(self.curriculum, batch.step, (rows,), generator)
+        clips, device, team = batch.clips, batch.clips.latents.device, self.team
+        rows = len(clips.latents) * team.size
+        seeds = team.own(torch.randint(SEEDS, (rows,), generator=generator, device=device))
+        horizon = team.own(draw_horizons(self.curriculum, batch.step, (rows,), generator))
         chunk = self.machine.chunk
         end = self.prefix + (self.curriculum.last + self.num_targets * self.machine.score_window) * chunk
         actions = looped_actions(clips.actions, clips.present, self.prefix, end)
@@ -162,11 +172,16 @@ class OngoingRollouts:
             return self.machine.begin(clips.latents[:, : self.prefix], actions[:, : self.prefix], seeds)
         over = self.rollout.step > self.horizon
         index = over.nonzero()[:, 0]
+        if not team.any(len(index) > 0):
+            return self.rollout
+        # All processes begin as soon as one does, a row that comes to nothing if need be: networks that are shared out
+        # must run everywhere at once.
+        begin = index if len(index) else torch.zeros(1, dtype=torch.int64, device=device)
+        begun = self.machine.begin(clips.latents[begin, : self.prefix], actions[begin, : self.prefix], seeds[begin])
         if not len(index):
             return self.rollout
         self.horizon = torch.where(over, horizon, self.horizon)
         self.actions = self.actions.index_copy(0, index, actions[index])
-        begun = self.machine.begin(clips.latents[index, : self.prefix], actions[index, : self.prefix], seeds[index])
         return self.rollout.replace(index, begun)
 
     def _next_actions(self, step: Tensor, num_chunks: int) -> Tensor:

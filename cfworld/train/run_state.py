@@ -2,8 +2,9 @@
 
 A run folder holds `checkpoints/step_<number>/` with `model.safetensors`, `ema.safetensors`, `training.pt`
 (optimisers and the stage's extra state, read with `weights_only=True`) and `state.json` (step, minutes, the
-configuration). A checkpoint is written into a hidden folder, flushed to disk and renamed; the one before it
-is kept.
+configuration). Several processes write `shards/` in place of the safetensors (`cfworld.train.sharded_state`); either
+is read by any number of processes. A checkpoint is written into a hidden folder, flushed to disk and renamed; the one
+before it is kept.
 """
 
 import json
@@ -19,6 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cfworld.errors import CheckpointError, ConfigError
+from cfworld.train.team import ALONE, Team
 
 __all__ = [
     "Progress",
@@ -30,7 +32,8 @@ __all__ = [
 ]
 
 NUM_KEPT = 2
-FREE_KEYS = frozenset({"steps", "log_every", "save_every", "sample_every", "max_minutes", "num_threads"})
+CADENCE = {"steps", "log_every", "save_every", "sample_every", "max_minutes"}
+FREE_KEYS = frozenset(CADENCE | {"num_threads", "gradient_checkpointing", "shard"})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,6 +58,7 @@ def save_checkpoint(
     ema_module: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     extra: Mapping[str, Any],
+    team: Team = ALONE,
 ) -> Path:
     """Write a checkpoint beside the others, and remove all but the newest two.
 
@@ -67,30 +71,37 @@ def save_checkpoint(
         ema_module: Its moving average.
         optimizers: Their states are saved in this order.
         extra: The stage's own state: tensors, numbers, strings, lists and dicts.
+        team: The processes that write it together.
 
     Returns:
         The folder of the step's checkpoint.
     """
     parent = folder / "checkpoints"
-    parent.mkdir(parents=True, exist_ok=True)
     target = parent / f"step_{progress.step:08d}"
-    if target.is_dir():
+    if team.any(target.is_dir()):
         return target
     aside = parent / f".{target.name}.part"
-    shutil.rmtree(aside, ignore_errors=True)
-    aside.mkdir()
-    save_file(_tensors(module), aside / "model.safetensors")
-    save_file(_tensors(ema_module), aside / "ema.safetensors")
-    training = {"optimizers": [optimizer.state_dict() for optimizer in optimizers], "extra": dict(extra)}
-    torch.save(training, aside / "training.pt")
-    state = {"step": progress.step, "minutes": progress.minutes, "config": progress.config}
-    (aside / "state.json").write_text(json.dumps(state, indent=2))
-    for path in [*aside.iterdir(), aside]:
-        _flush(path)
-    aside.rename(target)
-    _flush(parent)
-    for old in _checkpoints(folder)[:-NUM_KEPT]:
-        shutil.rmtree(old)
+    training = {
+        "optimizers": [team.optimizer_state(optimizer) for optimizer in optimizers],
+        "extra": dict(extra),
+    }
+    if team.leads:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    team.wait()
+    if team.size > 1:
+        from cfworld.train.sharded_state import write_shards
+
+        write_shards(aside, {"model": module.state_dict(), "ema": ema_module.state_dict(), **training}, team)
+    else:
+        save_file(_tensors(module), aside / "model.safetensors")
+        save_file(_tensors(ema_module), aside / "ema.safetensors")
+        torch.save(training, aside / "training.pt")
+    if team.leads:
+        _finish(aside, target, progress)
+        for old in _checkpoints(folder)[:-NUM_KEPT]:
+            shutil.rmtree(old)
+    team.wait()
     return target
 
 
@@ -113,6 +124,7 @@ def load_checkpoint(
     module: nn.Module,
     ema_module: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
+    team: Team = ALONE,
 ) -> dict[str, Any]:
     """Restore modules and optimisers in place.
 
@@ -123,21 +135,21 @@ def load_checkpoint(
         CheckpointError: If a file is missing or damaged, or fits other modules.
     """
     try:
-        module.load_state_dict(load_file(checkpoint / "model.safetensors"))
-        ema_module.load_state_dict(load_file(checkpoint / "ema.safetensors"))
-        training = torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True)
-        for optimizer, state in zip(optimizers, training["optimizers"], strict=True):
-            optimizer.load_state_dict(state)
+        state = _read(checkpoint, team)
+        team.load(module, state["model"])
+        team.load(ema_module, state["ema"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            team.load_optimizer(optimizer, kept)
     except Exception as error:  # safetensors, pickle and zip each raise their own kinds
         raise _damaged(checkpoint, error) from error
-    return training["extra"]
+    return state["extra"]
 
 
 def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: Path, step: int) -> None:
     """Refuse to resume under another configuration.
 
-    The number of steps, the cadence of logs, saves and samples, the number of threads and the time limit may
-    change.
+    The number of steps, the cadence of logs, saves and samples, the time limit, the number of threads, and what
+    trades memory for time (gradient checkpointing, sharding) may change.
 
     Args:
         saved: Configuration of the checkpoint.
@@ -169,6 +181,26 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("step_*"))
+
+
+def _finish(aside: Path, target: Path, progress: Progress) -> None:
+    """Say how far the run has come, and give a checkpoint its name once all of it is on the disk."""
+    state = {"step": progress.step, "minutes": progress.minutes, "config": progress.config}
+    (aside / "state.json").write_text(json.dumps(state, indent=2))
+    for path in [*aside.rglob("*"), aside]:
+        _flush(path)
+    aside.rename(target)
+    _flush(target.parent)
+
+
+def _read(checkpoint: Path, team: Team) -> dict[str, Any]:
+    """Everything that was saved: model, ema, optimizers, extra."""
+    if (checkpoint / "shards").is_dir():
+        from cfworld.train.sharded_state import read_shards
+
+        return read_shards(checkpoint, team)
+    weights = {name: load_file(checkpoint / f"{name}.safetensors") for name in ("model", "ema")}
+    return {**weights, **torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True)}
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

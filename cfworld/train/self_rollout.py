@@ -22,6 +22,7 @@ from torch.utils.checkpoint import checkpoint
 
 from cfworld.diffusion import counter_noise, denoised, renoise, sigmas
 from cfworld.memory import MemoryConfig, MemoryState
+from cfworld.memory.state import row_axis
 from cfworld.model import Generator
 from cfworld.rollout import Context, SamplerConfig, blank_memory, clean_pass, context_from_memory, read
 
@@ -61,6 +62,11 @@ class Rollout:
         return {**memories, "seeds": self.seeds, "step": self.step}
 
     @staticmethod
+    def row_axis(name: str) -> int:
+        """Which axis of an entry of `state_dict` counts the rows."""
+        return row_axis(name.rpartition(".")[2])
+
+    @staticmethod
     def from_state_dict(state: dict[str, Tensor], device: torch.device) -> "Rollout":
         """What `state_dict` described."""
         placed = {name: value.to(device) for name, value in state.items()}
@@ -83,12 +89,14 @@ class Target:
         actions: [B, R N, f] or [B, R N, f, A].
         real: The teacher's view of the slots that the memory showed before the target.
         fake: The critic's view of the same slots.
+        num_targets: How many targets stand in it, one after the other, each with all rows.
     """
 
     latents: Tensor
     actions: Tensor
     real: Context
     fake: Context
+    num_targets: int = 1
 
     @staticmethod
     def cat(targets: "list[Target]") -> "Target":
@@ -98,6 +106,7 @@ class Target:
             actions=torch.cat([target.actions for target in targets]),
             real=_cat_contexts([target.real for target in targets]),
             fake=_cat_contexts([target.fake for target in targets]),
+            num_targets=len(targets),
         )
 
 

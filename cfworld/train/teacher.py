@@ -22,6 +22,7 @@ from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.student_world import centre_clips, measure_centre
+from cfworld.train.team import ALONE, Team
 from cfworld.world import EncodedStarts, World, WorldConfig
 
 __all__ = ["TeacherStage", "TeacherStageConfig", "teacher_weights"]
@@ -119,37 +120,44 @@ class TeacherStage:
         if config.init_from:
             self.module.load_state_dict(teacher_weights(config.init_from, world))
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
+        self.team: Team = ALONE
+
+    def join(self, team: Team) -> None:
+        """Share the clips out; nothing but what is trained has weights."""
+        self.team = team
 
     def batch(self, step: int) -> ClipStep:
         """The clips of a step."""
-        clips = self.sampler.batch(step, self.config.loop.batch_size)
+        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
         return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Flow matching on every latent, squared error of the rewards, likelihood of the ends."""
         assert isinstance(self.module, Generator)
-        config, clips = self.config, batch.clips
-        rows, length = clips.latents.shape[:2]
-        copies = (rows, config.num_copies, length)
+        config, clips, team = self.config, batch.clips, self.team
+        length = clips.latents.shape[1]
+        copies = (len(clips.latents) * team.size, config.num_copies, length)
         num_chunks = length // self.world.latents_per_chunk
-        promotions = random_promotions(rows, num_chunks, config.promotion_cadence, config.promotion_interval, generator)
-        schedule = slot_schedule(self.world.memory, promotions)
-        sigma = self._sigma(copies, generator)
+        promotions = random_promotions(
+            copies[0], num_chunks, config.promotion_cadence, config.promotion_interval, generator
+        )
+        schedule = slot_schedule(self.world.memory, team.own(promotions))
+        sigma = team.own(self._sigma(copies, generator))
         latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
-        noise = torch.randn(latents.shape, generator=generator, device=self.device)
+        noise = team.own(torch.randn(*copies, *latents.shape[3:], generator=generator, device=self.device))
         noisy = interpolate(latents, noise, sigma)
-        context = self.errors.inject(clips.latents, batch.step, generator)
-        dropped = self._dropped(copies, generator)
+        context = self.errors.inject(clips.latents, batch.step, generator, team)
+        dropped = team.own(self._dropped(copies, generator))
         output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions, dropped)
 
         squared = (output.velocity - velocity(latents, noise)).square().mean(dim=(3, 4, 5))
-        present = clips.present[:, None].expand(copies)
-        flow = masked_mean(squared, present)
-        reward, hazard = head_losses(output, clips)
+        present = clips.present[:, None].expand(sigma.shape)
+        flow = masked_mean(squared, present, team)
+        reward, hazard = head_losses(output, clips, team)
         estimate = denoised(noisy, output.velocity.detach(), sigma)
         residual = (estimate - latents)[present]
-        self.errors.add(residual, sigma[present], generator)
-        metrics = {"flow": flow, "reward": reward, "hazard": hazard, "residual": residual.square().mean()}
+        self.errors.add(residual, sigma[present], generator, team)
+        metrics = {"flow": flow, "reward": reward, "hazard": hazard, "residual": team.mean_of_all(residual.square())}
         return flow + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:

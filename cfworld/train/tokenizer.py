@@ -21,6 +21,7 @@ from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
+from cfworld.train.team import ALONE, Team
 
 __all__ = ["TokenizerStage", "TokenizerStageConfig"]
 
@@ -141,6 +142,12 @@ class TokenizerStage:
         self.median = torch.from_numpy(train.median(np.random.default_rng((seed, 1)))).to(self.device)
         self.eval_blocks = torch.from_numpy(held_out.draw(np.random.default_rng((seed, 2)), config.num_eval_blocks))
 
+        self.team: Team = ALONE
+
+    def join(self, team: Team) -> None:
+        """Share the blocks out."""
+        self.team = team
+
     def roles(self) -> Mapping[str, Role]:
         """The tokenizer, and its critic at a pace of its own."""
         if not isinstance(self.module, AdversarialPair):
@@ -151,31 +158,31 @@ class TokenizerStage:
     def batch(self, step: int) -> Batch:
         """Draw the blocks of a step."""
         loop = self.config.loop
-        blocks = self.train.draw(np.random.default_rng((loop.seed, 0, step)), loop.batch_size)
-        frames = torch.from_numpy(blocks).to(self.device)
+        numbers = self.train.draw_numbers(np.random.default_rng((loop.seed, 0, step)), loop.batch_size)
+        frames = torch.from_numpy(self.train.at(self.team.own(numbers))).to(self.device)
         return Batch(to_pixels(frames[:, 1:]), self._weights(frames), step)
 
     def loss(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Reconstruct a batch and compare."""
-        config = self.config
-        rows = batch.pixels.shape[0]
+        config, team = self.config, self.team
+        rows = batch.pixels.shape[0] * team.size
         shape = (rows, *self.latent_shape)
-        noise = torch.randn(shape, generator=generator, device=self.device)
+        noise = team.own(torch.randn(shape, generator=generator, device=self.device))
         level = torch.rand((rows, 1, 1, 1), generator=generator, device=self.device) * config.latent_noise
-        jitter = level * torch.randn(shape, generator=generator, device=self.device)
-        pixels, mean, logvar = self.vae(batch.pixels, noise, jitter)
+        jitter = team.own(level * torch.randn(shape, generator=generator, device=self.device))
+        pixels, mean, logvar = self.vae(batch.pixels, noise, jitter, team.channel_std)
         absolute, squared, edges = weighted_error(pixels.float(), batch.pixels, batch.weights)
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
         loss = absolute + config.squared_weight * squared + config.edge_weight * edges + config.kl_weight * kl
         metrics = {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
         if not isinstance(self.module, AdversarialPair):
             return loss, metrics
-        criticism = self.module.criticise(batch.pixels, pixels, batch.weights)
+        criticism = self.module.criticise(batch.pixels, pixels, batch.weights, team)
         metrics["critic"] = criticism
         if batch.step >= config.adversarial_start:
-            fooled = self.module.fooled(pixels, batch.weights)
+            fooled = self.module.fooled(pixels, batch.weights, team)
             metrics["adversarial"] = fooled
-            loss = loss + config.adversarial_weight * balance(loss, fooled, self.vae.last_weight) * fooled
+            loss = loss + config.adversarial_weight * balance(loss, fooled, self.vae.last_weight, team) * fooled
         return loss + criticism, metrics
 
     def state_dict(self) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from cfworld.cli import train
 from cfworld.configs.schema import WorldSettings
 from cfworld.prompts import ActionConfig, ActionPart, TextConfig
 from cfworld.train.distill import DistillConfig, Shown
+from cfworld.train.team import Team
 
 
 @pytest.fixture
@@ -25,7 +26,7 @@ def seen_by_stages(
     """What `look` sees of the world and the settings of every stage that is to be trained."""
     seen: list[Any] = []
 
-    def build(world: WorldSettings, settings: Any, _device: str) -> tuple[None, dict[str, Any]]:
+    def build(world: WorldSettings, settings: Any, _device: str, _team: Team) -> tuple[None, dict[str, Any]]:
         seen.append(look(world, settings))
         return None, {}
 

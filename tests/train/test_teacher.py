@@ -97,6 +97,27 @@ def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
     assert resumed["last"] == figures["last"]
 
 
+def test_gradient_checkpointing_changes_no_loss(tmp_path: Path):
+    last = []
+    for checkpointed in (False, True):
+        made = stage(steps=2)
+        made.config.loop.gradient_checkpointing = checkpointed
+        last.append(run(made, made.config.loop, tmp_path / str(checkpointed))["last"])
+    assert last[0] == last[1]
+
+
+def test_gradient_checkpointing_keeps_less_for_the_backward_pass():
+    """Of each block only what goes in: the tensors that autograd keeps are far fewer."""
+    kept = []
+    for checkpointed in (False, True):
+        made, sizes = stage(), []
+        made.module.transformer.checkpointed = checkpointed
+        with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
+            made.loss(made.batch(0), step_generator(0, 0))
+        kept.append(sum(sizes))
+    assert kept[1] < kept[0] / 2
+
+
 def stage_with(loop: LoopConfig) -> TeacherStage:
     return stage(loop=loop)
 
