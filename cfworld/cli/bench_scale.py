@@ -43,6 +43,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
     if precision not in _DTYPES:
         raise ConfigError(f"got precision={precision}; expected bf16, fp32, or null for the faster one")
     dtype = _DTYPES[precision]
+    assert config.batch_sizes is not None
     check_fits(scale, min(config.kv_latents), min(config.batch_sizes), dtype, device)
     folder = common.open_output("bench", config.out, config)
     available = available_bytes(device)

@@ -10,7 +10,7 @@ import torch
 from cfworld.errors import ConfigError
 from cfworld.metrics.machine import available_bytes, peak_memory_mb
 from cfworld.metrics.roofline import Rates, needed_bytes
-from cfworld.metrics.scales import Scale, memory_of, sizes_of, use_memory
+from cfworld.metrics.scales import RandomTable, Scale, memory_of, sizes_of, use_memory
 from cfworld.metrics.speed import latencies, random_actions
 from cfworld.metrics.step_parts import STEP_PARTS, part_seconds, part_works
 from cfworld.world import World, WorldState
@@ -136,7 +136,9 @@ def measure_scale(
     state, _ = latencies(world, _filled(world, batch), warmup, lambda: None)
     state, seconds = latencies(world, state, steps, tick)
     memory = peak_memory_mb(world.device)
-    works = part_works(world, batch, world.generator.prompts.tokens_per_latent)
+    prompts = world.generator.prompts
+    assert isinstance(prompts, RandomTable)
+    works = part_works(world, batch, prompts.tokens_per_latent)
     measured = part_seconds(world, state, steps, _wrap(compile_options))
     p50, p95 = np.percentile(seconds * 1000, (50, 95))
     frames = batch * world.config.frames_per_step

@@ -15,7 +15,7 @@ from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 from cfworld.world import EncodedStarts, Ends, World, WorldConfig
 
-__all__ = ["Scale", "Sizes", "check_scale", "memory_of", "random_world", "sizes_of", "use_memory"]
+__all__ = ["RandomTable", "Scale", "Sizes", "check_scale", "memory_of", "random_world", "sizes_of", "use_memory"]
 
 
 class Scale(StrEnum):
@@ -145,7 +145,7 @@ def random_world(scale: Scale, kv_latents: int, num_steps: int, device: torch.de
     with torch.device(device):
         tokenizer = BlockVAE(config.tokenizer)
         generator = Generator(config.actions, config.transformer)
-        generator.prompts = _RandomTable(_ACTIONS, sizes.prompt_tokens, config.transformer, dtype)
+        generator.prompts = RandomTable(_ACTIONS, sizes.prompt_tokens, config.transformer, dtype)
         latents = torch.zeros(1, config.prefix_latents, *tokenizer.latent_shape)
         actions = torch.zeros(1, config.prefix_latents, config.frames_per_latent, dtype=torch.int64)
     for parameter in [*tokenizer.parameters(), *generator.parameters()]:
@@ -159,7 +159,7 @@ def use_memory(world: World, kv_latents: int) -> None:
     world.config = replace(world.config, memory=memory_of(kv_latents, world.config.latents_per_chunk))
 
 
-class _RandomTable(DiscretePrompts):
+class RandomTable(DiscretePrompts):
     """For each action as many tokens as a text's encoder gives; encoding a text is no part of a step."""
 
     def __init__(self, num_actions: int, tokens: int, model: TransformerConfig, dtype: torch.dtype) -> None:

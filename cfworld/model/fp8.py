@@ -32,7 +32,11 @@ def use_fp8(transformer: Transformer) -> None:
     if weight.dtype is not torch.bfloat16:
         raise ConfigError(f"got fp8 for weights of {weight.dtype}; expected bfloat16: load the world with it.")
     try:
-        from torchao.quantization import Float8DynamicActivationFloat8WeightConfig, PerRow, quantize_
+        from torchao.quantization import (  # pyright: ignore[reportMissingImports]
+            Float8DynamicActivationFloat8WeightConfig,
+            PerRow,
+            quantize_,
+        )
     except ImportError as error:
         raise MissingDependencyError("fp8 needs torchao, which is not installed; run `pip install torchao`") from error
     quantize_(transformer.blocks, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()), _fits)

@@ -78,9 +78,9 @@ def test_lengths_of_a_context_say_what_a_mask_says_with_the_current_tokens_in_fr
     q, k, v = drawn()
     mask = torch.tensor([[1, 1, 1, 0], [1, 0, 0, 0]], dtype=torch.bool)
     seen = torch.cat([mask, torch.ones(2, 6, dtype=torch.bool)], dim=1)[:, None, None]
-    front = [torch.cat([part[:, 4:], part[:, :4]], dim=1) for part in (k, v)]
+    keys, values = (torch.cat([part[:, 4:], part[:, :4]], dim=1) for part in (k, v))
     lengths = KeyLengths(torch.tensor([3, 1], dtype=torch.int32))
-    torch.testing.assert_close(attend(q, *front, lengths), by_hand(q, k, v, seen), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(attend(q, keys, values, lengths), by_hand(q, k, v, seen), rtol=1e-5, atol=1e-5)
 
 
 def test_a_kernel_that_takes_lengths_leaves_other_masks_to_pytorch():
@@ -96,6 +96,7 @@ def test_flash_attention_3_is_called_with_rows_end_to_end_and_the_lengths_that_e
     def flash_attn_varlen_func(
         q, k, v, cu_seqlens_q, cu_seqlens_k, max_seqlen_q, max_seqlen_k, seqused_q=None, seqused_k=None
     ):
+        assert seqused_k is not None
         rows = []
         for row, used in enumerate(seqused_k.tolist()):
             a, b = cu_seqlens_q[row : row + 2].tolist()

@@ -51,7 +51,7 @@ def test_a_step_embeds_its_prompts_and_its_noise_levels_once():
     transformer = world.generator.transformer
     for name in ("prompt_embedding", "time_embedding"):
         getattr(transformer, name).register_forward_hook(lambda *_, name=name: calls.append(name))
-    transformer.blocks[1].cross_attn.k.register_forward_hook(lambda *_: calls.append("prompt keys"))
+    transformer.get_submodule("blocks.1.cross_attn.k").register_forward_hook(lambda *_: calls.append("prompt keys"))
     state, _ = world.initial([0])
     calls.clear()
     world.step(state, [1])

@@ -8,7 +8,7 @@ import torch
 
 from cfworld import World
 from cfworld.errors import ConfigError, DatasetError
-from cfworld.model import ActionConfig
+from cfworld.model import ActionConfig, Transformer
 from cfworld.tokenizer import BlockVAE
 from cfworld.train import teacher
 from cfworld.train.erft import ErftConfig
@@ -111,7 +111,9 @@ def test_gradient_checkpointing_keeps_less_for_the_backward_pass():
     kept = []
     for checkpointed in (False, True):
         made, sizes = stage(), []
-        made.module.transformer.checkpointed = checkpointed
+        transformer = made.module.transformer
+        assert isinstance(transformer, Transformer)
+        transformer.checkpointed = checkpointed
         with torch.autograd.graph.saved_tensors_hooks(lambda x, s=sizes: s.append(x.numel()) or x, lambda x: x):
             made.loss(made.batch(0), step_generator(0, 0))
         kept.append(sum(sizes))
