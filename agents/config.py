@@ -49,6 +49,8 @@ class AgentTrainConfig:
             world's tokenizer makes of the simulator's frames.
         stack: How many steps it sees at once. One latent, or the frames of one step, already show how things move.
         own_actions: It also sees what it did last, a number for each action; with obs=latent and discrete actions.
+        obs_noise: Standard deviation of the noise on latents in training; they themselves have about 1. Without it an
+            agent may live by fine traces that the dream leaves in them and no simulator does.
         blind: It sees nothing but zeros: what is left is what can be had without eyes.
         algorithm: ppo, or recurrent_ppo, which remembers.
         num_envs: Episodes side by side.
@@ -97,6 +99,7 @@ class AgentTrainConfig:
     obs: Obs = Obs.latent
     stack: int = 1
     own_actions: bool = False
+    obs_noise: float = 0.0
     blind: bool = False
     algorithm: Algorithm = Algorithm.ppo
     num_envs: int = 16
@@ -149,6 +152,10 @@ class AgentTrainConfig:
             raise ConfigError("got n_steps=1 and num_envs=1; expected at least two steps between updates")
         if self.own_actions and self.obs is not Obs.latent:
             raise ConfigError(f"got own_actions=true with obs={self.obs}; expected obs=latent")
+        if self.obs_noise < 0 or (self.obs_noise and self.obs is not Obs.latent):
+            raise ConfigError(
+                f"got obs_noise={self.obs_noise} with obs={self.obs}; expected 0, or more than 0 with obs=latent"
+            )
         if self.starts is not None and self.env is not Place.dream:
             raise ConfigError(f"got starts={self.starts} with env={self.env}; expected none, or env=dream")
         if self.imitate is not None and self.algorithm is not Algorithm.ppo:

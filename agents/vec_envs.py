@@ -13,11 +13,11 @@ from cfworld.agents.moments import draw_moments
 from cfworld.agents.policy import num_own, seen_space
 from cfworld.agents.sb3_vec_env import SB3VecEnv
 from cfworld.agents.sight import flat_latents
-from cfworld.envs.spaces import world_observation_space
+from cfworld.envs.spaces import LATENT_BOUND, world_observation_space
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.world import World
 
-__all__ = ["VecBlind", "VecLatents", "VecOwnActions", "training_env", "twin_env"]
+__all__ = ["VecBlind", "VecLatents", "VecNoise", "VecOwnActions", "training_env", "twin_env"]
 
 
 class VecLatents(VecEnvWrapper):
@@ -82,6 +82,37 @@ class VecBlind(VecEnvWrapper):
         return self._nothing.copy(), reward, done, infos
 
 
+class VecNoise(VecEnvWrapper):
+    """Shows flat latents under Gaussian noise, other noise at every step.
+
+    Args:
+        venv: an environment of flat boxes.
+        std: standard deviation of the noise.
+        seed: of the noise.
+    """
+
+    def __init__(self, venv: VecEnv, std: float, seed: int):
+        super().__init__(venv)
+        self._std = std
+        self._rng = np.random.default_rng(np.random.SeedSequence((seed, _NOISE_STREAM)))
+
+    def reset(self) -> np.ndarray:
+        """Begin an episode in every row."""
+        return self._noisy(self.venv.reset())
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every row."""
+        observation, reward, done, infos = self.venv.step_wait()
+        for info in infos:
+            if "terminal_observation" in info:
+                info["terminal_observation"] = self._noisy(info["terminal_observation"])
+        return self._noisy(observation), reward, done, infos
+
+    def _noisy(self, observation: Any) -> np.ndarray:
+        noise = self._rng.standard_normal(observation.shape, dtype=np.float32)
+        return np.clip(observation + self._std * noise, -LATENT_BOUND, LATENT_BOUND)
+
+
 class VecOwnActions(VecEnvWrapper):
     """Shows what was done last behind what there is to see: zeros, and a one for that action.
 
@@ -142,6 +173,8 @@ def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
             venv = VecLatents(venv, world)
     if config.blind:
         return VecBlind(venv, seen_space(config, world))
+    if config.obs_noise:
+        venv = VecNoise(venv, config.obs_noise, config.seed)
     if config.stack > 1:
         venv = VecFrameStack(venv, config.stack)
     own = num_own(config, world)
@@ -158,3 +191,6 @@ def twin_env(world: World, num_envs: int, processes: bool, max_ticks: int, obs: 
         obs="frame" if obs == "frame" else "frames",
         max_ticks=max_ticks,
     )
+
+
+_NOISE_STREAM = 17

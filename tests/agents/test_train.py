@@ -112,6 +112,20 @@ def test_eyes_see_what_was_seen_in_training(world: World, place: Place, obs: Obs
     venv.close()
 
 
+def test_noise_has_its_strength_and_leaves_the_own_actions_alone(world: World) -> None:
+    seen = []
+    for noise in (0.0, 0.5, 0.5):
+        venv = training_env(settings(obs_noise=noise, own_actions=True), world)
+        venv.seed(5)
+        venv.reset()
+        seen.append(np.asarray(venv.step(np.array([0, 1]))[0]))
+        venv.close()
+    assert np.array_equal(seen[1], seen[2])
+    noise = seen[1] - seen[0]
+    assert abs(noise[:, :-3].std() - 0.5) < 0.05
+    assert not noise[:, -3:].any()
+
+
 @pytest.mark.parametrize("place", Place)
 def test_a_new_episode_has_done_nothing_and_the_last_one_is_remembered_whole(world: World, place: Place) -> None:
     venv = training_env(settings(env=place, own_actions=True, horizon=8), world)
@@ -196,6 +210,7 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     for wrong in (
         {"stack": 0},
         {"own_actions": True, "obs": Obs.frame},
+        {"obs_noise": -1.0},
         {"seed": -1},
         {"max_minutes": 0.0},
         {"eval_every": 0, "patience": 1},
