@@ -9,7 +9,7 @@ from cfworld.memory import MemoryConfig
 from cfworld.model import ActionConfig, Generator, TransformerConfig
 from cfworld.prompts import ActionPart, TextConfig
 from cfworld.rollout import SamplerConfig
-from cfworld.tokenizer import BlockVAE, BlockVAEConfig
+from cfworld.tokenizer import BlockVAEConfig
 from cfworld.world import EncodedStarts
 
 
@@ -75,12 +75,12 @@ ACTIONS: dict[str, Any] = {
 }
 
 
-def toy_world(*, num_starts: int = 5, seed: int = 0, **changes) -> World:
+def toy_world(*, num_starts: int = 5, seed: int = 0, device: str = "cpu", **changes) -> World:
     """A world with random weights."""
     config = toy_config(**changes)
     with torch.random.fork_rng():
         torch.manual_seed(seed + 1)
-        tokenizer = BlockVAE(config.tokenizer)
+        tokenizer = config.frame_coder.build()
         latents = torch.randn(num_starts, config.prefix_latents, *tokenizer.latent_shape)
         shape = (num_starts, config.prefix_latents, config.frames_per_latent)
         generator = toy_generator(config, seed)
@@ -91,4 +91,4 @@ def toy_world(*, num_starts: int = 5, seed: int = 0, **changes) -> World:
         else:
             actions = torch.zeros(*shape, *generator.prompts.action_shape, dtype=generator.prompts.action_dtype)
     starts = EncodedStarts(latents=latents, actions=actions, seeds=torch.arange(num_starts))
-    return World(config, tokenizer, generator, starts)
+    return World(config, tokenizer, generator, starts, device=device)

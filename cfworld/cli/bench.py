@@ -45,6 +45,7 @@ class BenchConfig:
         scale: In the place of `world`, random weights of a size, toy, nano or wan_1_3b, beside the least time that the
             device could take. All that follows is for it.
         kv_latents: Latents that a chunk sees, itself among them.
+        decoder: Who makes pixels, wan, tiny or block; null for wan with wan_1_3b, else block.
         precision: bf16 or fp32; null for bf16 where the device computes with it at full speed.
         attention: Who computes self-attention; auto for the fastest that runs.
         compile: off, or a mode of torch.compile: default, reduce-overhead, max-autotune-no-cudagraphs ...
@@ -63,6 +64,7 @@ class BenchConfig:
     device: str = "cpu"
     scale: str | None = None
     kv_latents: list[int] = field(default_factory=lambda: [6, 12, 21])
+    decoder: str | None = None
     precision: str | None = None
     attention: str = "auto"
     compile: str = "off"
@@ -80,9 +82,11 @@ class BenchConfig:
             if getattr(self, name) < least:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {least}")
         if self.scale is not None:
-            check_scale(self.scale, self.kv_latents)
-        elif self.compile != "off" or self.fp8 or self.precision or self.attention != "auto":
-            raise ConfigError("got compile, fp8, precision or attention without scale; expected scale=wan_1_3b, say")
+            check_scale(self.scale, self.kv_latents, self.decoder)
+        elif self.compile != "off" or self.fp8 or self.precision or self.decoder or self.attention != "auto":
+            raise ConfigError(
+                "got compile, fp8, precision, decoder or attention without scale; expected scale=wan_1_3b, say"
+            )
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
 

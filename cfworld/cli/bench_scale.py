@@ -14,7 +14,7 @@ from cfworld.metrics.machine import available_bytes, machine_figures
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
 from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
-from cfworld.metrics.scales import Scale, random_world, use_memory
+from cfworld.metrics.scales import Decoder, Scale, random_world, sizes_of, use_memory
 from cfworld.metrics.speed import LongRun, long_run
 from cfworld.metrics.step_parts import STEP_PARTS
 from cfworld.model.fp8 import use_fp8
@@ -55,7 +55,8 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         if (kv, batch) not in fitting
     ]
     rates = measured_rates(device, dtype)
-    world = random_world(scale, fitting[0][0], config.num_steps or _NUM_STEPS, device, dtype)
+    decoder = Decoder(config.decoder) if config.decoder else next(iter(sizes_of(scale).decoders))
+    world = random_world(scale, fitting[0][0], config.num_steps or _NUM_STEPS, device, dtype, decoder)
     options = _prepared(world, config)
     speeds = []
     with tqdm(total=len(fitting) * config.steps, unit="step", desc=world.config.name) as bar:
@@ -68,6 +69,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         "date": datetime.now(UTC).date().isoformat(),
         "precision": precision,
         "attention": world.generator.transformer.attention.value,
+        "decoder": decoder.value,
         "compile": config.compile,
         "fp8": config.fp8,
         "num_steps": world.sampler.num_steps,
@@ -115,6 +117,7 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         "frames/s",
         "p50 ms",
         "p95 ms",
+        "decoded beside ms",
         "roofline ms",
         "share",
         "denoiser frames/s",
@@ -129,6 +132,7 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
             f"{speed.frames_per_s:.2f}",
             f"{speed.step_ms_p50:.1f}",
             f"{speed.step_ms_p95:.1f}",
+            f"{speed.ahead_ms:.1f}",
             f"{speed.roofline_ms:.1f}",
             f"{speed.share:.0%}",
             f"{speed.denoiser_frames_per_s:.2f}",
@@ -142,9 +146,10 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         f"# Speed of {figures['scale']} ({figures['num_steps']} denoising steps and the clean pass; random weights)",
         "",
         f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}, {figures['precision']}, "
-        f"attention {figures['attention']}, compile {figures['compile']}, fp8 {figures['fp8']}, {figures['date']}. The "
-        f"device was seen to multiply at {rates.flops_per_s / 1e12:.2f} TFLOP/s and to copy at "
-        f"{rates.bytes_per_s / 1e9:.1f} GB/s; a step makes {figures['frames_per_step']} frames.",
+        f"attention {figures['attention']}, decoder {figures['decoder']}, compile {figures['compile']}, "
+        f"fp8 {figures['fp8']}, {figures['date']}. The device was seen to multiply at "
+        f"{rates.flops_per_s / 1e12:.2f} TFLOP/s and to copy at {rates.bytes_per_s / 1e9:.1f} GB/s; "
+        f"a step makes {figures['frames_per_step']} frames.",
         "",
         *(f"| {' | '.join(cells)} |" for cells in (heads, ["---:"] * len(heads), *rows)),
         "",

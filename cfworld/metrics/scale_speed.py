@@ -2,13 +2,14 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from time import perf_counter
 from typing import Any
 
 import numpy as np
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.metrics.machine import available_bytes, peak_memory_mb
+from cfworld.metrics.machine import available_bytes, peak_memory_mb, synchronize
 from cfworld.metrics.roofline import Rates, needed_bytes
 from cfworld.metrics.scales import RandomTable, Scale, memory_of, sizes_of, use_memory
 from cfworld.metrics.speed import latencies, random_actions
@@ -48,6 +49,7 @@ class ScaleSpeed:
         step_ms_p50: Median latency of a whole step, decoding included.
         step_ms_p95: 95th percentile of it.
         frames_per_s: Frames of all rows per second, by the median latency.
+        ahead_ms: Mean milliseconds of a step where each chunk is decoded beside the generation of the next.
         denoiser_frames_per_s: The same of the denoising passes and the clean pass alone.
         parts: By `STEP_PARTS`, each measured in rounds of its own.
         memory: Peak memory of the process and of a GPU.
@@ -58,6 +60,7 @@ class ScaleSpeed:
     step_ms_p50: float
     step_ms_p95: float
     frames_per_s: float
+    ahead_ms: float
     denoiser_frames_per_s: float
     parts: dict[str, PartSpeed]
     memory: dict[str, float]
@@ -135,10 +138,11 @@ def measure_scale(
     use_memory(world, kv_latents)
     state, _ = latencies(world, _filled(world, batch), warmup, lambda: None)
     state, seconds = latencies(world, state, steps, tick)
+    state, ahead = _ahead_seconds(world, state, steps)
     memory = peak_memory_mb(world.device)
     prompts = world.generator.prompts
     assert isinstance(prompts, RandomTable)
-    works = part_works(world, batch, prompts.tokens_per_latent)
+    works = part_works(world, state, prompts.tokens_per_latent)
     measured = part_seconds(world, state, steps, _wrap(compile_options))
     p50, p95 = np.percentile(seconds * 1000, (50, 95))
     frames = batch * world.config.frames_per_step
@@ -148,6 +152,7 @@ def measure_scale(
         step_ms_p50=float(p50),
         step_ms_p95=float(p95),
         frames_per_s=frames / float(p50) * 1000,
+        ahead_ms=ahead * 1000,
         denoiser_frames_per_s=frames / (measured["denoise"] + measured["clean_pass"]),
         parts={
             name: PartSpeed(
@@ -174,3 +179,15 @@ def _filled(world: World, batch: int) -> WorldState:
     while not state.memory.valid.all():
         state, _ = world.step(state, random_actions(world, state.seeds, state.step), decode=False, donate=True)
     return state
+
+
+def _ahead_seconds(world: World, state: WorldState, steps: int) -> tuple[WorldState, float]:
+    """Mean seconds of steps whose actions are known, after one that is not timed."""
+    actions = [random_actions(world, state.seeds, state.step + index) for index in range(steps + 1)]
+    played = world.play(state, actions)
+    state, _ = next(played)
+    synchronize(world.device)
+    begin = perf_counter()
+    *_, (state, _) = played
+    synchronize(world.device)
+    return state, (perf_counter() - begin) / steps

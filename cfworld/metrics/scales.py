@@ -1,5 +1,6 @@
 """Worlds of a size: random weights, whose values no step's time depends on."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -12,10 +13,20 @@ from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.model import ActionConfig, Generator, TransformerConfig
 from cfworld.prompts.discrete import DiscretePromptConfig, DiscretePrompts
 from cfworld.rollout import SamplerConfig, Solver
-from cfworld.tokenizer import BlockVAE, BlockVAEConfig
+from cfworld.tokenizer import BlockVAEConfig, TinyVAEConfig, WanVAEConfig
 from cfworld.world import EncodedStarts, Ends, World, WorldConfig
 
-__all__ = ["RandomTable", "Scale", "Sizes", "check_scale", "memory_of", "random_world", "sizes_of", "use_memory"]
+__all__ = [
+    "Decoder",
+    "RandomTable",
+    "Scale",
+    "Sizes",
+    "check_scale",
+    "memory_of",
+    "random_world",
+    "sizes_of",
+    "use_memory",
+]
 
 
 class Scale(StrEnum):
@@ -29,20 +40,31 @@ class Scale(StrEnum):
     """Wan2.1-1.3B at 480x832, three latents a chunk, prompts of 512 tokens."""
 
 
+class Decoder(StrEnum):
+    """Who makes pixels."""
+
+    BLOCK = "block"
+    """The block VAE of the shipped worlds, latent by latent."""
+    TINY = "tiny"
+    """A tiny VAE in TAEHV's layout, which streams."""
+    WAN = "wan"
+    """Wan's causal VAE, which streams."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Sizes:
     """What a scale means.
 
     Attributes:
         transformer: The transformer.
-        tokenizer: The tokenizer that decodes.
+        decoders: Who may make pixels, and how large; the first by default.
         latents_per_chunk: Latents generated together.
         prompt_tokens: Tokens of each latent's prompt.
         fps: Frames per second of game time.
     """
 
     transformer: TransformerConfig
-    tokenizer: BlockVAEConfig
+    decoders: Mapping[Decoder, BlockVAEConfig | TinyVAEConfig | WanVAEConfig]
     latents_per_chunk: int
     prompt_tokens: int
     fps: int
@@ -58,13 +80,15 @@ def sizes_of(scale: Scale) -> Sizes:
             transformer = TransformerConfig(
                 in_channels=16, latent_size=[60, 104], dim=1536, depth=30, num_heads=12, ffn_dim=8960, prompt_dim=4096
             )
-            tokenizer = BlockVAEConfig(resolution=[480, 832], widths=[96, 192, 384])
-            return Sizes(transformer=transformer, tokenizer=tokenizer, latents_per_chunk=3, prompt_tokens=512, fps=16)
+            decoders = {
+                Decoder.WAN: WanVAEConfig(resolution=[480, 832]),
+                Decoder.TINY: TinyVAEConfig(resolution=[480, 832]),
+            }
+            return Sizes(transformer=transformer, decoders=decoders, latents_per_chunk=3, prompt_tokens=512, fps=16)
         case Scale.NANO:
             transformer = TransformerConfig(dim=192, depth=6, num_heads=4, ffn_dim=768, prompt_dim=128)
-            return Sizes(
-                transformer=transformer, tokenizer=BlockVAEConfig(), latents_per_chunk=1, prompt_tokens=4, fps=35
-            )
+            decoders = {Decoder.BLOCK: BlockVAEConfig()}
+            return Sizes(transformer=transformer, decoders=decoders, latents_per_chunk=1, prompt_tokens=4, fps=35)
         case Scale.TOY:
             transformer = TransformerConfig(
                 in_channels=4,
@@ -76,14 +100,18 @@ def sizes_of(scale: Scale) -> Sizes:
                 freq_dim=16,
                 prompt_dim=16,
             )
-            tokenizer = BlockVAEConfig(
+            block = BlockVAEConfig(
                 resolution=[32, 48],
                 latent_channels=4,
                 widths=[16, 16, 16],
                 encoder_depths=[1, 1, 1],
                 decoder_depths=[1, 1, 1],
             )
-            return Sizes(transformer=transformer, tokenizer=tokenizer, latents_per_chunk=3, prompt_tokens=5, fps=16)
+            decoders = {
+                Decoder.BLOCK: block,
+                Decoder.TINY: TinyVAEConfig(resolution=[32, 48], z_dim=4, width=8, widths=[8, 8, 8, 8]),
+            }
+            return Sizes(transformer=transformer, decoders=decoders, latents_per_chunk=3, prompt_tokens=5, fps=16)
 
 
 def memory_of(kv_latents: int, latents_per_chunk: int) -> MemoryConfig:
@@ -104,8 +132,8 @@ def memory_of(kv_latents: int, latents_per_chunk: int) -> MemoryConfig:
     )
 
 
-def check_scale(scale: str, kv_latents: list[int]) -> None:
-    """Refuse a scale that there is not, and memories that do not fit its chunks.
+def check_scale(scale: str, kv_latents: list[int], decoder: str | None = None) -> None:
+    """Refuse a scale that there is not, memories that do not fit its chunks, and a decoder that it does not have.
 
     Raises:
         ConfigError: If something is wrong.
@@ -113,14 +141,26 @@ def check_scale(scale: str, kv_latents: list[int]) -> None:
     known = [one.value for one in Scale]
     if scale not in known:
         raise ConfigError(f"got scale={scale}; expected one of {', '.join(known)}")
-    least = sizes_of(Scale(scale)).latents_per_chunk + 1
+    sizes = sizes_of(Scale(scale))
+    if decoder is not None and decoder not in sizes.decoders:
+        raise ConfigError(
+            f"got decoder={decoder}; expected {' or '.join(sizes.decoders)} at scale={scale}, or null for the first"
+        )
+    least = sizes.latents_per_chunk + 1
     if not kv_latents or min(kv_latents) < least:
         raise ConfigError(
             f"got kv_latents={kv_latents}; expected numbers from {least}: a chunk and a latent of its past"
         )
 
 
-def random_world(scale: Scale, kv_latents: int, num_steps: int, device: torch.device, dtype: torch.dtype) -> World:
+def random_world(
+    scale: Scale,
+    kv_latents: int,
+    num_steps: int,
+    device: torch.device,
+    dtype: torch.dtype,
+    decoder: Decoder | None = None,
+) -> World:
     """A world with random weights, made where it will run and in its number format.
 
     Args:
@@ -129,21 +169,28 @@ def random_world(scale: Scale, kv_latents: int, num_steps: int, device: torch.de
         num_steps: Denoising steps.
         device: Where it runs.
         dtype: Of its weights.
+        decoder: Who makes pixels; None for the scale's first.
+
+    Raises:
+        MissingDependencyError: If the decoder is Wan's, and diffusers is not installed.
     """
     sizes = sizes_of(scale)
+    coder = sizes.decoders[decoder or next(iter(sizes.decoders))]
     config = WorldConfig(
         name=f"random_{scale.value}",
         fps=sizes.fps,
         prefix_latents=sizes.latents_per_chunk,
         ends=Ends.NEVER,
         actions=ActionConfig(num_actions=_ACTIONS),
-        tokenizer=sizes.tokenizer,
+        tokenizer=coder if isinstance(coder, BlockVAEConfig) else BlockVAEConfig(),
+        tiny_vae=coder if isinstance(coder, TinyVAEConfig) else TinyVAEConfig(),
+        wan_vae=coder if isinstance(coder, WanVAEConfig) else WanVAEConfig(),
         transformer=sizes.transformer,
         memory=memory_of(kv_latents, sizes.latents_per_chunk),
         sampler=SamplerConfig(solver=Solver.FEW_STEP, num_steps=num_steps, shift=5.0),
     )
     with torch.device(device):
-        tokenizer = BlockVAE(config.tokenizer)
+        tokenizer = coder.build()
         generator = Generator(config.actions, config.transformer)
         generator.prompts = RandomTable(_ACTIONS, sizes.prompt_tokens, config.transformer, dtype)
         latents = torch.zeros(1, config.prefix_latents, *tokenizer.latent_shape)

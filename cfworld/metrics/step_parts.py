@@ -25,15 +25,15 @@ STEP_PARTS = ("denoise", "clean_pass", "memory", "decode")
 prompts' keys; pixels."""
 
 
-def part_works(world: World, batch: int, prompt_tokens: int) -> dict[str, Work]:
+def part_works(world: World, state: WorldState, prompt_tokens: int) -> dict[str, Work]:
     """What each part has to do, by `STEP_PARTS`.
 
     Args:
         world: the world; its memory is taken to be full, and its sampler to take one pass a step.
-        batch: rows.
+        state: whose next step.
         prompt_tokens: tokens of each latent's prompt.
     """
-    config, model = world.config, world.generator.transformer.config
+    config, model, batch = world.config, world.generator.transformer.config, state.num_rows
     width = world.generator.transformer.patch_embedding.weight.element_size()
     once = pass_work(model, config.memory, batch, prompt_tokens, width)
     prompts = prompt_work(model, batch * config.latents_per_chunk, prompt_tokens, width)
@@ -41,7 +41,7 @@ def part_works(world: World, batch: int, prompt_tokens: int) -> dict[str, Work]:
         "denoise": once.times(config.sampler.num_steps),
         "clean_pass": once,
         "memory": work_of_memory(model, config.memory, batch, width) + prompts,
-        "decode": _decode_work(world, batch),
+        "decode": _decode_work(world, state),
     }
 
 
@@ -94,7 +94,7 @@ def _round(
     )
     (new, *_), clean_s = _timed(world, lambda: cleaned(generator, context, given, latents, actions))
     _, after = _timed(world, lambda: committed(config, state.memory, new))
-    _, decode_s = _timed(world, lambda: world.decode(latents))
+    _, decode_s = _timed(world, lambda: _decoded(world, state, latents))
     return {"denoise": denoise_s, "clean_pass": clean_s, "memory": before + after, "decode": decode_s}
 
 
@@ -140,13 +140,23 @@ def _committed(config: WorldConfig, memory: MemoryState, new: NewLatents) -> Mem
     return commit(memory, config.memory, new)
 
 
-@torch.no_grad()
-def _decode_work(world: World, batch: int) -> Work:
-    """Counted as the decoder runs, so that any decoder will do; its weights, latents and frames are its traffic."""
-    config = world.config
-    shape = (batch, config.latents_per_chunk, *world.tokenizer.latent_shape)
-    latents = torch.zeros(shape, device=world.device)
+def _decoded(world: World, state: WorldState, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+    """Frames of a chunk that follows a state, and what a decoder that streams carries on."""
+    if not world.tokenizer.streams:
+        return world.decode(latents), {}
+    before = {name: value for name, value in state.decoder.items() if name != "frames"}
+    return world.tokenizer.decode_next(latents, before)
+
+
+@torch.inference_mode()
+def _decode_work(world: World, state: WorldState) -> Work:
+    """Counted as the decoder runs, so that any decoder will do.
+
+    Its traffic is its weights, latents and frames, and what is carried on, read and written.
+    """
+    latents = torch.zeros_like(state.latents)
     with FlopCounterMode(display=False) as counter:
-        frames = world.tokenizer.decode(latents)
-    weights = sum(p.nbytes for name, p in world.tokenizer.named_parameters() if not name.startswith("encoder."))
-    return Work(counter.get_total_flops(), weights + latents.nbytes + frames.nbytes)
+        frames, carried = _decoded(world, state, latents)
+    weights = sum(p.nbytes for name, p in world.tokenizer.named_parameters() if "encoder." not in name)
+    stream = 2 * sum(value.nbytes for value in carried.values())
+    return Work(counter.get_total_flops(), weights + latents.nbytes + frames.nbytes + stream)

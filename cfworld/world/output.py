@@ -1,11 +1,15 @@
 """What one step of a world gives."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-__all__ = ["StepOutput", "hold_after"]
+from cfworld.world.generation import Generated
+from cfworld.world.state import WorldState
+
+__all__ = ["StepOutput", "after_step", "hold_after"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -39,3 +43,36 @@ def hold_after(frames: Tensor, end_frame: Tensor) -> Tensor:
     """Repeat the frame at which a row ended, [B], to the end of its frames, [B, F, H, W, 3]."""
     index = torch.arange(frames.shape[1], device=frames.device).minimum(end_frame[:, None])
     return frames[torch.arange(len(frames), device=frames.device)[:, None], index]
+
+
+def after_step(
+    state: WorldState, made: Generated, frames: Tensor | None, decoder: Mapping[str, Tensor]
+) -> tuple[WorldState, StepOutput]:
+    """The next state, and what the step gives.
+
+    Args:
+        state: Where the rows were.
+        made: The chunk.
+        frames: What `StepOutput.frames` shall be.
+        decoder: What a decoder that streams carries on.
+    """
+    terminated = made.end_frame < made.hazard.shape[1]
+    following = WorldState(
+        world=state.world,
+        memory=made.memory,
+        seeds=state.seeds,
+        step=state.step + 1,
+        latents=made.latents,
+        ended=state.ended | terminated,
+        decoder=decoder,
+    )
+    return following, StepOutput(
+        frames=frames,
+        latents=made.latents,
+        reward=made.reward_frames.sum(dim=1),
+        reward_frames=made.reward_frames,
+        hazard=made.hazard,
+        terminated=terminated,
+        end_frame=made.end_frame,
+        novelty=made.novelty,
+    )

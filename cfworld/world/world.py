@@ -1,8 +1,9 @@
 """The world: a pure step function with weights."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, overload
 
@@ -20,12 +21,13 @@ from cfworld.prompts.base import on_host
 from cfworld.recache import recache_switched
 from cfworld.rollout import SamplerConfig, prompt_tokens
 from cfworld.tokenizer import Tokenizer
+from cfworld.world.ahead import play
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.fingerprint import fingerprint
-from cfworld.world.generation import compiled, generate
+from cfworld.world.generation import Generated, compiled, generate
 from cfworld.world.novelty import Novelty
 from cfworld.world.opening import Opening
-from cfworld.world.output import StepOutput, hold_after
+from cfworld.world.output import StepOutput, after_step, hold_after
 from cfworld.world.seeds import as_int64, checked_seeds
 from cfworld.world.start import EncodedStarts, Start
 from cfworld.world.start_memory import StartMemories
@@ -265,41 +267,31 @@ class World:
             DonatedStateError: If the state had been donated.
             StateError: If the state belongs to another world.
         """
-        state.check_usable()
-        if state.world != self.fingerprint:
-            raise StateError(f"got a state of {state.world}; this world is {self.fingerprint}. Begin with `initial`.")
-        config = self.config
-        prompts = self.generator.prompts
-        checked = prompts.check(actions, state.num_rows, config.frames_per_step, on_host(actions)).to(self.device)
-        per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
-        memory = state.memory
-        if config.memory.recache:
-            memory = recache_switched(self.generator, config.memory, memory, per_latent[:, 0])
-        tokens = prompt_tokens(self.generator, config.sampler, per_latent) if prompts.looks_up else None
-        made = self._generate(self.generator, config, self.novelty, memory, state.seeds, state.step, per_latent, tokens)
-        terminated = made.end_frame < config.frames_per_step
-        frames, decoder = self._decoded_next(made.latents, state, wanted=decode)
+        made = self._made(state, actions)
+        frames, decoder = self._decoded(made, state, wanted=decode)
         if donate:
             state.give_away()
-        following = WorldState(
-            world=state.world,
-            memory=made.memory,
-            seeds=state.seeds,
-            step=state.step + 1,
-            latents=made.latents,
-            ended=state.ended | terminated,
-            decoder=decoder,
-        )
-        return following, StepOutput(
-            frames=hold_after(frames, made.end_frame) if frames is not None and decode else None,
-            latents=made.latents,
-            reward=made.reward_frames.sum(dim=1),
-            reward_frames=made.reward_frames,
-            hazard=made.hazard,
-            terminated=terminated,
-            end_frame=made.end_frame,
-            novelty=made.novelty,
-        )
+        return after_step(state, made, frames, decoder)
+
+    def play(self, state: WorldState, actions: Iterable[Any]) -> Iterator[tuple[WorldState, StepOutput]]:
+        """Take steps whose actions are known before their frames are seen, each as `step` takes it.
+
+        On a GPU each chunk is decoded on a stream of its own, beside the generation of the next one. What is given is
+        ready for the current stream.
+
+        Args:
+            state: Where the rows are.
+            actions: Of each step, what `step` takes; one more is fetched before a step is given.
+
+        Yields:
+            What `step` gives.
+
+        Raises:
+            ActionError: If an action does not fit; the steps before it are given first.
+            DonatedStateError: If the state had been donated.
+            StateError: If the state belongs to another world.
+        """
+        return play(self._made, partial(self._decoded, wanted=True), state, actions, self.device)
 
     def compile(self, **options: Any) -> None:
         """Compile the step in place, as one graph: all but the checks of actions, texts and the decoding.
@@ -352,12 +344,26 @@ class World:
             raise StartError(f"world {self.config.name!r} ships no starts; give `starts`.")
         return int(np.random.default_rng(np.random.SeedSequence(seed % 2**64)).integers(self.num_starts))
 
-    def _decoded_next(
-        self, latents: Tensor, state: WorldState, *, wanted: bool
-    ) -> tuple[Tensor | None, dict[str, Tensor]]:
-        """Frames of a chunk, None if nobody needs them, and what the state carries on of the decoder."""
+    @torch.inference_mode()
+    def _made(self, state: WorldState, actions: Any) -> Generated:
+        """The next chunk, before it is decoded."""
+        state.check_usable()
+        if state.world != self.fingerprint:
+            raise StateError(f"got a state of {state.world}; this world is {self.fingerprint}. Begin with `initial`.")
+        config, prompts = self.config, self.generator.prompts
+        checked = prompts.check(actions, state.num_rows, config.frames_per_step, on_host(actions)).to(self.device)
+        per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
+        memory = state.memory
+        if config.memory.recache:
+            memory = recache_switched(self.generator, config.memory, memory, per_latent[:, 0])
+        tokens = prompt_tokens(self.generator, config.sampler, per_latent) if prompts.looks_up else None
+        return self._generate(self.generator, config, self.novelty, memory, state.seeds, state.step, per_latent, tokens)
+
+    @torch.inference_mode()
+    def _decoded(self, made: Generated, state: WorldState, *, wanted: bool) -> tuple[Tensor | None, dict[str, Tensor]]:
+        """Frames of a chunk, None if nobody wants them, and what the state carries on of the decoder."""
         if not self.tokenizer.streams:
-            return self.decode(latents) if wanted else None, {}
+            return hold_after(self.decode(made.latents), made.end_frame) if wanted else None, {}
         before = {name: value for name, value in state.decoder.items() if name != "frames"}
-        frames, carried = self.tokenizer.decode_next(latents, before)
-        return frames, {"frames": frames, **carried}
+        frames, carried = self.tokenizer.decode_next(made.latents, before)
+        return hold_after(frames, made.end_frame) if wanted else None, {"frames": frames, **carried}

@@ -7,7 +7,7 @@ from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
 from cfworld.metrics.scale_speed import check_fits, measure_scale
-from cfworld.metrics.scales import Scale, check_scale, memory_of, random_world
+from cfworld.metrics.scales import Decoder, Scale, check_scale, memory_of, random_world, sizes_of
 from cfworld.metrics.speed import long_run
 from cfworld.metrics.step_parts import STEP_PARTS
 from cfworld.model.fp8 import use_fp8
@@ -16,9 +16,11 @@ CPU = torch.device("cpu")
 RATES = Rates(flops_per_s=1e9, bytes_per_s=1e9)
 
 
-def test_figures_of_a_scale_agree_with_one_another():
+@pytest.mark.parametrize("decoder", [Decoder.BLOCK, Decoder.TINY])
+def test_figures_of_a_scale_agree_with_one_another(decoder: Decoder):
     ticks: list[int] = []
-    world = random_world(Scale.TOY, 6, 2, CPU, torch.float32)
+    world = random_world(Scale.TOY, 6, 2, CPU, torch.float32, decoder)
+    assert world.tokenizer.streams is (decoder is Decoder.TINY)
     speed = measure_scale(world, 5, 2, steps=2, warmup=1, rates=RATES, tick=lambda: ticks.append(1))
     assert len(ticks) == 2
     assert tuple(speed.parts) == STEP_PARTS
@@ -26,6 +28,7 @@ def test_figures_of_a_scale_agree_with_one_another():
     assert speed.parts["denoise"].tflops == pytest.approx(2 * speed.parts["clean_pass"].tflops)
     assert speed.share == pytest.approx(sum(part.roofline_ms for part in speed.parts.values()) / speed.step_ms_p50)
     assert speed.as_dict()["meets_bar"] is (speed.share >= 0.7)
+    assert speed.ahead_ms > 0
     assert all(part.ms > 0 and part.roofline_ms > 0 for part in speed.parts.values())
 
 
@@ -52,11 +55,28 @@ def test_a_scale_that_does_not_fit_is_refused_with_the_estimate():
 
 
 @pytest.mark.parametrize(
-    ("scale", "latents", "named"), [("huge", [6], "huge"), ("toy", [3], "from 4"), ("toy", [], "from 4")]
+    ("scale", "latents", "decoder", "named"),
+    [
+        ("huge", [6], None, "huge"),
+        ("toy", [3], None, "from 4"),
+        ("toy", [], None, "from 4"),
+        ("nano", [6], "wan", "expected block at scale=nano"),
+    ],
 )
-def test_an_unknown_scale_and_a_memory_without_a_past_are_refused(scale: str, latents: list[int], named: str):
+def test_an_unknown_scale_or_decoder_and_a_memory_without_a_past_are_refused(
+    scale: str, latents: list[int], decoder: str | None, named: str
+):
     with pytest.raises(ConfigError, match=named):
-        check_scale(scale, latents)
+        check_scale(scale, latents, decoder)
+
+
+def test_wan_is_measured_with_its_own_latents():
+    sizes = sizes_of(Scale.WAN_1_3B)
+    latent = (sizes.transformer.in_channels, *sizes.transformer.latent_size)
+    assert [(name.value, coder.latent_shape) for name, coder in sizes.decoders.items()] == [
+        ("wan", latent),
+        ("tiny", latent),
+    ]
 
 
 def test_a_device_has_rates():
