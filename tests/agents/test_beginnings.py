@@ -97,12 +97,14 @@ def test_a_learner_comes_to_do_what_it_watched(world: World, tmp_path: Path) -> 
     learner.env.close()
 
 
-def test_what_is_watched_is_clean_and_what_is_learned_from_is_not(world: World, tmp_path: Path) -> None:
+def test_what_is_watched_is_clean_and_what_is_learned_from_is_not(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     config = settings(obs_noise=3.0, own_actions=True, features=16, hidden=16)
     learner = make_learner(config, world, tmp_path, 0, lambda _: 1e-2)
     given: list[Any] = []
     evaluate = learner.policy.evaluate_actions
-    learner.policy.evaluate_actions = lambda seen, acted: given.append(seen) or evaluate(seen, acted)
+    monkeypatch.setattr(learner.policy, "evaluate_actions", lambda *batch: given.append(batch[0]) or evaluate(*batch))
     imitate(learner, "noop", 4, num_steps=4, epochs=2, seed=0)
     first, second = (seen[seen[:, -3].argsort(stable=True)] for seen in given)
     assert not torch.equal(first[:, :-3], second[:, :-3])
