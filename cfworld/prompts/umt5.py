@@ -1,19 +1,24 @@
 """Wan's encoder of texts: transformers' UMT5 with its tokenizer."""
 
 import html
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 
 from cfworld.errors import CheckpointError, MissingDependencyError
+from cfworld.files import write_aside
 
 __all__ = ["UMT5", "TransformersParts", "UMT5Texts", "transformers_parts"]
 
 UMT5 = "umt5"
 """Name of the encoder in a world's configuration."""
+_KEY = "text:"
+"""Stands before a text in the name of its features in a file."""
 
 
 class UMT5Texts:
@@ -25,12 +30,14 @@ class UMT5Texts:
     Args:
         load: Gives the encoder and its tokenizer, `UMT5EncoderModel` and what `AutoTokenizer` finds.
         num_tokens: Tokens P of a text, its end mark among them; a longer text is cut.
+        name: Differs between encoders of other weights; empty where nobody knows.
     """
 
-    def __init__(self, load: Callable[[], tuple[Any, Any]], num_tokens: int = 512) -> None:
-        self.num_tokens = num_tokens
+    def __init__(self, load: Callable[[], tuple[Any, Any]], num_tokens: int = 512, name: str = "") -> None:
+        self.num_tokens, self.name = num_tokens, name
         self._load = load
         self._loaded: tuple[Any, Any] | None = None
+        self._kept: Mapping[str, Path] = {}
 
     @classmethod
     def from_folder(
@@ -82,11 +89,26 @@ class UMT5Texts:
     def __call__(self, texts: list[str]) -> Tensor:
         """Features [n, P, E] of n texts, float32 on the CPU, zero beyond each text's end."""
         with torch.inference_mode(False):
-            features = [self._features(text) for text in texts]
+            features = [self._kept_features(text) if text in self._kept else self._features(text) for text in texts]
         tokens = torch.zeros(len(texts), self.num_tokens, features[0].shape[-1])
         for row, feature in enumerate(features):
             tokens[row, : len(feature)] = feature
         return tokens
+
+    @torch.no_grad()
+    def write(self, texts: Iterable[str], file: Path) -> None:
+        """Encode texts, and keep their features in a file for `remember`."""
+        with write_aside(file) as aside:
+            save_file({_KEY + text: self._features(text).contiguous() for text in dict.fromkeys(texts)}, aside)
+
+    def remember(self, file: Path) -> None:
+        """Take the features of the texts that a file holds from there: the model is not needed for them."""
+        with safe_open(file, framework="pt") as kept:
+            self._kept = {**self._kept, **{name.removeprefix(_KEY): file for name in kept.keys()}}  # noqa: SIM118
+
+    def _kept_features(self, text: str) -> Tensor:
+        with safe_open(self._kept[text], framework="pt") as kept:
+            return kept.get_tensor(_KEY + text)
 
     @property
     def _parts(self) -> tuple[Any, Any]:
