@@ -4,14 +4,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import minari
 import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
+from minari.data_collector import EpisodeBuffer
+from minari.dataset.minari_storage import MinariStorage
 
 from cfworld import World
 from cfworld.configs.schema import WorldSettings
-from cfworld.data import Episode, EpisodeStore, StoreWriter
+from cfworld.data import EpisodeStore
 from cfworld.errors import ConfigError
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
@@ -52,25 +55,22 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def write_dataset(space: spaces.Space, actions: list[Any]) -> None:
-    """Two episodes of noise, 15 latents each, whose actions change in the middle."""
+    """Two episodes of noise, 15 latents each, whose actions change in the middle; Minari writes them."""
     rng = np.random.default_rng(0)
-    writer = StoreWriter(
-        Path("data"), observation_space=spaces.Box(0, 255, (16, 16, 3), np.uint8), action_space=space, source="toy"
-    )
-    episodes = [
-        Episode(
-            frames=rng.integers(0, 255, (TICKS + 1, 16, 16, 3), np.uint8),
-            actions=np.array([actions[0]] * 30 + [actions[1]] * 30),
-            rewards=np.zeros(TICKS, np.float32),
-            terminated=False,
-            truncated=True,
-            seed=seed,
-            source="toy",
-            policy="toy",
+    images = spaces.Box(0, 255, (16, 16, 3), np.uint8)
+    storage = MinariStorage.new(Path("data").resolve(), observation_space=images, action_space=space)
+    never = [False] * TICKS
+    storage.update_episodes(
+        EpisodeBuffer(
+            observations=list(rng.integers(0, 255, (TICKS + 1, 16, 16, 3), np.uint8)),
+            actions=[actions[0]] * 30 + [actions[1]] * 30,
+            rewards=[0.0] * TICKS,
+            terminations=never,
+            truncations=never,
         )
-        for seed in range(2)
-    ]
-    writer.publish([writer.write_shard(0, 0, episodes)])
+        for _ in range(2)
+    )
+    storage.update_metadata({"dataset_id": "toy-v0", "minari_version": minari.__version__})
 
 
 def settings(imported: World) -> WorldSettings:
