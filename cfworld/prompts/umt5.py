@@ -1,6 +1,7 @@
 """Wan's encoder of texts: transformers' UMT5 with its tokenizer."""
 
 import html
+import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,7 +57,7 @@ class UMT5Texts:
             dtype: What its weights are kept and multiplied in.
 
         Raises:
-            CheckpointError: If there is no such folder.
+            CheckpointError: If there is no such folder, or it is that of another model.
         """
         folder = Path(folder)
         model, tokenizer = folder, folder
@@ -64,13 +65,17 @@ class UMT5Texts:
             model, tokenizer = folder / "text_encoder", folder / "tokenizer"
         if not (model / "config.json").is_file():
             raise CheckpointError(f"{model} holds no config.json; expected a UMT5 encoder as transformers writes it.")
+        if (found := _model_type(model / "config.json")) != UMT5:
+            raise CheckpointError(
+                f"the config.json in {model} is that of {found}; expected model_type umt5, as transformers writes it."
+            )
 
         def load() -> tuple[Any, Any]:
             parts = transformers_parts()
             try:
                 encoder = parts.model.from_pretrained(model, dtype=dtype).to(device)
                 return encoder, parts.tokenizer.from_pretrained(tokenizer)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # transformers, safetensors and tokenizers each raise their own kinds
                 raise CheckpointError(f"{folder} holds no UMT5 encoder with its tokenizer: {error}") from error
 
         return cls(load, num_tokens)
@@ -78,12 +83,12 @@ class UMT5Texts:
     @property
     def model(self) -> Any:
         """The encoder."""
-        return self._parts[0]
+        return self.load()[0]
 
     @property
     def tokenizer(self) -> Any:
         """Its tokenizer."""
-        return self._parts[1]
+        return self.load()[1]
 
     @torch.no_grad()
     def __call__(self, texts: list[str]) -> Tensor:
@@ -110,17 +115,30 @@ class UMT5Texts:
         with safe_open(self._kept[text], framework="pt") as kept:
             return kept.get_tensor(_KEY + text)
 
-    @property
-    def _parts(self) -> tuple[Any, Any]:
+    def load(self) -> tuple[Any, Any]:
+        """Read encoder and tokenizer, if nobody has yet.
+
+        Raises:
+            CheckpointError: If one of them cannot be read.
+        """
         if self._loaded is None:
             model, tokenizer = self._load()
             self._loaded = model.eval().requires_grad_(False), tokenizer
         return self._loaded
 
     def _features(self, text: str) -> Tensor:
-        model, tokenizer = self._parts
+        model, tokenizer = self.load()
         ids = tokenizer([_plain(text)], max_length=self.num_tokens, truncation=True, return_tensors="pt").input_ids
         return model(ids.to(model.device)).last_hidden_state[0].float().cpu()
+
+
+def _model_type(config: Path) -> str:
+    """Which model a config.json is of."""
+    try:
+        settings = json.loads(config.read_text(encoding="utf-8"))
+        return str(settings.get("model_type") or settings.get("_class_name") or "no model")
+    except (OSError, ValueError, AttributeError):
+        return "nothing that can be read"
 
 
 def _plain(text: str) -> str:

@@ -143,6 +143,10 @@ def save_world(world: World, folder: Path) -> None:
     Raises:
         CheckpointError: If the path is no folder, or its other variants are of another world.
     """
+    prompts = world.generator.prompts
+    encoder = prompts.encoder if isinstance(prompts, EncodedTextPrompts) else None
+    if isinstance(encoder, UMT5Texts):
+        encoder.load()  # before anything is written: it may turn out to be none
     tokenizer = _narrow(world.tokenizer)
     starts = {
         "latents": world.starts.latents.half(),
@@ -166,9 +170,8 @@ def save_world(world: World, folder: Path) -> None:
         "tokenizer": write_tensors(folder, "tokenizer", tokenizer),
         "starts": write_tensors(folder, "starts", starts),
     }
-    prompts = world.generator.prompts
-    if isinstance(prompts, EncodedTextPrompts) and isinstance(prompts.encoder, UMT5Texts):
-        manifest[TEXT_ENCODER] = save_text_encoder(folder, prompts.encoder)
+    if isinstance(encoder, UMT5Texts):
+        manifest[TEXT_ENCODER] = save_text_encoder(folder, encoder)
     write_manifest(folder, manifest)
     remove_unnamed(folder, manifest)
 
