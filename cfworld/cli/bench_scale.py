@@ -17,7 +17,6 @@ from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_sca
 from cfworld.metrics.scales import Decoder, Scale, random_world, sizes_of, use_memory
 from cfworld.metrics.speed import LongRun, long_run
 from cfworld.metrics.step_parts import STEP_PARTS
-from cfworld.model.fp8 import use_fp8
 from cfworld.precision import fast_precision
 from cfworld.world import World
 
@@ -90,9 +89,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
 
 def _prepared(world: World, config: "BenchConfig") -> dict[str, Any] | None:
     """Set the world up as it is asked for; the options of its compilation, None for none."""
-    world.generator.transformer.use_attention(config.attention)
-    if config.fp8:
-        use_fp8(world.generator.transformer)
+    world.use_kernels(config.attention, fp8=config.fp8)
     if config.compile == "off":
         return None
     options = {"mode": config.compile}
