@@ -54,7 +54,7 @@ class AttentionBackend(StrEnum):
     FLASH = "flash"
     """The FlashAttention that PyTorch ships (CUDA, half precision)."""
     FLASH3 = "flash3"
-    """FlashAttention 3, from the package `flash_attn_interface` (compute capability 9.0 and above, half precision)."""
+    """FlashAttention 3, from the package `flash_attn_interface` (compute capability 9.x, half precision)."""
 
     @property
     def takes_lengths(self) -> bool:
@@ -79,6 +79,8 @@ AttentionMask = Bool[Tensor, "#B 1 #q k"] | KeyLengths | BlockMask
 """Who sees what: True where a query may look, the lengths of what exists, or what flex attention makes of a mask."""
 
 _HALF = (torch.bfloat16, torch.float16)
+_HOPPER = 9
+"""First number of the compute capability for whose tensor cores FlashAttention 3 is written."""
 _HEAD_MULTIPLE, _WIDEST_HEAD = 8, 256
 """Widths of heads that FlashAttention takes."""
 _KERNELS = {
@@ -107,8 +109,8 @@ def why_not(backend: AttentionBackend, device: torch.device | str, dtype: torch.
     if backend is AttentionBackend.FLASH:
         return None if _varlen() else "this PyTorch has no varlen_attn with seqused_k; a newer one has"
     if backend is AttentionBackend.FLASH3:
-        if capability < (9, 0):
-            return f"it needs compute capability 9.0, and this device has {capability[0]}.{capability[1]}"
+        if capability[0] != _HOPPER:
+            return f"its kernels are for compute capability 9.x, and this device has {capability[0]}.{capability[1]}"
         return None if _flash3() else "no package flash_attn_interface whose flash_attn_varlen_func takes seqused_k"
     return None
 
