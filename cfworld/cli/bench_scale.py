@@ -10,7 +10,7 @@ from tqdm import tqdm
 from cfworld import files
 from cfworld.cli import common
 from cfworld.errors import ConfigError
-from cfworld.metrics.machine import available_bytes, machine_figures
+from cfworld.metrics.machine import available_bytes, machine_figures, peak_memory_mb
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
 from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
@@ -74,6 +74,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         "num_steps": world.sampler.num_steps,
         "frames_per_step": world.config.frames_per_step,
         **machine_figures(config.device),
+        **peak_memory_mb(config.device),
         "rates": asdict(rates),
         "bar": BAR,
         "speeds": [speed.as_dict() for speed in speeds],
@@ -121,7 +122,8 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         "its share",
     ]
     heads += [f"{part} ms (roofline)" for part in STEP_PARTS]
-    heads += ["peak MB"]
+    has_peak = speeds[0].peak_device_memory_mb is not None
+    heads += ["peak MB" if has_peak else "state MB"]
     rows = [
         [
             str(speed.kv_latents),
@@ -135,7 +137,7 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
             f"{speed.denoiser_frames_per_s:.2f}",
             f"{speed.denoiser_share:.0%}",
             *(f"{part.ms:.1f} ({part.roofline_ms:.1f})" for part in speed.parts.values()),
-            f"{speed.memory.get('peak_device_memory_mb', speed.memory['peak_memory_mb']):.0f}",
+            f"{speed.peak_device_memory_mb:.0f}" if has_peak else f"{speed.state_mb:.2f}",
         ]
         for speed in speeds
     ]
