@@ -35,7 +35,6 @@ def test_figures_of_a_scale_agree_with_one_another(decoder: Decoder):
     assert speed.frames_per_s == pytest.approx(2 * 12 / speed.step_ms_p50 * 1000)
     assert speed.parts["denoise"].tflops == pytest.approx(2 * speed.parts["clean_pass"].tflops)
     assert speed.share == pytest.approx(sum(part.roofline_ms for part in speed.parts.values()) / speed.step_ms_p50)
-    assert speed.as_dict()["meets_bar"] is (speed.share >= 0.7)
     assert speed.ahead_ms > 0
     assert all(part.ms > 0 and part.roofline_ms > 0 for part in speed.parts.values())
 
