@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -15,6 +16,7 @@ from cfworld.metrics.scales import RandomTable, Scale, memory_of, sizes_of, use_
 from cfworld.metrics.speed import latencies, random_actions, state_megabytes
 from cfworld.metrics.step_parts import STEP_PARTS, part_seconds, part_works
 from cfworld.world import World, WorldState
+from cfworld.world.generation import compiled
 
 __all__ = ["BAR", "PartSpeed", "ScaleSpeed", "check_fits", "measure_scale", "needed_by"]
 
@@ -173,7 +175,7 @@ def measure_scale(
 def _wrap(options: dict[str, Any] | None) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     if options is None:
         return lambda part: part
-    return lambda part: torch.compile(part, fullgraph=True, dynamic=False, **options)
+    return partial(compiled, **options)
 
 
 def _filled(world: World, batch: int) -> WorldState:

@@ -346,7 +346,7 @@ class World:
             options: Those of `torch.compile`, such as `mode`. "reduce-overhead" replays CUDA graphs; the states and
                 outputs are then copied out of their buffers, so that they stay good.
         """
-        self._generate = compiled(**options)
+        self._generate = compiled(generate, **options)
 
     def with_ends(self, ends: Ends) -> "World":
         """The same world, weights and all, whose episodes end by another rule."""
