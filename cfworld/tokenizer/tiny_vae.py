@@ -65,7 +65,7 @@ class TinyVAE(WanLatents):
     """Frames to latents and back, row by row: no row's bits depend on another."""
 
     def __init__(self, config: TinyVAEConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         colours, width = 3 * config.patch**2, config.width
         self.encoder = nn.Sequential(

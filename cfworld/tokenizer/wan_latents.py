@@ -62,7 +62,10 @@ class WanLatents(Tokenizer):
     """Frames to latents and back, row by row: no row's bits depend on another."""
 
     streams = True
-    config: WanLatentsConfig
+
+    def __init__(self, config: WanLatentsConfig) -> None:
+        super().__init__()
+        self._sizes = config
 
     @property
     def frames_per_latent(self) -> int:
@@ -72,13 +75,13 @@ class WanLatents(Tokenizer):
     @property
     def resolution(self) -> tuple[int, int]:
         """Height and width of a frame in pixels."""
-        height, width = self.config.resolution
+        height, width = self._sizes.resolution
         return height, width
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Channels, height and width of a latent."""
-        return self.config.latent_shape
+        return self._sizes.latent_shape
 
     def decode(self, latents: Float32[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
         """Decode videos from their beginning; see `Tokenizer.decode`."""

@@ -87,7 +87,7 @@ class WanVAE(WanLatents):
     """
 
     def __init__(self, config: WanVAEConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         sizes: dict[str, Any] = {name: value for name, value in asdict(config).items() if name != "resolution"}
         self.vae = _autoencoder()(**sizes, scale_factor_spatial=config.spatial)

@@ -16,6 +16,7 @@ from cfworld import World
 from cfworld.configs.schema import WorldSettings
 from cfworld.data import EpisodeStore
 from cfworld.errors import ConfigError
+from cfworld.model import Generator
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import WanVAE
@@ -119,14 +120,15 @@ def test_texts_are_encoded_once_and_teacher_init_and_local_follow_one_another(
     stage, _ = teacher_stage(world, TEACHER, "cpu")
     assert sorted(asked) == ["", "a red door opens", "the sky darkens"]
     assert isinstance(stage, TeacherStage)
+    assert isinstance(stage.module, Generator)
     assert stage.batch(0).clips.actions.shape == (2, 6, 4, 60)
     expected = UMT5Texts.from_folder(pipeline, 6)(["a red door opens"])[0]
     prompts = stage.module.prompts(stage.train.actions_at(torch.tensor([0])))
     assert torch.equal(prompts[0], expected), "what a dataset says is what the network is shown"
     asked.clear()
     run(stage, replace(TEACHER.loop, sample_every=0), Path("runs/toy/teacher"), "cpu", {})
-    short = {"loop": TEACHER.loop, "sheet_rows": 1, "sheet_latents": 9}
-    clip = {"clip_latents": 6, "min_latents": 6, "num_copies": 1, "num_levels": 2, "num_steps": 1}
+    short: dict[str, Any] = {"loop": TEACHER.loop, "sheet_rows": 1, "sheet_latents": 9}
+    clip: dict[str, Any] = {"clip_latents": 6, "min_latents": 6, "num_copies": 1, "num_levels": 2, "num_steps": 1}
     init, _ = init_stage(world, InitStageConfig(**short, **clip, erft=ErftConfig(max_sigma=1.0)), "cpu")
     run(init, TEACHER.loop, Path("runs/toy/init"), "cpu", {})
     local = LocalStageConfig(**short, num_targets=1, num_steps=1, min_latents=6, generator_every=1)
