@@ -68,7 +68,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     - v0: first version.
 
     Args:
-        world: a world of the zoo, a checkpoint folder, or a `World`.
+        world: a world of the zoo, a checkpoint folder, or a `World`, such as one with an attention of your choice.
         variant: "student" or "teacher"; None takes the best there is.
         device: where the world computes; None means "cpu".
         obs: "frame", "frames" or "latent".

@@ -10,7 +10,7 @@ from cfworld.cli import common
 from cfworld.cli.bench_scale import bench_scale
 from cfworld.errors import ConfigError
 from cfworld.metrics.env_speed import EnvSpeed, measure_environments
-from cfworld.metrics.machine import machine_figures
+from cfworld.metrics.machine import machine_figures, peak_memory_mb
 from cfworld.metrics.scales import check_scale
 from cfworld.metrics.speed import PARTS, LongRun, Speed, long_run, measure
 from cfworld.world import World
@@ -18,7 +18,7 @@ from cfworld.world import World
 __all__ = ["BenchConfig", "bench", "main"]
 
 SUMMARY = (
-    "Measure the speed of a world at several batch sizes: throughput, latency, peak memory, the time of "
+    "Measure the speed of a world at several batch sizes: throughput, latency, memory, the time of "
     "every part of a step and of a reset, and the latency after a long episode. With environment=true also what a "
     "step of the environments costs, each in turn with the bare step. With scale=wan_1_3b, nano or toy a world "
     "of random weights instead, part by part, beside the least time that the device could take."
@@ -123,6 +123,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "frames_per_step": world.config.frames_per_step,
         "game_fps": world.config.fps,
         **machine_figures(config.device),
+        **peak_memory_mb(config.device),
         "batches": [speed.as_dict() for speed in speeds],
         "environments": [speed.as_dict() for speed in environments],
         "long_run": long.as_dict() if long else None,
@@ -136,6 +137,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
 
 def markdown(figures: dict[str, Any], speeds: list[Speed], environments: list[EnvSpeed], long: LongRun | None) -> str:
     """The figures as tables for people."""
+    has_peak = speeds[0].peak_device_memory_mb is not None
     heads = [
         "batch",
         "steps/s",
@@ -143,7 +145,7 @@ def markdown(figures: dict[str, Any], speeds: list[Speed], environments: list[En
         "p50 ms",
         "p95 ms",
         "reset ms",
-        "peak MB",
+        "peak MB" if has_peak else "state MB",
         *(f"{part} ms" for part in PARTS),
     ]
     rows = [
@@ -154,7 +156,7 @@ def markdown(figures: dict[str, Any], speeds: list[Speed], environments: list[En
             f"{speed.step_ms_p50:.1f}",
             f"{speed.step_ms_p95:.1f}",
             f"{speed.reset_ms_p50:.1f}",
-            f"{speed.peak_device_memory_mb or speed.peak_memory_mb:.0f}",
+            f"{speed.peak_device_memory_mb:.0f}" if has_peak else f"{speed.state_mb:.2f}",
             *(f"{speed.parts_ms[part]:.1f}" for part in PARTS),
         ]
         for speed in speeds

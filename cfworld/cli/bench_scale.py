@@ -10,21 +10,20 @@ from tqdm import tqdm
 from cfworld import files
 from cfworld.cli import common
 from cfworld.errors import ConfigError
-from cfworld.metrics.machine import available_bytes, machine_figures
+from cfworld.metrics.machine import available_bytes, machine_figures, peak_memory_mb
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
 from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
 from cfworld.metrics.scales import Decoder, Scale, random_world, sizes_of, use_memory
 from cfworld.metrics.speed import LongRun, long_run
 from cfworld.metrics.step_parts import STEP_PARTS
-from cfworld.model.fp8 import use_fp8
 from cfworld.precision import fast_precision
 from cfworld.world import World
 
 if TYPE_CHECKING:
     from cfworld.cli.bench import BenchConfig
 
-__all__ = ["bench_scale"]
+__all__ = ["bench_scale", "meets_bar", "verdict"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _NUM_STEPS = 4
@@ -75,8 +74,10 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         "num_steps": world.sampler.num_steps,
         "frames_per_step": world.config.frames_per_step,
         **machine_figures(config.device),
+        **peak_memory_mb(config.device),
         "rates": asdict(rates),
         "bar": BAR,
+        "meets_bar": meets_bar(speeds[0], precision, config.fp8),
         "speeds": [speed.as_dict() for speed in speeds],
         "left_out": left_out,
         "long_run": long.as_dict() if long else None,
@@ -90,9 +91,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
 
 def _prepared(world: World, config: "BenchConfig") -> dict[str, Any] | None:
     """Set the world up as it is asked for; the options of its compilation, None for none."""
-    world.generator.transformer.use_attention(config.attention)
-    if config.fp8:
-        use_fp8(world.generator.transformer)
+    world.use_kernels(config.attention, fp8=config.fp8)
     if config.compile == "off":
         return None
     options = {"mode": config.compile}
@@ -124,7 +123,8 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         "its share",
     ]
     heads += [f"{part} ms (roofline)" for part in STEP_PARTS]
-    heads += ["peak MB"]
+    has_peak = speeds[0].peak_device_memory_mb is not None
+    heads += ["peak MB" if has_peak else "state MB"]
     rows = [
         [
             str(speed.kv_latents),
@@ -138,7 +138,7 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
             f"{speed.denoiser_frames_per_s:.2f}",
             f"{speed.denoiser_share:.0%}",
             *(f"{part.ms:.1f} ({part.roofline_ms:.1f})" for part in speed.parts.values()),
-            f"{speed.memory.get('peak_device_memory_mb', speed.memory['peak_memory_mb']):.0f}",
+            f"{speed.peak_device_memory_mb:.0f}" if has_peak else f"{speed.state_mb:.2f}",
         ]
         for speed in speeds
     ]
@@ -153,7 +153,7 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         "",
         *(f"| {' | '.join(cells)} |" for cells in (heads, ["---:"] * len(heads), *rows)),
         "",
-        _verdict(speeds[0]),
+        verdict(speeds[0], figures),
         *(
             f"{one['kv_latents']} latents and {one['batch']} rows were left out: they need about "
             f"{one['needed_gib']:.1f} GiB."
@@ -165,13 +165,22 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
     return "\n".join([*lines, ""])
 
 
-def _verdict(speed: ScaleSpeed) -> str:
-    """Whether the largest memory, with the fewest rows, meets the bar."""
-    word = "meets" if speed.share >= BAR else "misses"
-    return (
-        f"The whole step with {speed.kv_latents} latents and {speed.batch} row(s) reaches {speed.share:.0%} of its "
-        f"roofline, decoding included, and {word} the bar of {BAR:.0%}; the denoiser alone {speed.denoiser_share:.0%}."
+def meets_bar(speed: ScaleSpeed, precision: str, fp8: bool) -> bool | None:
+    """Whether a step reaches the share that is asked of bf16; None in other formats, of which none is asked."""
+    return speed.share >= BAR if precision == "bf16" and not fp8 else None
+
+
+def verdict(speed: ScaleSpeed, figures: dict[str, Any]) -> str:
+    """Whether the largest memory, with the fewest rows, meets the bar, which is one of bf16."""
+    meets = figures["meets_bar"]
+    reached = (
+        f"The whole step with {speed.kv_latents} latents and {speed.batch} row(s) reaches {speed.share:.0%} of "
+        f"the roofline in {figures['precision']}, decoding included, the denoiser alone {speed.denoiser_share:.0%}"
     )
+    if meets is None:
+        formats = "8-bit layers beside it" if figures["fp8"] else figures["precision"]
+        return f"{reached}. No verdict: the bar of {BAR:.0%} is one of bf16, and this was measured with {formats}."
+    return f"{reached}; it {'meets' if meets else 'misses'} the bar of {BAR:.0%}."
 
 
 def _aged(long: LongRun) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["available_bytes", "machine_figures", "peak_memory_mb", "synchronize"]
+__all__ = ["available_bytes", "machine_figures", "peak_device_memory_mb", "peak_memory_mb", "synchronize"]
 
 _BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
@@ -18,9 +18,15 @@ def peak_memory_mb(device: str | torch.device) -> dict[str, float]:
     """Peak memory so far in MB: the process's, and on a GPU PyTorch's too."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * _BYTES_PER_UNIT
     figures = {"peak_memory_mb": round(peak / 2**20, 1)}
-    if torch.device(device).type == "cuda":
-        figures["peak_device_memory_mb"] = round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
-    return figures
+    on_device = peak_device_memory_mb(device)
+    return figures if on_device is None else {**figures, "peak_device_memory_mb": on_device}
+
+
+def peak_device_memory_mb(device: str | torch.device) -> float | None:
+    """Peak memory of PyTorch on a GPU since its counter was reset, in MB; None on a CPU, which has no such counter."""
+    if torch.device(device).type != "cuda":
+        return None
+    return round(torch.cuda.max_memory_allocated(device) / 2**20, 1)
 
 
 def available_bytes(device: str | torch.device) -> int:

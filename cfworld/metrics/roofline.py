@@ -1,8 +1,9 @@
 """The least time that a step can take: its arithmetic and its traffic, from the shapes alone, over a device's rates.
 
 Counted is what no implementation of the same step can leave out: products of matrices and attention; each weight read
-once a pass, the remembered keys and values once a pass; the memory read and written once a chunk. Norms, activations,
-positions and noise are not counted, so that a share of the roofline is never flattered.
+once a pass, the remembered keys and values once a pass; the chunk's own keys and values written once. What else the
+memory holds may stay where it is, since the state before may be given away. Norms, activations, positions and noise are
+not counted, so that a share of the roofline is never flattered.
 """
 
 from dataclasses import dataclass
@@ -79,14 +80,18 @@ def prompt_work(model: TransformerConfig, latents: int, prompt_tokens: int, widt
 
 
 def work_of_memory(model: TransformerConfig, memory: MemoryConfig, rows: int, width: int) -> Work:
-    """Around the passes: keys are rotated to their slots' positions, and a new state is written: states are values."""
-    held = rows_bytes(model, memory, rows, width)
-    return Work(0, held + 2 * held)
+    """Around the passes: the chunk's keys and values are written. A pass may rotate what it reads as it reads it."""
+    return Work(0, _latents_bytes(model, memory.latents_per_chunk, rows, width))
 
 
 def rows_bytes(model: TransformerConfig, memory: MemoryConfig, rows: int, width: int) -> int:
     """Bytes of the keys and values that a state of so many rows holds."""
-    return 2 * width * rows * memory.num_slots * model.tokens_per_latent * model.dim * model.depth
+    return _latents_bytes(model, memory.num_slots, rows, width)
+
+
+def _latents_bytes(model: TransformerConfig, latents: int, rows: int, width: int) -> int:
+    """Bytes of the keys and values of so many latents in each row."""
+    return 2 * width * rows * latents * model.tokens_per_latent * model.dim * model.depth
 
 
 def weights(model: TransformerConfig) -> int:

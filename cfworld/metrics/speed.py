@@ -12,11 +12,11 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from cfworld.diffusion import counter_uniform
-from cfworld.metrics.machine import peak_memory_mb, synchronize
+from cfworld.metrics.machine import peak_device_memory_mb, peak_memory_mb, synchronize
 from cfworld.prompts import ActionKind, ActionPart
 from cfworld.world import World, WorldState
 
-__all__ = ["PARTS", "LongRun", "Speed", "latencies", "long_run", "measure", "random_actions"]
+__all__ = ["PARTS", "LongRun", "Speed", "latencies", "long_run", "measure", "random_actions", "state_megabytes"]
 
 PARTS = ("denoise", "clean_pass", "heads", "decode", "memory")
 """Where a step spends its time: the denoising passes; the pass over the clean chunk; reward and hazard;
@@ -44,8 +44,8 @@ class Speed:
     """Median latency of beginning all rows' episodes anew, from starts that were used before."""
     parts_ms: dict[str, float]
     """Median milliseconds of each of `PARTS`, measured in steps of their own."""
-    peak_memory_mb: float
-    """Peak memory of the process so far."""
+    state_mb: float
+    """Memory of the state."""
     peak_device_memory_mb: float | None = None
     """Peak memory of PyTorch on a GPU at this batch size."""
 
@@ -121,7 +121,8 @@ def measure(
         step_ms_p95=p95,
         reset_ms_p50=float(np.median([_reset(world, batch) for _ in range(_RESETS)])) * 1000,
         parts_ms={name: float(np.median([part[name] for part in parts])) for name in PARTS},
-        **peak_memory_mb(world.device),
+        state_mb=state_megabytes(state),
+        peak_device_memory_mb=peak_device_memory_mb(world.device),
     )
 
 
@@ -162,14 +163,15 @@ def long_run(
         after_ms_p50=float(np.median(after)) * 1000,
         peak_memory_before_mb=memory_before,
         peak_memory_after_mb=peak_memory_mb(world.device)["peak_memory_mb"],
-        state_before_mb=_megabytes(young),
-        state_after_mb=_megabytes(old),
+        state_before_mb=state_megabytes(young),
+        state_after_mb=state_megabytes(old),
         peak_device_memory_before_mb=_device_peak_of_step(world, young),
         peak_device_memory_after_mb=_device_peak_of_step(world, old),
     )
 
 
-def _megabytes(state: WorldState) -> float:
+def state_megabytes(state: WorldState) -> float:
+    """Memory of a state in MB."""
     return sum(tensor.nbytes for tensor in state.tensors().values()) / 2**20
 
 
@@ -179,7 +181,7 @@ def _device_peak_of_step(world: World, state: WorldState) -> float | None:
         return None
     torch.cuda.reset_peak_memory_stats(world.device)
     world.step(state, random_actions(world, state.seeds, state.step))
-    return peak_memory_mb(world.device)["peak_device_memory_mb"]
+    return peak_device_memory_mb(world.device)
 
 
 def latencies(

@@ -54,7 +54,7 @@ class AttentionBackend(StrEnum):
     FLASH = "flash"
     """The FlashAttention that PyTorch ships (CUDA, half precision)."""
     FLASH3 = "flash3"
-    """FlashAttention 3, from the package `flash_attn_interface` (compute capability 9.0 and above, half precision)."""
+    """FlashAttention 3, from the package `flash_attn_interface` (compute capability 9.x, half precision)."""
 
     @property
     def takes_lengths(self) -> bool:
@@ -79,6 +79,10 @@ AttentionMask = Bool[Tensor, "#B 1 #q k"] | KeyLengths | BlockMask
 """Who sees what: True where a query may look, the lengths of what exists, or what flex attention makes of a mask."""
 
 _HALF = (torch.bfloat16, torch.float16)
+_HOPPER = 9
+"""First number of the compute capability for whose tensor cores FlashAttention 3 is written."""
+_HEAD_MULTIPLE, _WIDEST_HEAD = 8, 256
+"""Widths of heads that FlashAttention takes."""
 _KERNELS = {
     AttentionBackend.MATH: SDPBackend.MATH,
     AttentionBackend.EFFICIENT: SDPBackend.EFFICIENT_ATTENTION,
@@ -86,8 +90,8 @@ _KERNELS = {
 }
 
 
-def why_not(backend: AttentionBackend, device: torch.device | str, dtype: torch.dtype) -> str | None:
-    """Why a backend cannot run on a device with tensors of a type; None if it can."""
+def why_not(backend: AttentionBackend, device: torch.device | str, dtype: torch.dtype, head_dim: int) -> str | None:
+    """Why a backend cannot run on a device with tensors of a type and heads of a width; None if it can."""
     device = torch.device(device)
     if backend in (AttentionBackend.AUTO, AttentionBackend.TORCH, AttentionBackend.MATH, AttentionBackend.FLEX):
         return None
@@ -100,22 +104,26 @@ def why_not(backend: AttentionBackend, device: torch.device | str, dtype: torch.
     capability = torch.cuda.get_device_capability(device)
     if capability < (8, 0):
         return f"it needs compute capability 8.0, and this device has {capability[0]}.{capability[1]}"
+    if backend.takes_lengths and (head_dim % _HEAD_MULTIPLE or head_dim > _WIDEST_HEAD):
+        return f"it takes heads of a multiple of {_HEAD_MULTIPLE} up to {_WIDEST_HEAD}, and these are {head_dim} wide"
     if backend is AttentionBackend.FLASH:
         return None if _varlen() else "this PyTorch has no varlen_attn with seqused_k; a newer one has"
     if backend is AttentionBackend.FLASH3:
-        if capability < (9, 0):
-            return f"it needs compute capability 9.0, and this device has {capability[0]}.{capability[1]}"
+        if capability[0] != _HOPPER:
+            return f"its kernels are for compute capability 9.x, and this device has {capability[0]}.{capability[1]}"
         return None if _flash3() else "no package flash_attn_interface whose flash_attn_varlen_func takes seqused_k"
     return None
 
 
-def available_backends(device: torch.device | str, dtype: torch.dtype) -> list[AttentionBackend]:
+def available_backends(device: torch.device | str, dtype: torch.dtype, head_dim: int) -> list[AttentionBackend]:
     """Every backend that can run, besides auto."""
     concrete = [backend for backend in AttentionBackend if backend is not AttentionBackend.AUTO]
-    return [backend for backend in concrete if why_not(backend, device, dtype) is None]
+    return [backend for backend in concrete if why_not(backend, device, dtype, head_dim) is None]
 
 
-def chosen_backend(backend: AttentionBackend | str, device: torch.device | str, dtype: torch.dtype) -> AttentionBackend:
+def chosen_backend(
+    backend: AttentionBackend | str, device: torch.device | str, dtype: torch.dtype, head_dim: int
+) -> AttentionBackend:
     """The backend that a name means on a device.
 
     Raises:
@@ -128,9 +136,9 @@ def chosen_backend(backend: AttentionBackend | str, device: torch.device | str, 
         raise ConfigError(f"got attention={backend!r}; expected one of {known}.") from error
     if backend is AttentionBackend.AUTO:
         ranked = (AttentionBackend.FLASH3, AttentionBackend.FLASH)
-        return next((one for one in ranked if why_not(one, device, dtype) is None), AttentionBackend.TORCH)
-    if (reason := why_not(backend, device, dtype)) is not None:
-        runs = ", ".join(available_backends(device, dtype))
+        return next((one for one in ranked if why_not(one, device, dtype, head_dim) is None), AttentionBackend.TORCH)
+    if (reason := why_not(backend, device, dtype, head_dim)) is not None:
+        runs = ", ".join(available_backends(device, dtype, head_dim))
         raise ConfigError(f"attention={backend.value} cannot run here: {reason}. Take auto, or one of {runs}.")
     return backend
 

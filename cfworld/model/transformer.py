@@ -178,7 +178,7 @@ class Transformer(nn.Module):
             ConfigError: If there is no such backend, or it cannot run there.
         """
         weight = self.patch_embedding.weight
-        self._attention = chosen_backend(backend, weight.device, weight.dtype)
+        self._attention = chosen_backend(backend, weight.device, weight.dtype, self.config.head_dim)
         for block in self._blocks():
             block.self_attn.backend = self._attention
 

@@ -10,7 +10,7 @@ import torch
 from cfworld.model import Generator
 from cfworld.world.config import WorldConfig, config_to_dict
 
-__all__ = ["fingerprint"]
+__all__ = ["fingerprint", "weight_sums"]
 
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FREE = ("sampler", "ends", "opening")
@@ -22,11 +22,21 @@ _LATER: Mapping[str, Mapping[str, Any]] = {
 what was fingerprinted before keeps its name."""
 
 
-def fingerprint(config: WorldConfig, variant: str, generator: Generator) -> str:
-    """Name a world by what its states depend on: its configuration, and the bits of its weights.
+def weight_sums(generator: Generator) -> str:
+    """What tells weights from others: sums of their bit patterns, integers and so the same on every device."""
+    bits = [tensor.view(_BITS[tensor.element_size()]).sum(dtype=torch.int64) for tensor in generator.parameters()]
+    return str(torch.stack(bits).tolist())
+
+
+def fingerprint(config: WorldConfig, variant: str, weights: str) -> str:
+    """Name a world by what its states depend on: its configuration and its weights.
 
     The sampler, the rule of ends, the opening and the names of actions are left out: a state may go on under others.
-    The sum of a weight's bit patterns is an integer, and so the same on every device.
+
+    Args:
+        config: The world's settings.
+        variant: student or teacher.
+        weights: `weight_sums` of its generator.
     """
     settings = {name: value for name, value in config_to_dict(config).items() if name not in _FREE}
     settings["actions"] = config.actions.settings()
@@ -36,6 +46,5 @@ def fingerprint(config: WorldConfig, variant: str, generator: Generator) -> str:
     for part, usual in _LATER.items():
         values = settings[part].items()
         settings[part] = {name: value for name, value in values if name not in usual or value != usual[name]}
-    bits = [tensor.view(_BITS[tensor.element_size()]).sum(dtype=torch.int64) for tensor in generator.parameters()]
-    words = [config.name, json.dumps(settings, sort_keys=True), str(torch.stack(bits).tolist())]
+    words = [config.name, json.dumps(settings, sort_keys=True), weights]
     return f"{config.name}/{variant}/{hashlib.sha256(' '.join(words).encode()).hexdigest()[:12]}"

@@ -5,7 +5,7 @@ episode ends are all decided in tensors of fixed shapes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -46,22 +46,32 @@ class Generated:
     end_frame: Tensor
     novelty: Tensor
 
-    def clone(self) -> "Generated":
-        """A copy that shares nothing."""
-        return Generated(**{field.name: getattr(self, field.name).clone() for field in fields(self)})
 
+def compiled(function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
+    """A function of tensors as one compiled graph, such as `generate`; see `World.compile`.
 
-def compiled(**options: Any) -> Callable[..., Generated]:
-    """`generate` as one compiled graph; see `World.compile`."""
-    run = torch.compile(generate, fullgraph=True, dynamic=False, **options)
+    Where the graph is replayed, what comes out is copied, so that the next call leaves it as it is.
+    """
+    run = torch.compile(function, fullgraph=True, dynamic=False, **options)
     if options.get("mode") not in _REPLAYED:
         return run
 
-    def replay(*arguments: Any) -> Generated:
+    def replay(*arguments: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
-        return run(*arguments).clone()
+        return _copied(run(*arguments))
 
     return replay
+
+
+def _copied(made: Any) -> Any:
+    """What a graph gives, tensors in records and in sequences, sharing nothing with it."""
+    if isinstance(made, Tensor):
+        return made.clone()
+    if isinstance(made, list | tuple):
+        return type(made)(_copied(part) for part in made)
+    if is_dataclass(made) and not isinstance(made, type):
+        return replace(made, **{field.name: _copied(getattr(made, field.name)) for field in fields(made)})
+    return made
 
 
 def generate(

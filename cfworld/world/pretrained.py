@@ -141,12 +141,18 @@ def save_world(world: World, folder: Path) -> None:
     loaded until the new manifest, written last, takes its place.
 
     Raises:
-        CheckpointError: If the path is no folder, or its other variants are of another world.
+        CheckpointError: If the path is no folder, its other variants are of another world, or the world's weights were
+            brought into 8 bits.
     """
     prompts = world.generator.prompts
     encoder = prompts.encoder if isinstance(prompts, EncodedTextPrompts) else None
     if isinstance(encoder, UMT5Texts):
         encoder.load()  # before anything is written: it may turn out to be none
+    if world.fp8:
+        raise CheckpointError(
+            "got a world whose linear layers compute in 8 bits, which is no format of a checkpoint; save it before, or "
+            "load it again without fp8 and save that."
+        )
     tokenizer = _narrow(world.tokenizer)
     starts = {
         "latents": world.starts.latents.half(),

@@ -15,7 +15,8 @@ from torch import Tensor
 from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.memory.packed import unpack
-from cfworld.model import Generator, Transformer
+from cfworld.model import AttentionBackend, Generator, Transformer
+from cfworld.model.fp8 import use_fp8
 from cfworld.prompts import TextEncoder
 from cfworld.prompts.base import on_host
 from cfworld.recache import recache_switched
@@ -23,7 +24,7 @@ from cfworld.rollout import SamplerConfig, prompt_tokens
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.ahead import play
 from cfworld.world.config import Ends, WorldConfig
-from cfworld.world.fingerprint import fingerprint
+from cfworld.world.fingerprint import fingerprint, weight_sums
 from cfworld.world.generation import Generated, compiled, generate
 from cfworld.world.novelty import Novelty
 from cfworld.world.opening import Opening
@@ -40,7 +41,8 @@ __all__ = ["World"]
 class World:
     """A generated world. `step` is a pure function of (weights, state, actions).
 
-    Build one with `World.from_pretrained`, or from its parts. `start_memories` remembers what it made of the starts
+    Build one with `World.from_pretrained`, or from its parts. It takes the fastest attention that runs on its device;
+    `use_kernels` chooses another. `start_memories` remembers what it made of the starts
     that were used last; its weights are taken to stay as they are from the first episode on.
     """
 
@@ -59,9 +61,11 @@ class World:
         self.variant = variant
         self._generate = generate
         self._fingerprint: tuple[WorldConfig, str] | None = None
+        self._exact_weights: str | None = None
         self.device = torch.device(device)
         self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
+        self.use_kernels()
         self.starts = EncodedStarts(
             latents=starts.latents.to(self.device).float(),
             actions=starts.actions.to(self.device),
@@ -82,6 +86,8 @@ class World:
         memory: MemoryConfig | str | None = None,
         precision: str | None = None,
         text_encoder: TextEncoder | None = None,
+        attention: AttentionBackend | str = "auto",
+        fp8: bool = False,
     ) -> "World":
         """Load a world.
 
@@ -96,15 +102,20 @@ class World:
                 threads (seen with one and two); on a GPU at an equal size of the batch.
             text_encoder: From n texts to their tokens, [n, P, E] or [n, E], for a world whose actions are texts; None
                 for the encoder that ships with cfworld, if the world was trained with that one.
+            attention: Who computes self-attention; see `use_kernels`.
+            fp8: Compute linear layers in 8 bits; see `use_kernels`.
 
         Raises:
             UnknownWorldError: If there is no such world.
             CheckpointError: If it is damaged, or has no such variant.
-            ConfigError: If the precision or the preset is unknown, or the world takes no texts.
+            ConfigError: If the precision, the preset or the attention is unknown, the world takes no texts, or the
+                attention or 8 bits cannot run on the device.
+            MissingDependencyError: If fp8 needs torchao, and it is not installed.
         """
         from cfworld.world.pretrained import load_world
 
         world = load_world(name_or_path, variant, device, precision)
+        world.use_kernels(attention, fp8=fp8)
         if text_encoder is not None:
             world.generator.prompts.use_encoder(text_encoder)
         sampler = world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
@@ -121,6 +132,8 @@ class World:
         memory: MemoryConfig | None = None,
         device: str | torch.device = "cpu",
         precision: str | None = None,
+        attention: AttentionBackend | str = "auto",
+        fp8: bool = False,
         **settings: Any,
     ) -> "World":
         """Make a world of texts out of Wan, or of what was trained from it. `docs/wan.md` says what reads how.
@@ -137,18 +150,22 @@ class World:
             memory: The memory; None takes Context Forcing's own, 21 latents of which a chunk has 3.
             device: Where it runs.
             precision: As for `from_pretrained`.
+            attention: As for `from_pretrained`.
+            fp8: As for `from_pretrained`.
             settings: Other fields of `cfworld.world.wan.WanSettings`: `name`, `resolution`, `part`, `actions`, ...
 
         Raises:
             CheckpointError: If a checkpoint cannot be read, or tensors are missing, extra or of another shape.
-            ConfigError: If parts or settings do not fit together.
-            MissingDependencyError: If diffusers or transformers is needed and not installed.
+            ConfigError: If parts or settings do not fit together, or the attention or 8 bits cannot run on the device.
+            MissingDependencyError: If diffusers, transformers or torchao is needed and not installed.
         """
         from cfworld.world.wan import import_wan, settings_of
 
-        return import_wan(
+        world = import_wan(
             transformer, vae, text_encoder, settings_of({**settings, "memory": memory}), device, precision
         )
+        world.use_kernels(attention, fp8=fp8)
+        return world
 
     def save_pretrained(self, path: str | Path) -> None:
         """Write this world's variant into a folder; variants of the same world already there stay."""
@@ -160,8 +177,14 @@ class World:
     def fingerprint(self) -> str:
         """Name of this world, its variant and its weights: the states of another world have another."""
         if self._fingerprint is None or self._fingerprint[0] is not self.config:
-            self._fingerprint = (self.config, fingerprint(self.config, self.variant, self.generator))
+            weights = weight_sums(self.generator) if self._exact_weights is None else f"{self._exact_weights} fp8"
+            self._fingerprint = (self.config, fingerprint(self.config, self.variant, weights))
         return self._fingerprint[1]
+
+    @property
+    def fp8(self) -> bool:
+        """Whether linear layers compute in 8 bits."""
+        return self._exact_weights is not None
 
     @property
     def start_memories(self) -> StartMemories:
@@ -293,6 +316,25 @@ class World:
         """
         return play(self._made, partial(self._decoded, wanted=True), state, actions, self.device)
 
+    def use_kernels(self, attention: AttentionBackend | str = "auto", *, fp8: bool = False) -> None:
+        """Choose what computes the transformer, before the first episode: what is generated differs in the last bits.
+
+        Args:
+            attention: Who computes self-attention: "auto", "torch", "flash", ... (`AttentionBackend`). "auto" takes the
+                fastest that runs where the weights lie and in their format; on a CPU that is "torch".
+            fp8: Also compute linear layers in 8 bits, by torchao, from now on: such a world cannot be saved, and
+                another name keeps its states apart.
+
+        Raises:
+            ConfigError: If there is no such attention, or it or 8 bits cannot run on the device.
+            MissingDependencyError: If torchao is not installed.
+        """
+        self.generator.transformer.use_attention(attention)
+        if fp8 and not self.fp8:
+            weights = weight_sums(self.generator)
+            use_fp8(self.generator.transformer)
+            self._exact_weights, self._fingerprint = weights, None
+
     def compile(self, **options: Any) -> None:
         """Compile the step in place, as one graph: all but the checks of actions, texts and the decoding.
 
@@ -304,7 +346,7 @@ class World:
             options: Those of `torch.compile`, such as `mode`. "reduce-overhead" replays CUDA graphs; the states and
                 outputs are then copied out of their buffers, so that they stay good.
         """
-        self._generate = compiled(**options)
+        self._generate = compiled(generate, **options)
 
     def with_ends(self, ends: Ends) -> "World":
         """The same world, weights and all, whose episodes end by another rule."""

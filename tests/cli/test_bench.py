@@ -1,11 +1,15 @@
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cfworld.cli.bench import BenchConfig, bench
+from cfworld.cli.bench_scale import meets_bar, verdict
 from cfworld.errors import ConfigError
+from cfworld.metrics.scale_speed import PartSpeed, ScaleSpeed
+from cfworld.metrics.step_parts import STEP_PARTS
 from tests.toy import toy_world
 
 
@@ -64,9 +68,38 @@ def test_a_scale_is_measured_beside_its_roofline(tmp_path: Path, capsys: pytest.
     assert figures["long_run"]["state_before_mb"] == figures["long_run"]["state_after_mb"]
     assert {"date", "torch", "device_name", "rates", "precision"} <= figures.keys()
     table = (tmp_path / "bench.md").read_text()
-    assert "es the bar of 70%" in table
+    assert figures["meets_bar"] is None
+    assert "No verdict: the bar of 70% is one of bf16, and this was measured with fp32." in table
     assert "At chunk 31, in turns with chunk 30" in table
     assert table in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("precision", "fp8", "share", "said"),
+    [
+        ("bf16", False, 0.8, "reaches 80% of the roofline in bf16.* it meets the bar of 70%"),
+        ("bf16", False, 0.6, "reaches 60% of the roofline in bf16.* it misses the bar of 70%"),
+        ("bf16", True, 0.8, "No verdict: the bar of 70% is one of bf16, .* with 8-bit layers beside it"),
+        ("fp32", False, 0.8, "No verdict: the bar of 70% is one of bf16, .* with fp32"),
+    ],
+)
+def test_only_bf16_is_held_to_the_bar(precision: str, fp8: bool, share: float, said: str) -> None:
+    part = PartSpeed(ms=10.0, roofline_ms=10 * share / 4, tflops=1.0, gbytes=1.0)
+    speed = ScaleSpeed(
+        kv_latents=21,
+        batch=1,
+        step_ms_p50=10.0,
+        step_ms_p95=10.0,
+        frames_per_s=1200.0,
+        ahead_ms=10.0,
+        denoiser_frames_per_s=600.0,
+        parts=dict.fromkeys(STEP_PARTS, part),
+        state_mb=1.0,
+        peak_device_memory_mb=None,
+    )
+    meets = meets_bar(speed, precision, fp8)
+    figures = {"precision": precision, "fp8": fp8, "meets_bar": meets}
+    assert re.search(said, verdict(speed, figures))
 
 
 def test_what_only_a_scale_takes_is_refused_without_one() -> None:

@@ -5,7 +5,16 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cfworld.metrics.roofline import Rates, Work, needed_bytes, pass_work, prompt_work, rows_bytes, weights
+from cfworld.metrics.roofline import (
+    Rates,
+    Work,
+    needed_bytes,
+    pass_work,
+    prompt_work,
+    rows_bytes,
+    weights,
+    work_of_memory,
+)
 from cfworld.metrics.scales import Scale, memory_of, random_world, sizes_of
 from cfworld.model import Generator
 from cfworld.prompts import ActionConfig
@@ -23,6 +32,11 @@ def test_a_pass_of_wan_over_three_latents_takes_the_known_arithmetic(kv_latents:
 
 def test_a_latent_of_wan_is_287_megabytes_of_keys_and_values():
     assert rows_bytes(WAN, memory_of(21, 3), 1, 2) == 18 * 287_539_200
+
+
+def test_a_chunk_of_wan_writes_three_latents_whatever_the_memory_holds():
+    works = [work_of_memory(WAN, memory_of(kv_latents, 3), 2, 2) for kv_latents in (6, 21)]
+    assert works == [Work(0, 2 * 3 * 287_539_200)] * 2
 
 
 def test_a_pass_of_wan_reads_its_weights_and_its_keys_and_values_once():

@@ -117,7 +117,14 @@ def test_flash_attention_3_is_called_with_rows_end_to_end_and_the_lengths_that_e
 
 
 @pytest.mark.parametrize(
-    ("capability", "flash3", "best"), [((9, 0), True, "flash3"), ((9, 0), False, "flash"), ((8, 0), True, "flash")]
+    ("capability", "flash3", "best"),
+    [
+        ((9, 0), True, "flash3"),
+        ((9, 0), False, "flash"),
+        ((8, 0), True, "flash"),
+        ((10, 0), True, "flash"),
+        ((12, 0), True, "flash"),
+    ],
 )
 def test_auto_goes_by_compute_capability_and_by_what_can_be_imported(
     monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], flash3: bool, best: str
@@ -125,25 +132,32 @@ def test_auto_goes_by_compute_capability_and_by_what_can_be_imported(
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr(attention_backends, "_flash3", lambda: flash3 or None)
     monkeypatch.setattr(attention_backends, "_varlen", lambda: True)
-    assert chosen_backend("auto", "cuda", torch.bfloat16) == best
-    assert chosen_backend("auto", "cuda", torch.float32) == "torch"
-    assert (why_not(AttentionBackend.FLASH3, "cuda", torch.bfloat16) is None) is (best == "flash3")
+    assert chosen_backend("auto", "cuda", torch.bfloat16, 128) == best
+    assert chosen_backend("auto", "cuda", torch.float32, 128) == "torch"
+    assert (why_not(AttentionBackend.FLASH3, "cuda", torch.bfloat16, 128) is None) is (best == "flash3")
+
+
+def test_flash_attention_3_is_refused_by_name_on_what_is_no_hopper(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (12, 0))
+    monkeypatch.setattr(attention_backends, "_flash3", lambda: True)
+    with pytest.raises(ConfigError, match=r"for compute capability 9\.x, and this device has 12\.0"):
+        chosen_backend("flash3", "cuda", torch.bfloat16, 128)
 
 
 def test_auto_on_a_cpu_is_torch():
-    assert chosen_backend("auto", "cpu", torch.float32) is AttentionBackend.TORCH
-    assert available_backends("cpu", torch.float32) == ["torch", "math", "flex"]
+    assert chosen_backend("auto", "cpu", torch.float32, 128) is AttentionBackend.TORCH
+    assert available_backends("cpu", torch.float32, 128) == ["torch", "math", "flex"]
 
 
 @pytest.mark.parametrize("backend", ["efficient", "cudnn", "flash", "flash3"])
 def test_a_backend_that_needs_a_gpu_is_refused_on_a_cpu(backend: str):
     with pytest.raises(ConfigError, match=rf"attention={backend} cannot run here: it needs a CUDA device.*torch, math"):
-        chosen_backend(backend, "cpu", torch.float32)
+        chosen_backend(backend, "cpu", torch.float32, 128)
 
 
 def test_an_unknown_backend_is_refused():
     with pytest.raises(ConfigError, match=r"attention='sage'; expected one of auto, torch"):
-        chosen_backend("sage", "cpu", torch.float32)
+        chosen_backend("sage", "cpu", torch.float32, 128)
 
 
 def test_a_mask_of_another_backend_is_refused():

@@ -123,7 +123,9 @@ def test_texts_are_encoded_once_and_teacher_init_and_local_follow_one_another(
     assert isinstance(stage.module, Generator)
     assert stage.batch(0).clips.actions.shape == (2, 6, 4, 60)
     expected = UMT5Texts.from_folder(pipeline, 6)(["a red door opens"])[0]
-    prompts = stage.module.prompts(stage.train.actions_at(torch.tensor([0])))
+    encode = stage.module.prompts
+    assert isinstance(encode, torch.nn.Module)
+    prompts = encode(stage.train.actions_at(torch.tensor([0])))
     assert torch.equal(prompts[0], expected), "what a dataset says is what the network is shown"
     asked.clear()
     run(stage, replace(TEACHER.loop, sample_every=0), Path("runs/toy/teacher"), "cpu", {})

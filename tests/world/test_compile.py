@@ -3,15 +3,20 @@
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from cfworld.model import ActionConfig
+from cfworld.model.attention_backends import KeyLengths
 from cfworld.prompts import TextConfig
 from cfworld.rollout import SamplerConfig
+from cfworld.world.generation import compiled
 from tests.toy import toy_world
 
 SCRIPT = """
@@ -45,6 +50,69 @@ def test_a_step_is_one_graph_without_breaks_for_a_memory_that_fills():
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, check=False, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split() == ["graphs", "1", "breaks", "0"]
+
+
+def into_the_same_buffers(function: Callable[..., Any], **_: Any) -> Callable[..., Any]:
+    """CUDA graphs need a GPU: this too writes every call's outputs where those of the call before lie."""
+    buffers: list[Tensor] = []
+
+    def call(*arguments: Any) -> Any:
+        made = function(*arguments)
+        if not buffers:
+            buffers.extend(tensors_of(made))
+        for buffer, new in zip(buffers, tensors_of(made), strict=True):
+            buffer.copy_(new)
+        return holding(made, iter(buffers))
+
+    return call
+
+
+def tensors_of(made: Any) -> list[Tensor]:
+    if isinstance(made, Tensor):
+        return [made]
+    return [one for field in fields(made) for one in tensors_of(getattr(made, field.name))]
+
+
+def holding(made: Any, tensors: Iterator[Tensor]) -> Any:
+    if isinstance(made, Tensor):
+        return next(tensors)
+    return replace(made, **{field.name: holding(getattr(made, field.name), tensors) for field in fields(made)})
+
+
+@pytest.fixture
+def marks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is said before each replay, without PyTorch's compiler, which takes seconds to import."""
+    said: list[str] = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: said.append("begin"))
+    return said
+
+
+def test_what_a_replayed_graph_gives_stays_as_it_is_at_the_next_replay(
+    monkeypatch: pytest.MonkeyPatch, marks: list[str]
+):
+    world = toy_world()
+    state, _ = world.initial([0, 1])
+    expected = [world.step(state, actions)[1].latents for actions in ([1, 2], [2, 0])]
+    assert not torch.equal(*expected)
+    monkeypatch.setattr(torch, "compile", into_the_same_buffers)
+    world.compile(mode="reduce-overhead")
+    got = [world.step(state, actions)[1].latents for actions in ([1, 2], [2, 0])]
+    assert all(torch.equal(one, other) for one, other in zip(got, expected, strict=True))
+    assert marks == ["begin", "begin"]
+
+
+def test_so_do_parts_that_are_compiled_one_by_one(monkeypatch: pytest.MonkeyPatch, marks: list[str]):
+    """Records, tuples and lists of tensors; what is no tensor passes."""
+    monkeypatch.setattr(torch, "compile", lambda function, **_: function)
+    buffer = torch.zeros(2)
+    part = compiled(lambda value: (buffer.add_(value), [KeyLengths(buffer.int()), None]), mode="reduce-overhead")
+    first, (lengths, nothing) = part(1)
+    part(1)
+    assert first.tolist() == [1, 1]
+    assert buffer.tolist() == [2, 2]
+    assert isinstance(lengths, KeyLengths)
+    assert nothing is None
+    assert marks == ["begin", "begin"]
 
 
 _READS = (torch.ops.aten._local_scalar_dense, torch.ops.aten.item, torch.ops.aten.nonzero)
