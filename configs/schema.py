@@ -19,9 +19,9 @@ class WorldSettings(WorldConfig):
         held_out: The share of train_data's episodes that is held out if there is no eval_data: one episode in every
             1 / held_out of them, and at least one.
         image_key: Which entry of a Dict observation, or which camera, holds the frames; needed when several could.
-        trained_tokenizer: Folder of the tokenizer that `stage=tokenizer` exported, or the name of a world in the zoo
-            whose tokenizer to take, or any world's folder; "" is `imported`, or runs/<world>/tokenizer/export. A
-            decoder may be exchanged between runs, since latents do not depend on it.
+        trained_tokenizer: Folder of the tokenizer that `stage=tokenizer` exported, or a world's folder or name in the
+            zoo, whose tokenizer to take; "" is `imported`, or else runs/<world>/tokenizer/export. A decoder may be
+            exchanged between runs, since latents do not depend on it.
         imported: Folder of a world, such as `cfworld import-wan` writes, that says what this one is: its rate, actions,
             opening, tokenizer and transformer; "" takes what is set here. A teacher begins with its weights.
     """

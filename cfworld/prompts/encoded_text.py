@@ -64,14 +64,22 @@ class EncodedTextPrompts(PromptEncoder):
 
     def check(self, actions: Any, batch: int | None, frames: int, values: bool = True) -> Int64[Tensor, "B F S"]:
         """Validate texts [B] or [B, F], or what stands for them, [B, S] or [B, F, S]; see `PromptEncoder.check`."""
-        given = self._numbered(actions) if has_text(actions) else as_tensor(actions)
+        try:
+            given = self._numbered(actions) if has_text(actions) else as_tensor(actions)
+        except ActionError as error:
+            if has_text(actions):
+                raise
+            raise ActionError(
+                f"got {actions!r:.80}; expected texts of at most {self.config.max_length} characters, one for the "
+                "step or one per frame"
+            ) from error
         if given.dtype != torch.int64 or given.shape[-1:] != self.action_shape:
             raise ActionError(
                 f"got actions {list(given.shape)} of {given.dtype}; expected texts of at most {self.config.max_length} "
                 "characters, one for the step or one per frame"
             )
         tensor = expand_frames(given, batch, frames, self.action_shape)
-        if values and (bool((tensor < 0).any()) or bool((tensor > 0x10FFFF).any())):
+        if values and bool(((tensor < 0) | (tensor > 0x10FFFF) | (tensor >= 0xD800) & (tensor <= 0xDFFF)).any()):
             raise ActionError("got numbers that stand for no characters; expected texts, or what `check` gave before")
         return _held(tensor, self.frames)
 

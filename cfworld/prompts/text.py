@@ -142,6 +142,7 @@ class TextMemo:
     def _encode(self, texts: list[str]) -> Tensor:
         config = self._config
         for text in texts:
+            _check_characters(text)
             if len(text) > config.max_length:
                 raise ActionError(
                     f"got a text of {len(text)} characters, {text[:40]!r}...; expected at most {config.max_length}"
@@ -167,7 +168,7 @@ def text_array(actions: Any) -> np.ndarray:
     """Texts as an array of strings.
 
     Raises:
-        ActionError: If they are ragged, or there is something else among them.
+        ActionError: If they are ragged, or there is something else among them, half a character for one.
     """
     try:
         array = np.asarray(actions)
@@ -175,7 +176,23 @@ def text_array(actions: Any) -> np.ndarray:
         raise ActionError(f"got texts that form no array ({error}); expected equal lengths") from error
     if array.dtype.kind != "U" or not _all_text(actions):
         raise ActionError("got texts among other things; expected texts alone")
+    for text in array.ravel().tolist():
+        _check_characters(text)
     return array
+
+
+def _check_characters(text: str) -> None:
+    """Refuse halves of surrogate pairs, which no encoder takes.
+
+    Raises:
+        ActionError: If there is one.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ActionError(
+            f"got the text {text[:40]!r}, whose character {error.start} is half of a pair; expected whole characters"
+        ) from error
 
 
 def _all_text(actions: Any) -> bool:

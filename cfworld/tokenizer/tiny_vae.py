@@ -2,7 +2,7 @@
 
 A block of it looks one frame back, so its decoder streams with one frame for each block. The places in its two
 sequences are those of the published files, `encoder.12.conv.0.weight` and so on. Frames are taken and shown as in
-`wan_vae`: the first latent has one, held for four; what the decoder makes before it is left out.
+`wan_latents`: the first latent has one, held for four; what the decoder makes before it is left out.
 """
 
 from collections.abc import Mapping
@@ -15,8 +15,13 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor, nn
 
 from cfworld.errors import CheckpointError, ConfigError
-from cfworld.tokenizer.base import Tokenizer
-from cfworld.tokenizer.wan_vae import FRAMES_PER_LATENT, first_held, from_first
+from cfworld.tokenizer.wan_latents import (
+    FRAMES_PER_LATENT,
+    WanLatents,
+    WanLatentsConfig,
+    first_held,
+    from_first,
+)
 
 __all__ = ["TinyVAE", "TinyVAEConfig", "tiny_sizes"]
 
@@ -25,7 +30,7 @@ BOUND = 3.0
 
 
 @dataclass(kw_only=True, slots=True)
-class TinyVAEConfig:
+class TinyVAEConfig(WanLatentsConfig):
     """Sizes of a tiny autoencoder.
 
     Attributes:
@@ -36,8 +41,6 @@ class TinyVAEConfig:
         patch: Height and width of the squares of pixels that are taken as channels.
     """
 
-    resolution: list[int] = field(default_factory=list)
-    z_dim: int = 16
     width: int = 64
     widths: list[int] = field(default_factory=lambda: [256, 128, 64, 64])
     patch: int = 1
@@ -46,39 +49,23 @@ class TinyVAEConfig:
         """Refuse sizes that do not fit together."""
         if len(self.widths) != 4 or min(self.z_dim, self.width, self.patch, *self.widths) < 1:
             raise ConfigError(f"a tiny VAE has four widths and sizes of 1 or more; got {self}.")
-        if self.resolution and (len(self.resolution) != 2 or any(s < 1 or s % self.spatial for s in self.resolution)):
-            raise ConfigError(
-                f"got resolution {self.resolution}; expected height and width, multiples of {self.spatial}."
-            )
+        self.check_resolution()
 
     @property
     def spatial(self) -> int:
         """Pixels of a frame's side to one of a latent's."""
         return 8 * self.patch
 
-    @property
-    def frames_per_latent(self) -> int:
-        """Frames in one latent."""
-        return FRAMES_PER_LATENT
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a latent."""
-        height, width = self.resolution
-        return self.z_dim, height // self.spatial, width // self.spatial
-
     def build(self) -> "TinyVAE":
         """The tokenizer of these sizes, with random weights."""
         return TinyVAE(self)
 
 
-class TinyVAE(Tokenizer):
+class TinyVAE(WanLatents):
     """Frames to latents and back, row by row: no row's bits depend on another."""
 
-    streams = True
-
     def __init__(self, config: TinyVAEConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         colours, width = 3 * config.patch**2, config.width
         self.encoder = nn.Sequential(
@@ -101,22 +88,6 @@ class TinyVAE(Tokenizer):
             _conv(last, colours),
         )
 
-    @property
-    def frames_per_latent(self) -> int:
-        """Frames that one latent holds."""
-        return FRAMES_PER_LATENT
-
-    @property
-    def resolution(self) -> tuple[int, int]:
-        """Height and width of a frame in pixels."""
-        height, width = self.config.resolution
-        return height, width
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a latent."""
-        return self.config.latent_shape
-
     def encode(self, frames: UInt8[Tensor, "B F H W 3"]) -> Float32[Tensor, "B N C h w"]:
         """Encode videos from their beginning; see `Tokenizer.encode`."""
         self.check_frames(frames)
@@ -124,10 +95,6 @@ class TinyVAE(Tokenizer):
         pixels = torch.cat([pixels, *[pixels[:, -1:]] * (FRAMES_PER_LATENT - 1)], dim=1)  # a whole last latent
         x = F.pixel_unshuffle((pixels.float() / 255).to(self._dtype), self.config.patch)
         return torch.stack([_run(self.encoder, row, None)[0] for row in x]).float()
-
-    def decode(self, latents: Float32[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
-        """Decode videos from their beginning; see `Tokenizer.decode`."""
-        return self.decode_next(latents, None)[0]
 
     def decode_next(
         self, latents: Float32[Tensor, "B N C h w"], stream: Mapping[str, Tensor] | None

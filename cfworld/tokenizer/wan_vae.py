@@ -2,9 +2,6 @@
 
 Every causal convolution of the decoder looks two frames back. Those frames are what `decode_next` hands on: zeros stand
 where there was nothing yet, as the convolutions pad.
-
-Wan puts the first frame of a video into a latent by itself, and four into each later one. Here every latent has four
-frames: the first one's is shown four times, and of four frames that begin a video the last is the one that is encoded.
 """
 
 from collections.abc import Mapping
@@ -17,11 +14,16 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from cfworld.errors import ConfigError, MissingDependencyError
-from cfworld.tokenizer.base import Tokenizer
+from cfworld.tokenizer.wan_latents import (
+    FRAMES_PER_LATENT,
+    WanLatents,
+    WanLatentsConfig,
+    first_held,
+    from_first,
+)
 
-__all__ = ["FRAMES_PER_LATENT", "WanVAE", "WanVAEConfig", "first_held", "from_first"]
+__all__ = ["WanVAE", "WanVAEConfig"]
 
-FRAMES_PER_LATENT = 4
 LOOK_BACK = 2
 """Frames that a causal convolution of width three remembers."""
 
@@ -32,7 +34,7 @@ _STD += (3.2687, 2.1526, 2.8652, 1.5579, 1.6382, 1.1253, 2.8251, 1.9160)
 
 
 @dataclass(kw_only=True, slots=True)
-class WanVAEConfig:
+class WanVAEConfig(WanLatentsConfig):
     """Sizes of Wan's VAE; the defaults are those of Wan 2.1.
 
     Attributes:
@@ -46,9 +48,7 @@ class WanVAEConfig:
         latents_std: Their standard deviations.
     """
 
-    resolution: list[int] = field(default_factory=list)
     base_dim: int = 96
-    z_dim: int = 16
     dim_mult: list[int] = field(default_factory=lambda: [1, 2, 4, 4])
     num_res_blocks: int = 2
     temperal_downsample: list[bool] = field(default_factory=lambda: [False, True, True])
@@ -67,43 +67,27 @@ class WanVAEConfig:
                 f"got temperal_downsample {self.temperal_downsample} for {len(self.dim_mult)} levels; expected one "
                 f"switch between each two levels, two of them on: a latent has {FRAMES_PER_LATENT} frames."
             )
-        if self.resolution and (len(self.resolution) != 2 or any(s < 1 or s % self.spatial for s in self.resolution)):
-            raise ConfigError(
-                f"got resolution {self.resolution}; expected height and width, multiples of {self.spatial}."
-            )
+        self.check_resolution()
 
     @property
     def spatial(self) -> int:
         """Pixels of a frame's side to one of a latent's."""
         return 2 ** (len(self.dim_mult) - 1)
 
-    @property
-    def frames_per_latent(self) -> int:
-        """Frames in one latent."""
-        return FRAMES_PER_LATENT
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a latent."""
-        height, width = self.resolution
-        return self.z_dim, height // self.spatial, width // self.spatial
-
     def build(self) -> "WanVAE":
         """The tokenizer of these sizes, with random weights."""
         return WanVAE(self)
 
 
-class WanVAE(Tokenizer):
+class WanVAE(WanLatents):
     """Frames to latents and back by `AutoencoderKLWan`, row by row: no row's bits depend on another.
 
     Raises:
         MissingDependencyError: If diffusers is not installed.
     """
 
-    streams = True
-
     def __init__(self, config: WanVAEConfig) -> None:
-        super().__init__()
+        super().__init__(config)
         self.config = config
         sizes: dict[str, Any] = {name: value for name, value in asdict(config).items() if name != "resolution"}
         self.vae = _autoencoder()(**sizes, scale_factor_spatial=config.spatial)
@@ -114,32 +98,12 @@ class WanVAE(Tokenizer):
     latents_mean: Tensor
     latents_std: Tensor
 
-    @property
-    def frames_per_latent(self) -> int:
-        """Frames that one latent holds."""
-        return FRAMES_PER_LATENT
-
-    @property
-    def resolution(self) -> tuple[int, int]:
-        """Height and width of a frame in pixels."""
-        height, width = self.config.resolution
-        return height, width
-
-    @property
-    def latent_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of a latent."""
-        return self.config.latent_shape
-
     def encode(self, frames: UInt8[Tensor, "B F H W 3"]) -> Float32[Tensor, "B N C h w"]:
         """Encode videos from their beginning; see `Tokenizer.encode`."""
         self.check_frames(frames)
         pixels = rearrange(from_first(frames), "B F H W c -> B c F H W")
         raw = torch.cat([self.vae.encode(self._scaled(row)).latent_dist.mode().float() for row in pixels.split(1)])
         return rearrange((raw - self.latents_mean) / self.latents_std, "B C N h w -> B N C h w")
-
-    def decode(self, latents: Float32[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
-        """Decode videos from their beginning; see `Tokenizer.decode`."""
-        return self.decode_next(latents, None)[0]
 
     def decode_next(
         self, latents: Float32[Tensor, "B N C h w"], stream: Mapping[str, Tensor] | None
@@ -173,16 +137,6 @@ class WanVAE(Tokenizer):
 
     def _scaled(self, pixels: Tensor) -> Tensor:
         return (pixels.float() / 127.5 - 1).to(next(self.vae.parameters()).dtype)
-
-
-def from_first(frames: UInt8[Tensor, "B F H W 3"]) -> UInt8[Tensor, "B G H W 3"]:
-    """The frames of a video that are encoded: of the first four the last, and all later ones."""
-    return frames[:, FRAMES_PER_LATENT - 1 :]
-
-
-def first_held(frames: UInt8[Tensor, "B G H W 3"]) -> UInt8[Tensor, "B F H W 3"]:
-    """The frames of a video from its beginning, the first one held for as long as a latent lasts."""
-    return torch.cat([frames[:, :1].expand(-1, FRAMES_PER_LATENT - 1, -1, -1, -1), frames], dim=1)
 
 
 def _whole_caches(kept: list[Any]) -> list[Tensor]:

@@ -178,6 +178,10 @@ class EncodedStarts:
         Raises:
             StartError: If there is no such start.
         """
+        if not len(self):
+            raise StartError(
+                f"there is no start {index}: this world ships none. Leave the start out, or give an Opening or a Start."
+            )
         if not 0 <= index < len(self):
             raise StartError(f"there is no start {index}; this world ships starts 0 to {len(self) - 1}.")
         return self.latents[index], self.actions[index]

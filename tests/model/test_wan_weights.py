@@ -11,9 +11,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from cfworld.errors import CheckpointError
-from cfworld.model import Transformer, apply_rope, rope_table
+from cfworld.memory import MemoryConfig
+from cfworld.model import ActionConfig, Generator, Transformer, apply_rope, rope_table
 from cfworld.model.wan_layouts import WanLayout, from_layout, to_layout
 from cfworld.model.wan_weights import load_wan_transformer, save_wan_transformer, wan_sizes
+from cfworld.prompts import TextConfig
+from cfworld.rollout import blank_memory, clean_pass, context_from_memory, read
 from tests.wan_toy import diffusers_transformer, inputs, transformer_folder
 
 LATENT = (4, 4)
@@ -92,6 +95,30 @@ def test_chunk_by_chunk_over_a_cache_equals_a_block_causal_mask_without_one(ours
         for layer in range(2):
             keys[layer].append(apply_rope(output.keys[layer], *rope).flatten(1, 2))
             values[layer].append(output.values[layer].flatten(1, 2))
+    torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_chunk_by_chunk_over_the_worlds_memory_equals_it_too(ours: Transformer):
+    latents, texts = inputs(num_latents=6)
+    sigma = torch.tensor([[0.0, 0.0, 0.0, 0.0, 0.9, 0.9]]).expand(2, -1)
+    chunk = torch.arange(6).repeat_interleave(TOKENS) // 2
+    mask = (chunk[None, :] <= chunk[:, None])[None, None].expand(2, -1, -1, -1)
+    expected = whole(ours, latents, sigma, texts, mask)
+
+    text = TextConfig(max_length=3, tokens=6, width=16, encoder="toy", learned=False)
+    generator = Generator(ActionConfig(text=text), ours.config)
+    generator.transformer = ours
+    generator.prompts.use_encoder(lambda asked: torch.stack([texts[("one", "two").index(one)] for one in asked]))
+    actions = generator.prompts.check(["one", "two"], 2, 8).unflatten(1, (2, 4))
+    config = MemoryConfig(num_sink=2, num_slow=0, num_fast=6, latents_per_chunk=2)
+    memory = blank_memory(generator, config, latents[:, :2], actions)
+    found = []
+    for first in (0, 2, 4):
+        piece = slice(first, first + 2)
+        context = context_from_memory(generator, config, memory)
+        found.append(read(generator, latents[:, piece], sigma[:, piece], generator.prompts(actions), context).velocity)
+        memory = clean_pass(generator, config, memory, context, latents[:, piece], actions).memory
     torch.testing.assert_close(torch.cat(found, dim=1), expected, atol=1e-5, rtol=0)
 
 

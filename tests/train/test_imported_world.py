@@ -16,6 +16,7 @@ from cfworld import World
 from cfworld.configs.schema import WorldSettings
 from cfworld.data import EpisodeStore
 from cfworld.errors import ConfigError
+from cfworld.model import Generator
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import WanVAE
@@ -119,6 +120,7 @@ def test_texts_are_encoded_once_and_teacher_init_and_local_follow_one_another(
     stage, _ = teacher_stage(world, TEACHER, "cpu")
     assert sorted(asked) == ["", "a red door opens", "the sky darkens"]
     assert isinstance(stage, TeacherStage)
+    assert isinstance(stage.module, Generator)
     assert stage.batch(0).clips.actions.shape == (2, 6, 4, 60)
     expected = UMT5Texts.from_folder(pipeline, 6)(["a red door opens"])[0]
     encode = stage.module.prompts

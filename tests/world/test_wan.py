@@ -219,10 +219,19 @@ def test_a_text_that_is_none_is_refused(world: World, moment: WorldState):
         world.step(moment, ["x" * 61, DOOR])
     with pytest.raises(ActionError, match=r"got actions \[2\] of torch.int64; expected texts of at most 60 characters"):
         world.step(moment, [1, 2])
+    for nothing in (None, b"door", [None, None]):
+        with pytest.raises(ActionError, match=r"^got .*; expected texts of at most 60 characters"):
+            world.step(moment, nothing)
+    with pytest.raises(ActionError, match="character 1 is half of a pair; expected whole characters"):
+        world.step(moment, ["a\ud800b", DOOR])
+    with pytest.raises(ActionError, match="numbers that stand for no characters"):
+        world.step(moment, torch.full((2, 60), 0xD800))
     with pytest.raises(ActionError, match="expected texts alone"):
         world.step(moment, [DOOR, 2])
     with pytest.raises(StartError, match="the action of an opening does not fit this world"):
         world.initial([0], [Opening(action=3)])
+    with pytest.raises(StartError, match=r"there is no start 0: this world ships none\. Leave the start out"):
+        world.initial([0], [0])
 
 
 def test_a_world_without_an_encoder_says_how_it_gets_one(folder: Path):
