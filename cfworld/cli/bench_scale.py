@@ -9,7 +9,6 @@ from tqdm import tqdm
 
 from cfworld import files
 from cfworld.cli import common
-from cfworld.errors import ConfigError
 from cfworld.metrics.machine import available_bytes, machine_figures, peak_memory_mb
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
@@ -23,11 +22,11 @@ from cfworld.world import World
 if TYPE_CHECKING:
     from cfworld.cli.bench import BenchConfig
 
-__all__ = ["bench_scale", "meets_bar", "verdict"]
+__all__ = ["YOUNG", "bench_scale", "meets_bar", "verdict"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _NUM_STEPS = 4
-_YOUNG = 30
+YOUNG = 30
 """Chunks after which every slot of a memory holds something."""
 
 
@@ -39,9 +38,8 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
     """
     scale, device = Scale(config.scale), torch.device(config.device)
     precision = config.precision or fast_precision(device)
-    if precision not in _DTYPES:
-        raise ConfigError(f"got precision={precision}; expected bf16, fp32, or null for the faster one")
     dtype = _DTYPES[precision]
+    assert config.kv_latents is not None
     assert config.batch_sizes is not None
     check_fits(scale, min(config.kv_latents), min(config.batch_sizes), dtype, device)
     folder = common.open_output("bench", config.out, config)
@@ -63,6 +61,10 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
             speeds.append(measure_scale(world, kv, batch, config.steps, config.warmup, rates, options, bar.update))
     two_states = [kv for kv in config.kv_latents if needed_by(scale, kv, 2, dtype) <= available]
     long = _long_run(world, config, max(two_states)) if config.long_steps and two_states else None
+    why_no_long = ""
+    if config.long_steps and not two_states:
+        needed = needed_by(scale, min(config.kv_latents), 2, dtype)
+        why_no_long = f"it needs two states at once, about {needed / 2**30:.1f} GiB"
     figures = {
         "scale": scale.value,
         "date": datetime.now(UTC).date().isoformat(),
@@ -81,6 +83,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         "speeds": [speed.as_dict() for speed in speeds],
         "left_out": left_out,
         "long_run": long.as_dict() if long else None,
+        "why_no_long_run": why_no_long,
     }
     common.write_figures(folder, "bench", figures)
     table = markdown(figures, rates, speeds, long)
@@ -103,9 +106,9 @@ def _long_run(world: World, config: "BenchConfig", kv_latents: int) -> LongRun:
     """Steps after 30 chunks and after `long_steps`, in turns."""
     assert config.long_steps is not None
     use_memory(world, kv_latents)
-    steps = max(config.long_steps - _YOUNG, 1)
-    with tqdm(total=_YOUNG + steps + 2 * config.steps, unit="step", desc=f"{world.config.name}: long episode") as bar:
-        return long_run(world, 1, steps, config.steps, _YOUNG, bar.update)
+    steps = config.long_steps - YOUNG
+    with tqdm(total=YOUNG + steps + 2 * config.steps, unit="step", desc=f"{world.config.name}: long episode") as bar:
+        return long_run(world, 1, steps, config.steps, YOUNG, bar.update)
 
 
 def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], long: LongRun | None) -> str:
@@ -162,6 +165,8 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
     ]
     if long:
         lines += ["", _aged(long)]
+    elif figures["why_no_long_run"]:
+        lines += ["", f"The long run was left out: {figures['why_no_long_run']}."]
     return "\n".join([*lines, ""])
 
 
@@ -191,7 +196,7 @@ def _aged(long: LongRun) -> str:
         f"{long.peak_device_memory_before_mb:.0f} MB"
     )
     return (
-        f"At chunk {_YOUNG + long.steps}, in turns with chunk {_YOUNG}: {long.after_ms_p50:.1f} ms a step instead of "
+        f"At chunk {YOUNG + long.steps}, in turns with chunk {YOUNG}: {long.after_ms_p50:.1f} ms a step instead of "
         f"{long.before_ms_p50:.1f} ms; a state of {long.state_after_mb:.2f} MB instead of {long.state_before_mb:.2f} MB"
         f"{device}."
     )
