@@ -10,7 +10,7 @@ from cfworld.cli import common
 from cfworld.cli.bench_scale import YOUNG, bench_scale
 from cfworld.errors import ConfigError
 from cfworld.metrics.env_speed import EnvSpeed, measure_environments
-from cfworld.metrics.machine import machine_figures, peak_memory_mb
+from cfworld.metrics.machine import library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.scales import check_scale
 from cfworld.metrics.speed import PARTS, LongRun, Speed, long_run, measure
 from cfworld.model import AttentionBackend
@@ -161,6 +161,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "frames_per_step": world.config.frames_per_step,
         "game_fps": world.config.fps,
         **machine_figures(config.device),
+        "libraries": library_versions(),
         **peak_memory_mb(config.device),
         "batches": [speed.as_dict() for speed in speeds],
         "environments": [speed.as_dict() for speed in environments],

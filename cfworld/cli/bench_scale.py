@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from cfworld import files
 from cfworld.cli import common
-from cfworld.metrics.machine import available_bytes, machine_figures, peak_memory_mb
+from cfworld.metrics.machine import available_bytes, library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
 from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
@@ -76,6 +76,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         "num_steps": world.sampler.num_steps,
         "frames_per_step": world.config.frames_per_step,
         **machine_figures(config.device),
+        "libraries": library_versions(),
         **peak_memory_mb(config.device),
         "rates": asdict(rates),
         "bar": BAR,
@@ -145,11 +146,12 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         ]
         for speed in speeds
     ]
+    libraries = "".join(f", {name} {version}" for name, version in figures["libraries"].items() if version)
     lines = [
         f"# Speed of {figures['scale']} ({figures['num_steps']} denoising steps and the clean pass; random weights)",
         "",
-        f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}, {figures['precision']}, "
-        f"attention {figures['attention']}, decoder {figures['decoder']}, compile {figures['compile']}, "
+        f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}{libraries}, "
+        f"{figures['precision']}, attention {figures['attention']}, decoder {figures['decoder']}, compile {figures['compile']}, "
         f"fp8 {figures['fp8']}, {figures['date']}. The device was seen to multiply at "
         f"{rates.flops_per_s / 1e12:.2f} TFLOP/s and to copy at {rates.bytes_per_s / 1e9:.1f} GB/s; "
         f"a step makes {figures['frames_per_step']} frames.",

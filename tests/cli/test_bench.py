@@ -69,6 +69,7 @@ def test_a_scale_is_measured_beside_its_roofline(tmp_path: Path, capsys: pytest.
     assert [(one["kv_latents"], one["batch"]) for one in figures["speeds"]] == [(6, 1), (6, 2), (4, 1), (4, 2)]
     assert figures["long_run"]["state_before_mb"] == figures["long_run"]["state_after_mb"]
     assert {"date", "torch", "device_name", "rates", "precision"} <= figures.keys()
+    assert figures["libraries"].keys() == {"cuda", "driver", "triton", "torchao", "flash_attn", "flash_attn_3"}
     table = (tmp_path / "bench.md").read_text()
     assert figures["meets_bar"] is None
     assert "No verdict: the bar of 70% is one of bf16, and this was measured with fp32." in table
