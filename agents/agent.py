@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from cfworld.agents.card import AgentCard, read_card, tokenizer_digest
+from cfworld.agents.card import AgentCard, agent_folder, read_card, tokenizer_digest
 from cfworld.agents.policy import build_policy, num_own
 from cfworld.agents.sight import Eyes, Seen
 from cfworld.errors import CheckpointError, ConfigError
@@ -45,14 +45,14 @@ class Agent:
         """Read an agent that `cfworld agent-train` wrote.
 
         Args:
-            folder: where it lies.
+            folder: where it lies, or `agent:<world>` for the agent that ships with a world of the zoo.
             world: where it shall act; None loads the world that its card names.
 
         Raises:
             CheckpointError: if there is no agent, or its weights are not those that its card names.
             ConfigError: if it does not fit the world.
         """
-        folder = Path(folder)
+        folder = agent_folder(folder) or Path(folder)
         card = read_card(folder)
         world = World.from_pretrained(card.world) if world is None else world
         if card.tokenizer and card.tokenizer != tokenizer_digest(world.tokenizer):

@@ -3,14 +3,16 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from cfworld.errors import CheckpointError
 from cfworld.files import write_json
 from cfworld.tokenizer import Tokenizer
+from cfworld.world.pretrained import zoo_names
 
-__all__ = ["CARD_FILE", "AgentCard", "read_card", "tokenizer_digest"]
+__all__ = ["CARD_FILE", "AgentCard", "agent_folder", "read_card", "tokenizer_digest"]
 
 CARD_FILE = "agent.json"
 SCHEMA_VERSION = 2
@@ -55,6 +57,19 @@ class AgentCard:
     def write(self, folder: Path) -> None:
         """Write the card into the agent's folder."""
         write_json(folder / CARD_FILE, {"schema_version": SCHEMA_VERSION, **asdict(self)})
+
+
+def agent_folder(name: str | Path) -> Path | None:
+    """Where a trained agent lies; None if nobody of that name was trained.
+
+    Args:
+        name: a folder that `cfworld agent-train` wrote, or `agent:<world>`, the agent that ships with a world of the
+            zoo.
+    """
+    kind, _, world = str(name).partition(":")
+    shipped = kind == "agent" and world in zoo_names()
+    folder = Path(str(resources.files("cfworld.zoo") / world / "agent")) if shipped else Path(name)
+    return folder if (folder / CARD_FILE).is_file() else None
 
 
 def read_card(folder: Path) -> AgentCard:

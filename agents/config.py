@@ -58,7 +58,7 @@ class AgentTrainConfig:
         total_steps: Steps of training, over all episodes.
         max_minutes: Minutes of training at most, evaluations included; null for no limit. Given again with more
             minutes, the command goes on from where it stopped.
-        horizon: Ticks until an episode is truncated; null for the world's own horizon.
+        horizon: Ticks until an episode of the training is truncated; null for the world's own horizon.
         starts: Begin the episodes of the dream at moments of this dataset, Minari or LeRobot; null for the world's
             own starts, all of which lie early in episodes.
         num_starts: How many moments of it.
@@ -82,6 +82,7 @@ class AgentTrainConfig:
         eval_every: Steps between two evaluations in the simulator; 0 for none.
         eval_episodes: Episodes of an evaluation.
         eval_seed: Seed of its first episode.
+        eval_horizon: Ticks until it is truncated; null for the world's own horizon.
         deterministic: In evaluations take the likeliest action instead of drawing one.
         patience: Stop after so many evaluations in a row without a better score in the simulator; null never does.
         max_ratio: Stop when the score in training is more than this many times the score in the simulator in `patience`
@@ -129,6 +130,7 @@ class AgentTrainConfig:
     eval_every: int = 25_000
     eval_episodes: int = 20
     eval_seed: int = 4_000_000
+    eval_horizon: int | None = None
     deterministic: bool = False
     patience: int | None = None
     max_ratio: float | None = None
@@ -145,7 +147,7 @@ class AgentTrainConfig:
         for name in ("seed", "eval_every", "eval_seed"):
             if getattr(self, name) < 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more")
-        for name in ("max_minutes", "horizon", "patience", "max_ratio", "num_steps"):
+        for name in ("max_minutes", "horizon", "eval_horizon", "patience", "max_ratio", "num_steps"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
         if self.n_steps * self.num_envs < 2:

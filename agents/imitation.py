@@ -1,6 +1,7 @@
 """How an agent begins: by doing as a policy without eyes does, with its own eyes open."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,9 +9,11 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
+from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_wrapper
 from torch import Tensor
 
 from cfworld.agents.scripted import named_policy
+from cfworld.agents.vec_envs import VecNoise, VecOwnActions
 from cfworld.data.policies import Policy
 
 __all__ = ["Imitated", "imitate", "returns_of"]
@@ -42,6 +45,9 @@ def imitate(
 ) -> float:
     """Let a learner watch a policy act in its own environment, and fit its policy and its value to that.
 
+    It watches without the noise under which it learns, and is given new noise whenever it learns from a step again:
+    what was drawn once it could learn by heart.
+
     Args:
         learner: without a memory of its own.
         name: of a policy of data collection, or `sweep:<ticks>`.
@@ -57,7 +63,11 @@ def imitate(
     Raises:
         ConfigError: if there is no such policy, or it cannot act there.
     """
-    watched = _watch(learner, name, ticks_per_step, num_steps, seed, tell)
+    assert learner.env is not None
+    noise = unwrap_vec_wrapper(learner.env, VecNoise)
+    with noise.silent() if noise else nullcontext():
+        watched = _watch(learner, name, ticks_per_step, num_steps, seed, tell)
+    spread = _spread_of_noise(learner.env, watched.last.shape[1:])
     flat = [part.flatten(0, 1) for part in (watched.observations, watched.actions)]
     policy, vf_coef = learner.policy, learner.vf_coef
     shuffle = torch.Generator().manual_seed(seed)
@@ -69,6 +79,8 @@ def imitate(
         returns = returns_of(watched.rewards, watched.dones, ahead, learner.gamma).flatten()
         for rows in torch.randperm(len(returns), generator=shuffle).split(batch_size):
             seen, acted = (part[rows].to(policy.device) for part in flat)
+            if noise:
+                seen = seen + (spread * torch.randn(seen.shape, generator=shuffle)).to(policy.device)
             values, log_prob, _ = policy.evaluate_actions(seen, acted)  # pyright: ignore[reportCallIssue]
             loss = vf_coef * F.mse_loss(values.flatten(), returns[rows].to(policy.device)) - log_prob.mean()
             optimizer.zero_grad()
@@ -76,6 +88,15 @@ def imitate(
             torch.nn.utils.clip_grad_norm_(policy.parameters(), learner.max_grad_norm)
             optimizer.step()
     return _agreement(learner, *flat)
+
+
+def _spread_of_noise(env: VecEnv, shape: torch.Size) -> Tensor:
+    """Standard deviation of the noise on each number that an agent sees; what it did last has none."""
+    noise, own = unwrap_vec_wrapper(env, VecNoise), unwrap_vec_wrapper(env, VecOwnActions)
+    spread = torch.full(shape, noise.std if noise else 0.0)
+    if own:
+        spread[-own.num_actions :] = 0
+    return spread
 
 
 def returns_of(

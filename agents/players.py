@@ -1,10 +1,8 @@
 """Everybody who can act, by name: policies without eyes, trained agents, the planner."""
 
-from pathlib import Path
-
 import numpy as np
 
-from cfworld.agents.card import CARD_FILE
+from cfworld.agents.card import agent_folder
 from cfworld.agents.planner import Planner, PlannerConfig
 from cfworld.agents.scripted import PolicyPlayer, named_policy
 from cfworld.agents.sight import Player, Seen
@@ -16,16 +14,16 @@ __all__ = ["is_agent", "make_player", "player_policy"]
 
 
 def is_agent(name: str) -> bool:
-    """Whether a name is the folder of a trained agent."""
-    return (Path(name) / CARD_FILE).is_file()
+    """Whether a name is a trained agent's, as `agent_folder` knows them."""
+    return agent_folder(name) is not None
 
 
 def make_player(name: str, world: World, planner: PlannerConfig | None = None) -> Player:
     """Somebody who acts.
 
     Args:
-        name: a policy of `cfworld.data.policies`; `sweep:110`, the sweep of that period; `planner`; or the folder of an
-            agent that `cfworld agent-train` wrote.
+        name: a policy of `cfworld.data.policies`; `sweep:110`, the sweep of that period; `planner`; or an agent: the
+            folder that `cfworld agent-train` wrote, or `agent:<world>` for the one that ships with a world of the zoo.
         world: where, or in whose simulator.
         planner: how the planner plans.
 

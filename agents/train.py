@@ -153,7 +153,7 @@ class _Course(BaseCallback):
         """Score the agent in the simulator; keep it if it has never been better."""
         config, progress = self._config, self._progress
         agent = self._agent(None)
-        twin = make_twin(self._world.config.source, config.horizon or self._world.config.horizon_frames)
+        twin = make_twin(self._world.config.source, config.eval_horizon or self._world.config.horizon_frames)
         try:
             returns = twin_scores(twin, agent, range(config.eval_seed, config.eval_seed + config.eval_episodes)).returns
         finally:

@@ -1,5 +1,7 @@
 """Where agents learn: a generated world or its simulator, as vector environments of Stable-Baselines3."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gymnasium as gym
@@ -93,8 +95,17 @@ class VecNoise(VecEnvWrapper):
 
     def __init__(self, venv: VecEnv, std: float, seed: int):
         super().__init__(venv)
-        self._std = std
+        self.std = std
         self._rng = np.random.default_rng(np.random.SeedSequence((seed, _NOISE_STREAM)))
+
+    @contextmanager
+    def silent(self) -> Iterator[None]:
+        """Without noise for a while."""
+        std, self.std = self.std, 0.0
+        try:
+            yield
+        finally:
+            self.std = std
 
     def reset(self) -> np.ndarray:
         """Begin an episode in every row."""
@@ -110,7 +121,7 @@ class VecNoise(VecEnvWrapper):
 
     def _noisy(self, observation: Any) -> np.ndarray:
         noise = self._rng.standard_normal(observation.shape, dtype=np.float32)
-        return np.clip(observation + self._std * noise, -LATENT_BOUND, LATENT_BOUND)
+        return np.clip(observation + self.std * noise, -LATENT_BOUND, LATENT_BOUND)
 
 
 class VecOwnActions(VecEnvWrapper):
@@ -127,6 +138,7 @@ class VecOwnActions(VecEnvWrapper):
         low = np.append(space.low, np.zeros(num_actions, space.dtype))
         high = np.append(space.high, np.ones(num_actions, space.dtype))
         super().__init__(venv, observation_space=gym.spaces.Box(low, high, dtype=space.low.dtype.type))
+        self.num_actions = num_actions
         self._one_hot = np.eye(num_actions, dtype=space.low.dtype)
         self._last = np.zeros((venv.num_envs, num_actions), space.low.dtype)
 

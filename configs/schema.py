@@ -20,8 +20,10 @@ class WorldSettings(WorldConfig):
             1 / held_out of them, and at least one.
         image_key: Which entry of a Dict observation, or which camera, holds the frames; needed when several could.
         trained_tokenizer: Folder of the tokenizer that `stage=tokenizer` exported, or the name of a world in the zoo
-            whose tokenizer to take; "" is runs/<world>/tokenizer/export. A decoder may be exchanged between runs, since
-            latents do not depend on it.
+            whose tokenizer to take, or any world's folder; "" is `imported`, or runs/<world>/tokenizer/export. A
+            decoder may be exchanged between runs, since latents do not depend on it.
+        imported: Folder of a world, such as `cfworld import-wan` writes, that says what this one is: its rate, actions,
+            opening, tokenizer and transformer; "" takes what is set here. A teacher begins with its weights.
     """
 
     train_data: str = ""
@@ -29,6 +31,7 @@ class WorldSettings(WorldConfig):
     held_out: float = 0.1
     image_key: str | None = None
     trained_tokenizer: str = ""
+    imported: str = ""
 
     def __post_init__(self) -> None:
         WorldConfig.__post_init__(self)

@@ -9,7 +9,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cfworld import files
-from cfworld.agents.card import read_card
+from cfworld.agents.card import agent_folder, read_card
 from cfworld.agents.evaluate import Scores, dream_scores
 from cfworld.agents.planner import PlannerConfig
 from cfworld.agents.players import is_agent, make_player
@@ -60,7 +60,8 @@ class AgentEvalConfig:
         precision: bf16 or fp32, in which the world computes; null for what the device does at full speed.
         num_steps: Denoising steps; null for the world's own. Fewer are faster and show less.
         policies: Who acts: policies of data collection (random, sticky, noop, scripted:<file> ...), sweep:<ticks>,
-            best_sweep, whose period is searched first, folders of agents that agent-train wrote, and planner.
+            best_sweep, whose period is searched first, agents (folders that agent-train wrote, or agent:<world> for
+            the one that ships), and planner.
         baselines: Those among them that the others are compared with, seed by seed; by default all but agents and the
             planner.
         dream: Score them in the generated world.
@@ -181,8 +182,8 @@ def _scores(config: AgentEvalConfig, world: World, folder: Path, title: str, nam
     chosen = [place for place, asked in (("dream", config.dream), ("twin", config.twin)) if asked]
     places = {place: _played(config, world, folder, title, name, place, seeds, max_ticks) for place in chosen}
     about: dict[str, Any] = {"policy": name}
-    if is_agent(name):
-        card = asdict(read_card(Path(name)))
+    if (agent := agent_folder(name)) is not None:
+        card = asdict(read_card(agent))
         about |= {key: card[key] for key in _ABOUT}
     return PolicyScores(policy=title, places=places, about=about)
 

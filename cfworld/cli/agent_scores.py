@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 
 from cfworld import files
-from cfworld.agents.card import read_card
+from cfworld.agents.card import agent_folder, read_card
 from cfworld.agents.evaluate import Scores
 from cfworld.agents.planner import PlannerConfig
-from cfworld.agents.players import is_agent
 from cfworld.data.policies import written_file
 
 __all__ = ["kept_or_played", "who"]
@@ -24,8 +23,8 @@ def who(name: str, planner: PlannerConfig) -> dict[str, Any]:
     about: dict[str, Any] = {"policy": name}
     if name == "planner":
         about["planner"] = asdict(planner)
-    elif is_agent(name):
-        about["agent"] = asdict(read_card(Path(name)))
+    elif (folder := agent_folder(name)) is not None:
+        about["agent"] = asdict(read_card(folder))
     elif script := written_file(name):
         about["script"] = hashlib.sha256(Path(script).read_bytes()).hexdigest()
     return about

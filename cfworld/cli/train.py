@@ -10,7 +10,7 @@ from hydra.core.config_store import ConfigStore
 from cfworld.cli import common, help_text
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
-from cfworld.train.build import STAGES, run_folder
+from cfworld.train.build import STAGES, like_imported, run_folder
 from cfworld.train.distill import DistillConfig, Shown
 from cfworld.train.launch import joined
 from cfworld.train.loop import run
@@ -72,10 +72,11 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ConfigError(f"Got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
     settings = _under(config.paradigm, config.stage)
     folder = Path(config.out) if config.out else run_folder(config.world.name, settings.name)
-    learned = replace(config.world, train_data=config.data, eval_data="") if config.data else config.world
+    world = like_imported(config.world)
+    learned = replace(world, train_data=config.data, eval_data="") if config.data else world
     with joined(config.device) as (team, device):
-        stage, world = builders[type(settings)](learned, settings, device, team)
-        details = {"world": world, "stage": config_to_dict(settings)}
+        stage, depends = builders[type(settings)](learned, settings, device, team)
+        details = {"world": depends, "stage": config_to_dict(settings)}
         del details["stage"]["loop"]
         return run(stage, settings.loop, folder, device, details, team)
 

@@ -1,24 +1,25 @@
 """Checkpoint files of Wan and of what was trained from it: found, read without running code, and unwrapped."""
 
 import json
-import pickle
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from cfworld.errors import CheckpointError
 
-__all__ = ["PARTS", "WanFile", "read_tensor_file", "read_wan_file"]
+__all__ = ["PARTS", "WanFile", "read_settings", "read_tensor_file", "read_wan_file", "some"]
 
 PARTS = ("generator_ema", "generator", "model", "critic")
 """Networks that a training checkpoint may hold, the likeliest to be meant first."""
+
+SHOWN = 8
+"""Names that an error shows."""
 
 _WRAPPERS = re.compile(
     r"(?:(?<=^)|(?<=\.))(?:model|module|diffusion_model|_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\."
@@ -57,13 +58,9 @@ def read_wan_file(path: str | Path, part: str | None = None) -> WanFile:
     path = Path(path)
     if (path / "transformer").is_dir():
         path = path / "transformer"
-    files = _files(path)
-    tensors: dict[str, Any] = {}
-    for file in files:
-        tensors |= read_tensor_file(file)
-    tensors = _part(tensors, part, path)
+    tensors = _part(_merged(_files(path), path), part, path)
     config = path / "config.json"
-    settings = json.loads(config.read_text(encoding="utf-8")) if path.is_dir() and config.is_file() else {}
+    settings = read_settings(config) if path.is_dir() and config.is_file() else {}
     return WanFile(
         tensors={_unwrapped(name): value for name, value in tensors.items()}, settings=settings, origin=str(path)
     )
@@ -79,15 +76,65 @@ def read_tensor_file(file: Path) -> dict[str, Any]:
         if file.suffix == ".safetensors":
             return load_file(file)
         found = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+    except Exception as error:  # safetensors, pickle and zip each raise their own kinds
         raise CheckpointError(
-            f"{file} cannot be read as tensors alone ({reason}). Give a safetensors file, or one that torch.save wrote "
-            "of plain tensors: whatever would have to run code is refused."
+            f"{file} cannot be read as tensors alone: {_what_it_is(file)}. Give a safetensors file, or one that "
+            "torch.save wrote of plain tensors."
         ) from error
     if not isinstance(found, Mapping):
         raise CheckpointError(f"{file} holds a {type(found).__name__}; expected tensors by name.")
     return dict(found)
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """What a config.json says.
+
+    Raises:
+        CheckpointError: If it cannot be read, or holds something else than settings by name.
+    """
+    try:
+        settings = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{file} cannot be read as JSON ({error}); expected settings by name.") from error
+    if not isinstance(settings, dict):
+        raise CheckpointError(f"{file} holds a {type(settings).__name__}; expected settings by name.")
+    return settings
+
+
+def some(names: Iterable[str]) -> str:
+    """The first names, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+
+
+def _what_it_is(file: Path) -> str:
+    """What is known of a file that could not be read."""
+    try:
+        with file.open("rb") as opened:
+            head = opened.read(64).lstrip()
+    except OSError as error:
+        return str(error)
+    if head.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer that stands for the file; fetch the file itself, `git lfs pull`"
+    if head.startswith(b"<"):
+        return "it is a page of HTML, as a failed download leaves it"
+    return "it is damaged, of another kind, or would have to run code, which is refused"
+
+
+def _merged(files: list[Path], path: Path) -> dict[str, Any]:
+    """What the shards of one network hold together."""
+    found: dict[str, Any] = {}
+    for file in files:
+        held = read_tensor_file(file)
+        if found.keys() & held.keys() or (
+            len(files) > 1 and any(isinstance(held.get(name), Mapping) for name in PARTS)
+        ):
+            raise CheckpointError(
+                f"{path} holds several checkpoints: {some(entry.name for entry in files)}; expected one, or shards "
+                "that share no tensor. Name the file."
+            )
+        found |= held
+    return found
 
 
 def _files(path: Path) -> list[Path]:
@@ -114,7 +161,7 @@ def _part(found: dict[str, Any], part: str | None, path: Path) -> dict[str, Tens
         found = dict(found[part or held[0]])
     if strangers := [name for name, value in found.items() if not isinstance(value, Tensor)]:
         raise CheckpointError(
-            f"{path} holds {_some(strangers)}, which are no tensors; expected a network's tensors, or one of "
+            f"{path} holds {some(map(repr, strangers))}, which are no tensors; expected a network's tensors, or one of "
             f"{', '.join(PARTS)} with them."
         )
     return found
@@ -122,7 +169,3 @@ def _part(found: dict[str, Any], part: str | None, path: Path) -> dict[str, Tens
 
 def _unwrapped(name: str) -> str:
     return _WRAPPERS.sub("", name)
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(map(repr, names[:8])) + (f" and {len(names) - 8} more" if len(names) > 8 else "")

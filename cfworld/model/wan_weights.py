@@ -1,8 +1,10 @@
 """Wan's weights into our transformer and out of it."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -12,7 +14,7 @@ from cfworld.errors import CheckpointError, ConfigError
 from cfworld.files import write_aside, write_json
 from cfworld.model.config import TransformerConfig
 from cfworld.model.transformer import Transformer
-from cfworld.model.wan_files import WanFile, read_wan_file
+from cfworld.model.wan_files import WanFile, read_wan_file, some
 from cfworld.model.wan_layouts import WanLayout, from_layout, layout_of, to_layout
 
 __all__ = ["check_tensors", "load_wan_transformer", "save_wan_transformer", "wan_sizes"]
@@ -21,8 +23,31 @@ HEAD_DIM = 128
 """Width of a head in every Wan that was published; tensors do not tell it."""
 PATCH = 2
 """Height and width of a patch in every Wan."""
-SHOWN = 8
-"""Tensors that an error names."""
+_SAID = {
+    "dim": "dim",
+    "num_layers": "depth",
+    "num_heads": "num_heads",
+    "num_attention_heads": "num_heads",
+    "attention_head_dim": "head_dim",
+    "ffn_dim": "ffn_dim",
+    "freq_dim": "freq_dim",
+    "text_dim": "prompt_dim",
+    "in_dim": "in_channels",
+    "in_channels": "in_channels",
+    "out_dim": "in_channels",
+    "out_channels": "in_channels",
+}
+"""Sizes as config.json calls them, and as we do."""
+_USUAL: dict[str, tuple[Any, ...]] = {
+    "patch_size": ([1, PATCH, PATCH],),
+    "window_size": ([-1, -1],),
+    "qk_norm": ("rms_norm_across_heads", True),
+    "cross_attn_norm": (True,),
+    "model_type": ("t2v",),
+    "added_kv_proj_dim": (None,),
+    "image_dim": (None,),
+}
+"""Other settings of config.json, and what they are in every Wan 2.1 of texts."""
 
 
 def load_wan_transformer(
@@ -46,11 +71,12 @@ def load_wan_transformer(
     layout = layout_of(file.tensors)
     if layout is None:
         raise CheckpointError(
-            f"{file.origin} holds no transformer of Wan: got {_some(file.tensors)}; expected names such as "
+            f"{file.origin} holds no transformer of Wan: got {some(file.tensors)}; expected names such as "
             "'blocks.0.self_attn.q.weight' or 'blocks.0.attn1.to_q.weight'."
         )
     tensors = from_layout(file.tensors, layout)
-    config = wan_sizes(tensors, latent_size, num_heads or _heads_of(file), file.origin)
+    config = wan_sizes(tensors, latent_size, _heads_of(file) if num_heads is None else num_heads, file.origin)
+    config = _as_said(config, file)
     with torch.device("meta"):
         transformer = Transformer(config)
     wanted = to_layout(transformer.state_dict(), layout, config.in_channels, (PATCH, PATCH))
@@ -102,11 +128,13 @@ def wan_sizes(
     flat = [name for name in telling if name in tensors and tensors[name].ndim != 2]
     if missing or flat:
         raise CheckpointError(
-            f"{origin} does not tell the sizes of a Wan: missing {_some(missing) or 'nothing'}, of another shape "
-            f"{_some(flat) or 'nothing'}; expected a whole transformer of text-to-video."
+            f"{origin} does not tell the sizes of a Wan: missing {some(missing) or 'nothing'}, of another shape "
+            f"{some(flat) or 'nothing'}; expected a whole transformer of text-to-video."
         )
     patch, prompt, time, ffn = (tensors[name] for name in telling)
     dim = patch.shape[0]
+    if num_heads is not None and (not isinstance(num_heads, int) or num_heads < 1 or dim % num_heads):
+        raise CheckpointError(f"{origin} is {dim} wide, which does not divide into num_heads={num_heads!r}.")
     if num_heads is None and dim % HEAD_DIM:
         raise CheckpointError(
             f"{origin} is {dim} wide, which does not divide into heads of {HEAD_DIM}; give num_heads, since tensors do "
@@ -142,7 +170,7 @@ def check_tensors(what: str, wanted: Mapping[str, Tensor], tensors: Mapping[str,
         if tensors[name].shape != wanted[name].shape
     ]
     wrong = [
-        f"{len(names)} {how}: {_some(names)}"
+        f"{len(names)} {how}: {some(names)}"
         for how, names in (("missing", missing), ("extra", extra), ("of another shape", shapes))
         if names
     ]
@@ -151,9 +179,32 @@ def check_tensors(what: str, wanted: Mapping[str, Tensor], tensors: Mapping[str,
 
 
 def _heads_of(file: WanFile) -> int | None:
-    return file.settings.get("num_heads") or file.settings.get("num_attention_heads")
+    return file.settings.get("num_heads", file.settings.get("num_attention_heads"))
 
 
-def _some(names: Iterable[str]) -> str:
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+def _as_said(config: TransformerConfig, file: WanFile) -> TransformerConfig:
+    """The sizes with what tensors do not tell.
+
+    Raises:
+        CheckpointError: If config.json says something else than tensors and arguments do, or asks for another network.
+    """
+    settings = file.settings
+    differs = [
+        f"{name}={settings[name]!r} for {getattr(config, ours)}"
+        for name, ours in _SAID.items()
+        if settings.get(name) not in (None, getattr(config, ours))
+    ]
+    differs += [
+        f"{name}={settings[name]!r} for {usual[0]!r}"
+        for name, usual in _USUAL.items()
+        if name in settings and settings[name] not in usual
+    ]
+    eps = settings.get("eps", config.eps)
+    if not isinstance(eps, float):
+        differs.append(f"eps={eps!r} for a number such as {config.eps}")
+    if differs:
+        raise CheckpointError(
+            f"the config.json of {file.origin} says {', '.join(differs)}, as the tensors, num_heads or Wan 2.1 have "
+            "it; expected them to agree."
+        )
+    return replace(config, eps=eps)

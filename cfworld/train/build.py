@@ -7,11 +7,15 @@ from typing import Any
 
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
+from cfworld.prompts import ActionKind
+from cfworld.prompts.encoded_text import EncodedTextPrompts
+from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.tokenizer import BlockVAE, Tokenizer
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStage, ContextStageConfig
-from cfworld.train.dataset import open_datasets, read_latents
+from cfworld.train.dataset import latent_folder, open_datasets, read_latents
 from cfworld.train.distill import DistillConfig
+from cfworld.train.encoded_texts import keep_features
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.latent_bank import LatentBank
@@ -22,9 +26,10 @@ from cfworld.train.student_world import check_tokenizer, load_for_training, weig
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.team import ALONE, Team
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
-from cfworld.world import World, config_to_dict, zoo_names
+from cfworld.world import World, config_to_dict
+from cfworld.world.pretrained import is_world, load_config, load_text_encoder, load_tokenizer
 
-__all__ = ["STAGES", "run_folder"]
+__all__ = ["STAGES", "like_imported", "run_folder"]
 
 Builder = Callable[[WorldSettings, Any, str, Team], tuple[Stage, dict[str, Any]]]
 """(world, stage settings, device, team) -> (stage, the settings of the world that the run depends on)."""
@@ -35,10 +40,29 @@ def run_folder(world: str, stage: str) -> Path:
     return Path("runs") / world / stage
 
 
+IMPORTED = ("fps", "actions", "opening", "tokenizer", "wan_vae", "tiny_vae", "transformer")
+"""What a world takes from the one that it is imported from."""
+
+
+def like_imported(world: WorldSettings) -> WorldSettings:
+    """The settings with what `imported` says in its place.
+
+    Raises:
+        UnknownWorldError: If there is no such world.
+    """
+    if not world.imported:
+        return world
+    config = load_config(world.imported)
+    taken: dict[str, Any] = {name: getattr(config, name) for name in IMPORTED}
+    return replace(world, **taken, trained_tokenizer=world.trained_tokenizer or world.imported)
+
+
 def tokenizer_stage(
     world: WorldSettings, config: TokenizerStageConfig, device: str, team: Team = ALONE
 ) -> tuple[Stage, dict[str, Any]]:
     """Read the frames of both datasets."""
+    if world.frame_coder is not world.tokenizer:
+        raise ConfigError("Wan's VAE and tiny ones are not trained here. Begin with stage=teacher.")
     del team  # nothing is kept of what is read
     train, held_out = (
         FrameBank.read(store, world.frames_per_latent, config.max_gigabytes, config.loop.seed)
@@ -54,15 +78,16 @@ def teacher_stage(
 ) -> tuple[Stage, dict[str, Any]]:
     """Read the latents of both datasets, encoding them with the world's trained tokenizer if that is still to do."""
     tokenizer = _trained_tokenizer(world)
-    train, held_out = _banks(world, tokenizer, device, team)
+    config = replace(config, init_from=config.init_from or world.imported)
+    encoder = load_text_encoder(config.init_from, device) if config.init_from else None
+    train, held_out = _banks(world, tokenizer, device, team, encoder)
     if config.init_from:
-        begun = World.from_pretrained(config.init_from, variant="teacher", precision="fp32")
-        actions = world.actions.with_statistics_of(begun.config.actions)
+        actions = world.actions.with_statistics_of(load_config(config.init_from).actions)
     else:
         actions = measured(world.actions, train.actions)
     settings = replace(world.world_config(), actions=actions)
     depends = {**_without_inference_settings(_given(world)), "actions": actions.settings()}
-    return TeacherStage(config, settings, tokenizer, train, held_out, device), depends
+    return TeacherStage(config, settings, tokenizer, train, held_out, device, encoder), depends
 
 
 def init_stage(
@@ -77,7 +102,8 @@ def init_stage(
     if student:
         check_tokenizer(student, tokenizer)
         depends["student"] = weights_name(student)
-    return InitStage(config, teacher, *_banks(world, tokenizer, device, team), student), depends
+    encoders = [_encoder_of(part) for part in (teacher, student) if part]
+    return InitStage(config, teacher, *_banks(world, tokenizer, device, team, *encoders), student), depends
 
 
 def local_stage(
@@ -121,7 +147,8 @@ def _distilled(
         check_tokenizer(part, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "memory": config_to_dict(world.memory)}
     depends |= {"teacher": weights_name(teacher), "student": weights_name(student)}
-    return (teacher, student, *_banks(world, tokenizer, device, team)), depends
+    banks = _banks(world, tokenizer, device, team, _encoder_of(teacher), _encoder_of(student))
+    return (teacher, student, *banks), depends
 
 
 def _export(world: WorldSettings, given: str, stage: str) -> Path:
@@ -129,29 +156,48 @@ def _export(world: WorldSettings, given: str, stage: str) -> Path:
     return Path(given) if given else run_folder(world.name, stage) / "export"
 
 
-def _trained_tokenizer(world: WorldSettings) -> BlockVAE:
+def _trained_tokenizer(world: WorldSettings) -> Tokenizer:
+    """That of a world, or what `stage=tokenizer` exported."""
     folder = _export(world, world.trained_tokenizer, "tokenizer")
-    if world.trained_tokenizer in zoo_names():
-        tokenizer = World.from_pretrained(world.trained_tokenizer, precision="fp32").tokenizer
-        assert isinstance(tokenizer, BlockVAE)
+    if is_world(world.trained_tokenizer):
+        tokenizer, found = load_tokenizer(world.trained_tokenizer), load_config(world.trained_tokenizer).frame_coder
     else:
         tokenizer = BlockVAE.load(folder)
-    if tokenizer.config != world.tokenizer:
+        found = tokenizer.config
+    if found != world.frame_coder:
         raise ConfigError(
-            f"The tokenizer in {folder} was trained as {tokenizer.config}, but the world asks for "
-            f"{world.tokenizer}. Go back to its settings, or train a tokenizer for the new ones."
+            f"The tokenizer in {folder} was trained as {found}, but the world asks for {world.frame_coder}. Go back to "
+            "its settings, or train a tokenizer for the new ones."
         )
     return tokenizer
 
 
-def _banks(world: WorldSettings, tokenizer: Tokenizer, device: str, team: Team) -> tuple[LatentBank, LatentBank]:
-    """The latents to learn from, and those of held-out episodes."""
+def _banks(
+    world: WorldSettings, tokenizer: Tokenizer, device: str, team: Team, *encoders: UMT5Texts | None
+) -> tuple[LatentBank, LatentBank]:
+    """The latents to learn from, and those of held-out episodes; encoders get to know the texts of both."""
     names = (world.train_data, world.eval_data or world.train_data)
+    stores = open_datasets(world)
     train, held_out = (
         read_latents(world, data, store, tokenizer, device, team=team)
-        for data, store in zip(names, open_datasets(world), strict=True)
+        for data, store in zip(names, stores, strict=True)
     )
+    if world.actions.kind is ActionKind.TEXT and not world.actions.text.learned:
+        for encoder in encoders:
+            if encoder is None:
+                raise ConfigError(
+                    "The world's texts are encoded by a UMT5, and the folder that this begins with has none. Import it "
+                    "again with text_encoder."
+                )
+            keep_features(encoder, {*stores[0].texts, *stores[1].texts}, latent_folder(world), team)
     return train, held_out
+
+
+def _encoder_of(world: World) -> UMT5Texts | None:
+    """The UMT5 that looks a world's texts up."""
+    prompts = world.generator.prompts
+    encoder = prompts.encoder if isinstance(prompts, EncodedTextPrompts) else None
+    return encoder if isinstance(encoder, UMT5Texts) else None
 
 
 STAGES: dict[str, tuple[type[Any], Builder]] = {
@@ -176,8 +222,9 @@ def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
 
 
 def _given(world: WorldSettings) -> dict[str, Any]:
-    """The settings of a world; what is not set or used, names of actions and where its tokenizer lies are left out."""
-    values = {name: value for name, value in config_to_dict(world).items() if name != "trained_tokenizer"}
+    """The settings of a world; what is not set or used, names of actions and where its parts lie are left out."""
+    places = ("trained_tokenizer", "imported")
+    values = {name: value for name, value in config_to_dict(world).items() if name not in places}
     values["actions"] = world.actions.settings()
     unused = {"held_out"} if world.eval_data else set()
     unused |= set() if world.image_key else {"image_key"}

@@ -51,7 +51,12 @@ def random_promotions(
 def head_losses(
     output: GatheredOutput, clips: ClipBatch, team: Team = ALONE
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """Squared error of the rewards, and negative log-likelihood of the ends where there could have been any."""
+    """Squared error of the rewards, and negative log-likelihood of the ends where there could have been any.
+
+    Both are 0 for a world without heads.
+    """
+    if not output.has_heads:
+        return clips.rewards.new_zeros(()), clips.rewards.new_zeros(())
     reward = masked_mean((output.reward - clips.rewards).square(), clips.valid, team)
     surprise = functional.binary_cross_entropy_with_logits(output.hazard_logit, clips.ends, reduction="none")
     return reward, masked_mean(surprise, clips.mortal, team)

@@ -18,7 +18,7 @@ from cfworld.train.latent_bank import LatentBank, encode_store
 from cfworld.train.recorded_actions import check_bounds, fits
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["latent_cache", "open_dataset", "open_datasets", "read_latents"]
+__all__ = ["latent_cache", "latent_folder", "open_dataset", "open_datasets", "read_latents"]
 
 
 def open_datasets(world: WorldSettings) -> tuple[EpisodeStore, EpisodeStore]:
@@ -62,11 +62,11 @@ def open_dataset(world: WorldSettings, data: str) -> EpisodeStore:
     """
     store = EpisodeStore.open(data, image_key=world.image_key)
     size = list((store.observation_space.shape or ())[:2])
-    if size != world.tokenizer.resolution:
+    if size != list(world.resolution):
         raise DatasetError(
-            f"The frames of {data!r} are {size[0]}x{size[1]}; expected tokenizer.resolution "
-            f"{world.tokenizer.resolution}. Set it, and transformer.latent_size, to what the dataset holds, or scale "
-            "the dataset."
+            f"The frames of {data!r} are {size[0]}x{size[1]}; expected tokenizer.resolution {list(world.resolution)}. "
+            "Set it, and transformer.latent_size, to what the dataset holds, or scale the dataset: one that was made "
+            "for a world keeps its resolution."
         )
     if not fits(store.action_space, world.actions):
         raise DatasetError(
@@ -127,4 +127,9 @@ def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer
     }
     digest.update(json.dumps(described, sort_keys=True, default=str).encode())
     name = f"{Path(data).name}-{digest.hexdigest()[:12]}.safetensors"
-    return Path("runs") / world.name / "latents" / name
+    return latent_folder(world) / name
+
+
+def latent_folder(world: WorldSettings) -> Path:
+    """What is encoded once for all runs of a world."""
+    return Path("runs") / world.name / "latents"

@@ -2,17 +2,36 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
 from cfworld.files import write_aside
 from cfworld.prompts import ActionConfig, TextEncoder
+from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.train.recorded_actions import TextTable, text_table
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["read_texts"]
+__all__ = ["keep_features", "read_texts"]
+
+
+def keep_features(encoder: UMT5Texts, texts: Iterable[str], folder: Path, team: Team = ALONE) -> None:
+    """Encode texts once, for this run and later ones: from then on the encoder takes their features from a file.
+
+    Args:
+        encoder: Which encoder, by its name.
+        texts: The texts.
+        folder: Gets `features-<digest>.safetensors`; the digest is that of the texts and the encoder's name.
+        team: The processes that train; one of them encodes, and the others wait.
+    """
+    wanted = sorted({*texts, ""})  # a prompt that is dropped is the empty one
+    digest = hashlib.sha256(json.dumps([encoder.name, wanted]).encode()).hexdigest()[:12]
+    file = folder / f"features-{digest}.safetensors"
+    with team.leader_first():
+        if not file.is_file():
+            encoder.write(wanted, file)
+    encoder.remember(file)
 
 
 def read_texts(

@@ -46,11 +46,13 @@ class GatheredOutput:
         velocity: Predicted velocity of every noisy latent, [B, M, T, C, h, w].
         reward: Reward of every frame, from the clean copies, [B, T, f].
         hazard_logit: Logit of ending at every frame, [B, T, f].
+        has_heads: Whether rewards and ends are predicted; otherwise they are 0, and there is nothing to learn.
     """
 
     velocity: Tensor
     reward: Tensor
     hazard_logit: Tensor
+    has_heads: bool
 
 
 def slot_schedule(config: MemoryConfig, flags: Bool[Tensor, "B K"]) -> SlotSchedule:
@@ -141,6 +143,7 @@ def gathered_forward(
         velocity=rearrange(output.velocity[:, chunk:], "(B K) (m N) ... -> B m (K N) ...", B=rows, m=num_copies),
         reward=ungrouped(reward),
         hazard_logit=ungrouped(hazard_logit),
+        has_heads=model.heads,
     )
 
 

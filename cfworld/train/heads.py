@@ -92,6 +92,8 @@ class HeadsStage:
     """
 
     def __init__(self, config: HeadsStageConfig, world: World, train: LatentBank, held_out: LatentBank) -> None:
+        if not world.config.transformer.heads:
+            raise ConfigError(f"The world {world.config.name} has no heads, as Wan's have none: nothing to train.")
         chunk = world.config.latents_per_chunk
         if config.clip_latents % chunk or config.calibration_latents % chunk:
             raise ConfigError(

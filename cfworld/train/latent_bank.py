@@ -167,7 +167,10 @@ def encode_store(
 
 @torch.inference_mode()
 def _encode(tokenizer: Tokenizer, frames: np.ndarray, batch_size: int, device: torch.device) -> Tensor:
-    pieces = torch.from_numpy(frames).split(batch_size)
+    """Latents [N, C, h, w] of an episode's blocks [N, f, H, W, 3]: one video where a latent depends on earlier ones."""
+    blocks = torch.from_numpy(frames)
     with torch.autocast(device.type, torch.bfloat16, enabled=fast_precision(device) == "bf16"):
-        latents = [tokenizer.encode(piece.to(device))[:, 0] for piece in pieces]
+        if tokenizer.streams:
+            return tokenizer.encode(blocks.flatten(0, 1)[None].to(device))[0].half().cpu()
+        latents = [tokenizer.encode(piece.to(device))[:, 0] for piece in blocks.split(batch_size)]
     return torch.cat(latents).half().cpu()

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 
 import torch
 from gymnasium import spaces
-from jaxtyping import Float, Num
+from jaxtyping import Num
 from torch import Tensor
 
 from cfworld.data.action_space import sizes
@@ -23,12 +23,13 @@ class TextTable:
     """What stands in a world for the numbered texts of a dataset.
 
     Attributes:
-        tables: For each column of the actions that holds texts, their encodings [V, P E]; -1 if they are texts alone.
+        tables: For each column of the actions that holds texts, their encodings [V, P E], or their characters [V, S]
+            where the world looks texts up; -1 if they are texts alone.
     """
 
     tables: Mapping[int, Tensor]
 
-    def __call__(self, actions: Num[Tensor, "*numbered"]) -> Float[Tensor, "*encoded"]:
+    def __call__(self, actions: Num[Tensor, "*numbered"]) -> Num[Tensor, "*encoded"]:
         """Put encodings in the place of numbers: [*, f] becomes [*, f, P E], and columns become wider ones."""
         if -1 in self.tables:
             return self.tables[-1][actions]
@@ -117,13 +118,20 @@ def text_table(actions: ActionConfig, texts: Sequence[str], encoder: TextEncoder
     first = 0
     for name, part in actions.items():
         if part.kind is ActionKind.TEXT:
-            prompts = part.prompts(dim=1, frames=1)
-            assert isinstance(prompts, TextPrompts)
-            if encoder is not None:
-                prompts.use_encoder(encoder)
-            tables[first if name else -1] = prompts.encode(list(texts))
+            tables[first if name else -1] = _table(part, list(texts), encoder)
         first += part.num_columns
     return TextTable(tables=tables) if tables else None
+
+
+def _table(part: ActionPart, texts: list[str], encoder: TextEncoder | None) -> Tensor:
+    """What stands for texts inside the world: their tokens, or the texts themselves where tokens are looked up."""
+    prompts = part.prompts(dim=part.text.width, frames=1)
+    if prompts.looks_up:
+        return prompts.check(texts, len(texts), 1)[:, 0]
+    assert isinstance(prompts, TextPrompts)
+    if encoder is not None:
+        prompts.use_encoder(encoder)
+    return prompts.encode(texts)
 
 
 def _boxes(actions: ActionConfig, recorded: Tensor) -> Iterator[tuple[str, ActionPart, Tensor]]:

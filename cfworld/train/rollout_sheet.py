@@ -51,7 +51,7 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
         made.append(out.latents)
     generated = torch.cat(made, dim=1).cpu()
     real = truth[:, prefix : prefix + generated.shape[1]]
-    _write(world, real, generated, path)
+    _write(world, truth, generated, path)
     return {
         "psnr_1": _psnr(real[:, :1], generated[:, :1]),
         "psnr_8": _psnr(real[:, 7:8], generated[:, 7:8]),
@@ -59,18 +59,28 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
     }
 
 
+def _last_frames(world: World, latents: Tensor, columns: np.ndarray) -> Tensor:
+    """The last frame of some of a row's latents; what streams is decoded from the beginning."""
+    shown = latents if world.tokenizer.streams else latents[:, columns]
+    frames = world.decode(shown)[0].cpu().unflatten(0, (-1, world.config.frames_per_latent))[:, -1]
+    return frames[columns] if world.tokenizer.streams else frames
+
+
 def _psnr(real: Tensor, generated: Tensor) -> float:
     """PSNR of latents, whose range counts as 6 standard deviations."""
     return float(10 * torch.log10(36 / (real - generated).square().mean()))
 
 
-def _write(world: World, real: Tensor, generated: Tensor, path: Path) -> None:
-    columns = np.unique(np.linspace(0, real.shape[1] - 1, NUM_COLUMNS).astype(int))
+def _write(world: World, truth: Tensor, generated: Tensor, path: Path) -> None:
+    """Draw what was generated after the first latents of the truth, below the truth."""
+    length = generated.shape[1]
+    prefix = world.config.prefix_latents
+    columns = prefix + np.unique(np.linspace(0, length - 1, NUM_COLUMNS).astype(int))
+    made = torch.cat([truth[:, :prefix], generated], dim=1)
     strips = []
-    for row in range(len(real)):
-        for latents in (real, generated):
-            frames = world.decode(latents[row : row + 1, columns].to(world.device))[0].cpu()
-            last = frames.unflatten(0, (-1, world.config.frames_per_latent))[:, -1]
+    for row in range(len(truth)):
+        for latents in (truth[:, : prefix + length], made):
+            last = _last_frames(world, latents[row : row + 1].to(world.device), columns)
             strips.append(torch.cat(list(last), dim=1))
     sheet = torch.cat(strips).repeat_interleave(SCALE, 0).repeat_interleave(SCALE, 1)
     with write_aside(path) as aside:

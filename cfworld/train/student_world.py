@@ -142,7 +142,8 @@ def few_step_sampler(num_steps: int, shift: float) -> SamplerConfig:
 
 
 def _described(config: WorldConfig, name: str) -> Any:
-    return config.actions.settings() if name == "actions" else getattr(config, name)
+    described = {"actions": config.actions.settings(), "tokenizer": config.frame_coder}
+    return described[name] if name in described else getattr(config, name)
 
 
 def _named(config: WorldConfig, names: list[str]) -> str:

@@ -14,6 +14,7 @@ from cfworld.data import ClipSampler
 from cfworld.diffusion import denoised, interpolate, stratified_sigma, velocity
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
+from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random_promotions
 from cfworld.train.erft import ErftConfig, ErrorBank
@@ -24,6 +25,7 @@ from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.student_world import centre_clips, measure_centre
 from cfworld.train.team import ALONE, Team
 from cfworld.world import EncodedStarts, World, WorldConfig
+from cfworld.world.pretrained import variants_of
 
 __all__ = ["TeacherStage", "TeacherStageConfig", "teacher_weights"]
 
@@ -35,8 +37,8 @@ class TeacherStageConfig:
     Attributes:
         name: The stage's name; its runs lie in runs/<world>/<name>.
         loop: Length, rates and cadence.
-        init_from: Folder of an exported world, or its name in the zoo, whose teacher to begin with; "" begins with
-            random weights.
+        init_from: Folder of an exported world, or its name in the zoo, whose teacher to begin with, or its student
+            where it has no teacher; "" begins with the weights of world.imported, or with random ones.
         clip_latents: Latents of a clip.
         min_latents: Shortest episode that is used; shorter clips are padded.
         num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
@@ -92,6 +94,7 @@ class TeacherStage:
         train: Latents to learn from.
         held_out: Latents of other episodes, for the sheets.
         device: Where it trains.
+        text_encoder: Encodes texts where the world looks them up; it goes into the exported world.
     """
 
     def __init__(
@@ -102,6 +105,7 @@ class TeacherStage:
         train: LatentBank,
         held_out: LatentBank,
         device: torch.device | str = "cpu",
+        text_encoder: TextEncoder | None = None,
     ) -> None:
         self.config, self.world = config, world
         self.tokenizer = tokenizer
@@ -116,9 +120,12 @@ class TeacherStage:
         )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
-            self.module: nn.Module = Generator(world.actions, world.transformer)
+            generator = Generator(world.actions, world.transformer)
         if config.init_from:
-            self.module.load_state_dict(teacher_weights(config.init_from, world))
+            generator.load_state_dict(teacher_weights(config.init_from, world))
+        if text_encoder is not None:
+            generator.prompts.use_encoder(text_encoder)
+        self.module: nn.Module = generator
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
         self.team: Team = ALONE
 
@@ -226,13 +233,14 @@ class TeacherStage:
 
 
 def teacher_weights(name_or_path: str, world: WorldConfig) -> dict[str, Tensor]:
-    """Weights of another world's teacher, of the same sizes and actions.
+    """Weights of another world's teacher, or of its student where it has no teacher, of the same sizes and actions.
 
     Raises:
         ConfigError: If its sizes or actions differ.
     """
-    other = World.from_pretrained(name_or_path, variant="teacher", precision="fp32")
+    variant = "teacher" if "teacher" in variants_of(name_or_path) else "student"
+    other = World.from_pretrained(name_or_path, variant=variant, precision="fp32")
     found, expected = ((config.transformer, config.actions.settings()) for config in (other.config, world))
     if found != expected:
-        raise ConfigError(f"The teacher in {name_or_path} has {found}; the world asks for {expected}.")
+        raise ConfigError(f"The {variant} in {name_or_path} has {found}; the world asks for {expected}.")
     return other.generator.state_dict()

@@ -15,6 +15,7 @@ from cfworld.precision import fast_precision
 from cfworld.prompts.encoded_text import EncodedTextPrompts
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig
+from cfworld.tokenizer import Tokenizer
 from cfworld.world.checkpoint import (
     CONFIG_FILE,
     TEXT_ENCODER,
@@ -30,7 +31,20 @@ from cfworld.world.start import EncodedStarts
 from cfworld.world.text_encoder import open_text_encoder, save_text_encoder
 from cfworld.world.world import World
 
-__all__ = ["find_world", "load_world", "save_world", "set_dtype", "usable_device", "weights_dtype", "zoo_names"]
+__all__ = [
+    "find_world",
+    "is_world",
+    "load_config",
+    "load_text_encoder",
+    "load_tokenizer",
+    "load_world",
+    "save_world",
+    "set_dtype",
+    "usable_device",
+    "variants_of",
+    "weights_dtype",
+    "zoo_names",
+]
 
 
 def zoo_names() -> list[str]:
@@ -72,17 +86,51 @@ def load_world(
     config = config_from_dict(WorldConfig, manifest["world"])
     config = replace(config, sampler=config_from_dict(SamplerConfig, variants[chosen]["sampler"]))
     dtype = weights_dtype(precision, device)
-    tokenizer = config.frame_coder.build()
-    _load(tokenizer, read_tensors(folder, manifest["tokenizer"]), folder)
+    tokenizer = _tokenizer(config, manifest, folder)
     generator = Generator(config.actions, config.transformer)
     _load(generator, read_tensors(folder, variants[chosen]["files"]), folder)
-    if TEXT_ENCODER in manifest:
-        encoder = open_text_encoder(folder, manifest[TEXT_ENCODER], config.actions.text.tokens, device, dtype)
+    if (encoder := _text_encoder(config, manifest, folder, device, dtype)) is not None:
         generator.prompts.use_encoder(encoder)
     set_dtype(dtype, tokenizer, generator)
     starts = EncodedStarts(**read_tensors(folder, manifest["starts"]))
     novelty = read_novelty(folder, variants[chosen].get("novelty"), config.transformer)
     return World(config, tokenizer, generator, starts, variant=chosen, device=device, novelty=novelty)
+
+
+def is_world(name_or_path: str) -> bool:
+    """Whether this is a world: a name in the zoo, or a folder that `save_world` wrote."""
+    file = Path(name_or_path) / CONFIG_FILE
+    return name_or_path in zoo_names() or (file.is_file() and "schema_version" in file.read_text(encoding="utf-8"))
+
+
+def load_config(name_or_path: str | Path) -> WorldConfig:
+    """What a world is, without its weights.
+
+    Raises:
+        UnknownWorldError: If there is no such world.
+        CheckpointError: If it is damaged.
+    """
+    return config_from_dict(WorldConfig, read_manifest(find_world(name_or_path))["world"])
+
+
+def load_tokenizer(name_or_path: str | Path) -> Tokenizer:
+    """A world's tokenizer, in float32 on the CPU; see `load_config`."""
+    folder = find_world(name_or_path)
+    manifest = read_manifest(folder)
+    return _tokenizer(config_from_dict(WorldConfig, manifest["world"]), manifest, folder).float().eval()
+
+
+def load_text_encoder(name_or_path: str | Path, device: str | torch.device) -> UMT5Texts | None:
+    """The encoder of texts that a world brings along, read when the first text comes; see `load_config`."""
+    folder, device = find_world(name_or_path), usable_device(device)
+    manifest = read_manifest(folder)
+    config = config_from_dict(WorldConfig, manifest["world"])
+    return _text_encoder(config, manifest, folder, device, weights_dtype(None, device))
+
+
+def variants_of(name_or_path: str | Path) -> list[str]:
+    """Which of "student" and "teacher" a world has; see `load_config`."""
+    return sorted(read_manifest(find_world(name_or_path))["variants"])
 
 
 def save_world(world: World, folder: Path) -> None:
@@ -96,6 +144,10 @@ def save_world(world: World, folder: Path) -> None:
         CheckpointError: If the path is no folder, its other variants are of another world, or the world's weights were
             brought into 8 bits.
     """
+    prompts = world.generator.prompts
+    encoder = prompts.encoder if isinstance(prompts, EncodedTextPrompts) else None
+    if isinstance(encoder, UMT5Texts):
+        encoder.load()  # before anything is written: it may turn out to be none
     if world.fp8:
         raise CheckpointError(
             "got a world whose linear layers compute in 8 bits, which is no format of a checkpoint; save it before, or "
@@ -124,9 +176,8 @@ def save_world(world: World, folder: Path) -> None:
         "tokenizer": write_tensors(folder, "tokenizer", tokenizer),
         "starts": write_tensors(folder, "starts", starts),
     }
-    prompts = world.generator.prompts
-    if isinstance(prompts, EncodedTextPrompts) and isinstance(prompts.encoder, UMT5Texts):
-        manifest[TEXT_ENCODER] = save_text_encoder(folder, prompts.encoder)
+    if isinstance(encoder, UMT5Texts):
+        manifest[TEXT_ENCODER] = save_text_encoder(folder, encoder)
     write_manifest(folder, manifest)
     remove_unnamed(folder, manifest)
 
@@ -194,6 +245,20 @@ def _narrow(module: nn.Module) -> dict[str, Tensor]:
         name: value if name in buffers or not value.is_floating_point() else value.bfloat16()
         for name, value in module.state_dict().items()
     }
+
+
+def _tokenizer(config: WorldConfig, manifest: Mapping[str, Any], folder: Path) -> Tokenizer:
+    tokenizer = config.frame_coder.build()
+    _load(tokenizer, read_tensors(folder, manifest["tokenizer"]), folder)
+    return tokenizer
+
+
+def _text_encoder(
+    config: WorldConfig, manifest: Mapping[str, Any], folder: Path, device: torch.device, dtype: torch.dtype
+) -> UMT5Texts | None:
+    if TEXT_ENCODER not in manifest:
+        return None
+    return open_text_encoder(folder, manifest[TEXT_ENCODER], config.actions.text.tokens, device, dtype)
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:

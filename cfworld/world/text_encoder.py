@@ -1,5 +1,7 @@
 """The encoder of texts that a world brings along: a folder of its own beside the weights."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -46,7 +48,8 @@ def open_text_encoder(
         model.tie_weights()  # what is tied to another tensor is not stored twice
         return model.to(device, dtype), tokenizer
 
-    return UMT5Texts(load, num_tokens)
+    name = hashlib.sha256(json.dumps([dict(checksums), num_tokens, str(dtype)]).encode()).hexdigest()[:12]
+    return UMT5Texts(load, num_tokens, name)
 
 
 def _own_tensors(model: Any) -> dict[str, Tensor]:

@@ -1,6 +1,6 @@
 """Worlds out of Wan: its transformer, its VAE and its encoder of texts become a `World`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from cfworld.world.start import EncodedStarts
 from cfworld.world.wan_vae_files import frame_coder_of, load_frame_coder
 from cfworld.world.world import World
 
-__all__ = ["WanSettings", "import_wan", "paper_memory", "paper_sampler"]
+__all__ = ["WanSettings", "check_parts", "import_wan", "paper_memory", "paper_sampler"]
 
 FPS = 16
 MINUTE = 60 * FPS
@@ -78,11 +78,18 @@ class WanSettings:
     sampler: SamplerConfig = field(default_factory=paper_sampler)
 
     def __post_init__(self) -> None:
-        """Refuse an opening that is no action."""
+        """Refuse a world without a name, and an opening that is no action."""
+        if not self.name.strip():
+            raise ConfigError(f"got name={self.name!r}; expected a name.")
         if len(self.resolution) != 2:
             raise ConfigError(f"got resolution {self.resolution}; expected height and width.")
         if self.actions and self.opening is not None and self.opening not in self.actions:
             raise ConfigError(f"got opening={self.opening!r}; expected one of the actions {list(self.actions)}.")
+        if not self.actions and len(self.opening or "") > self.max_length:
+            raise ConfigError(
+                f"got an opening of {len(self.opening or '')} characters; expected at most "
+                f"max_length={self.max_length}."
+            )
 
 
 def import_wan(
@@ -94,6 +101,7 @@ def import_wan(
     precision: str | None,
 ) -> World:
     """Make a world; see `World.from_wan`."""
+    check_parts(transformer, vae, text_encoder)
     device = usable_device(device)
     height, width = settings.resolution
     coder, tensors = frame_coder_of(vae, (height, width))
@@ -122,6 +130,22 @@ def import_wan(
         variant="student" if settings.sampler.solver is Solver.FEW_STEP else "teacher",
         device=device,
     )
+
+
+def check_parts(transformer: Any, vae: Any, text_encoder: Any) -> None:
+    """Refuse parts of another kind."""
+    for name, part, fits, expected in (
+        ("transformer", transformer, isinstance(transformer, str | Path | Transformer), "a path or a Transformer"),
+        ("vae", vae, isinstance(vae, str | Path), "a path"),
+        (
+            "text_encoder",
+            text_encoder,
+            text_encoder is None or isinstance(text_encoder, str | Path) or callable(text_encoder),
+            "a path, a function from texts to tokens, or None",
+        ),
+    ):
+        if not fits:
+            raise ConfigError(f"got {name}={part!r}; expected {expected}.")
 
 
 def _config(settings: WanSettings, transformer: TransformerConfig, coder: WanVAEConfig | TinyVAEConfig) -> WorldConfig:
@@ -177,5 +201,33 @@ def _no_starts(config: WorldConfig, generator: Generator) -> EncodedStarts:
 
 
 def settings_of(given: Mapping[str, Any]) -> WanSettings:
-    """Settings from the keyword arguments of `World.from_wan`; None stands for what is usual."""
-    return WanSettings(**{name: value for name, value in given.items() if value is not None})
+    """Settings from the keyword arguments of `World.from_wan`; None stands for what is usual.
+
+    Raises:
+        ConfigError: If one is of another kind, or they do not fit together.
+    """
+    settings = {name: value for name, value in given.items() if value is not None}
+    for name, fits, expected in _KINDS:
+        if name in settings and not fits(settings[name]):
+            raise ConfigError(f"got {name}={settings[name]!r}; expected {expected}.")
+    return WanSettings(**settings)
+
+
+def _all(kind: type, values: Any) -> bool:
+    return all(isinstance(value, kind) for value in values)
+
+
+_KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
+    ("name", lambda value: isinstance(value, str), "a name"),
+    ("resolution", lambda value: isinstance(value, list | tuple) and _all(int, value), "height and width"),
+    ("num_heads", lambda value: isinstance(value, int), "a whole number"),
+    ("num_tokens", lambda value: isinstance(value, int) and value > 0, "a whole number from 1"),
+    ("max_length", lambda value: isinstance(value, int) and value > 0, "a whole number from 1"),
+    (
+        "actions",
+        lambda value: isinstance(value, Mapping) and _all(str, [*value, *value.values()]),
+        "names, each with the text that it says",
+    ),
+    ("opening", lambda value: isinstance(value, str), "a text, or the name of an action"),
+)
+"""What the settings that a user gives have to be."""

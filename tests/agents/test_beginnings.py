@@ -1,6 +1,7 @@
 """How an agent's training begins: at moments of recorded episodes, and by doing as a policy does."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -93,6 +94,24 @@ def test_a_learner_comes_to_do_what_it_watched(world: World, tmp_path: Path) -> 
     seen = learner.env.reset()
     assert isinstance(seen, np.ndarray)
     assert learner.predict(seen, deterministic=True)[0].tolist() == [0, 0]
+    learner.env.close()
+
+
+def test_what_is_watched_is_clean_and_what_is_learned_from_is_not(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings(obs_noise=3.0, own_actions=True, features=16, hidden=16)
+    learner = make_learner(config, world, tmp_path, 0, lambda _: 1e-2)
+    given: list[Any] = []
+    evaluate = learner.policy.evaluate_actions
+    monkeypatch.setattr(learner.policy, "evaluate_actions", lambda *batch: given.append(batch[0]) or evaluate(*batch))
+    imitate(learner, "noop", 4, num_steps=4, epochs=2, seed=0)
+    first, second = (seen[seen[:, -3].argsort(stable=True)] for seen in given)
+    assert not torch.equal(first[:, :-3], second[:, :-3])
+    assert set(first[:, -3:].unique().tolist()) == {0.0, 1.0}
+    assert first[:, :-3].std() > 2.5
+    assert learner.env is not None
+    assert np.asarray(learner.env.reset())[:, :-3].std() > 2.5, "it goes on under noise"
     learner.env.close()
 
 

@@ -37,6 +37,7 @@ def settings(**changes: Any) -> AgentTrainConfig:
         "n_epochs": 1,
         "total_steps": 16,
         "horizon": 12,
+        "eval_horizon": 12,
         "eval_every": 8,
         "eval_episodes": 2,
         "save_every": 8,

@@ -17,7 +17,10 @@ from cfworld.errors import ConfigError
 from cfworld.world import World
 from tests.toy import toy_world
 
-SMALL = "num_envs=2 n_steps=4 batch_size=4 n_epochs=1 total_steps=8 horizon=12 eval_episodes=2 features=8 hidden=8"
+SMALL = (
+    "num_envs=2 n_steps=4 batch_size=4 n_epochs=1 total_steps=8 horizon=12 eval_horizon=12 eval_episodes=2 features=8 "
+    "hidden=8"
+)
 
 
 @pytest.fixture(scope="module")

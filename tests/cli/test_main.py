@@ -51,9 +51,10 @@ def test_every_command_that_is_listed_exists_and_is_described() -> None:
 
 
 def test_every_command_that_exists_is_listed() -> None:
-    for module in pkgutil.iter_modules(cfworld.cli.__path__):
-        if module.name not in ("main", "__main__") and hasattr(importlib.import_module(f"cfworld.cli.{module.name}"), "main"):
-            assert module.name.replace("_", "-") in main.COMMANDS
+    names = {module.name for module in pkgutil.iter_modules(cfworld.cli.__path__)} - {"main", "__main__"}
+    for name in sorted(names):
+        if hasattr(importlib.import_module(f"cfworld.cli.{name}"), "main"):
+            assert name.replace("_", "-") in main.COMMANDS
 
 
 def test_help_and_version_are_printed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -228,3 +229,72 @@ def test_heads_that_tensors_do_not_tell_are_asked_for(ours: Transformer, tmp_pat
     torch.save(to_layout(ours.state_dict(), WanLayout.ORIGINAL, 4, (2, 2)), tmp_path / "bare.pth")
     with pytest.raises(CheckpointError, match=r"64 wide, .* give num_heads"):
         load_wan_transformer(tmp_path / "bare.pth", LATENT)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"hello world", "damaged, of another kind, or would have to run code"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "Git LFS pointer"),
+        (b"<!DOCTYPE html><html></html>", "a page of HTML"),
+    ],
+)
+@pytest.mark.parametrize("name", ["model.pt", "model.safetensors"])
+def test_what_is_no_checkpoint_at_all_is_named_for_what_it_is(content: bytes, said: str, name: str, tmp_path: Path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=said) as caught:
+        load_wan_transformer(tmp_path / name, LATENT)
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("content", "said"), [("{broken", "cannot be read as JSON"), ("[]", "holds a list")])
+def test_a_broken_config_is_named(content: str, said: str, folder: Path, tmp_path: Path):
+    shutil.copytree(folder, tmp_path / "copy")
+    (tmp_path / "copy" / "config.json").write_text(content)
+    with pytest.raises(CheckpointError, match=rf"config\.json {said}"):
+        load_wan_transformer(tmp_path / "copy", LATENT)
+
+
+def test_shards_are_put_together_and_several_checkpoints_are_refused(ours: Transformer, tmp_path: Path):
+    tensors = to_layout(ours.state_dict(), WanLayout.ORIGINAL, 4, (2, 2))
+    names = sorted(tensors)
+    for number, part in enumerate((names[:20], names[20:])):
+        save_file({name: tensors[name].contiguous() for name in part}, tmp_path / f"part-{number}.safetensors")
+    assert same(load_wan_transformer(tmp_path, LATENT, num_heads=2), ours)
+    for name, held in (("bare", [tensors, tensors]), ("parts", [{"generator": tensors}, {"generator_ema": tensors}])):
+        (tmp_path / name).mkdir()
+        torch.save(held[0], tmp_path / name / "a_dmd.pt")
+        torch.save(held[1], tmp_path / name / "b_other.pt")
+        with pytest.raises(
+            CheckpointError, match=r"holds several checkpoints: a_dmd\.pt, b_other\.pt; .* Name the file"
+        ):
+            load_wan_transformer(tmp_path / name, LATENT, num_heads=2)
+
+
+def changed(folder: Path, to: Path, **settings: object) -> Path:
+    shutil.copytree(folder, to, dirs_exist_ok=True)
+    before = json.loads((folder / "config.json").read_text())
+    (to / "config.json").write_text(json.dumps(before | settings))
+    return to
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"patch_size": [1, 1, 4]}, {"num_layers": 3}, {"ffn_dim": 64}, {"qk_norm": None}, {"eps": "small"}],
+)
+def test_a_config_that_the_tensors_contradict_is_refused(wrong: dict[str, object], folder: Path, tmp_path: Path):
+    (name, value) = next(iter(wrong.items()))
+    with pytest.raises(CheckpointError, match=re.escape(f"{name}={value!r} for")):
+        load_wan_transformer(changed(folder, tmp_path, **wrong), LATENT)
+
+
+def test_what_tensors_do_not_tell_is_read(folder: Path, tmp_path: Path):
+    assert load_wan_transformer(changed(folder, tmp_path, eps=1e-3), LATENT).config.eps == 1e-3
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [(4, "num_attention_heads=2 for 4"), (0, "does not divide into num_heads=0")]
+)
+def test_other_heads_than_the_configs_are_refused(given: int, said: str, folder: Path):
+    with pytest.raises(CheckpointError, match=said):
+        load_wan_transformer(folder, LATENT, num_heads=given)

@@ -1,6 +1,7 @@
 """Parts of Wan's worlds, from where they are found: layouts, pipelines, and what is refused by name."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from cfworld.model.wan_layouts import WanLayout, to_layout
 from cfworld.model.wan_weights import save_wan_transformer
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.tokenizer import TinyVAE, TinyVAEConfig, WanVAE, WanVAEConfig
+from cfworld.world.wan import check_parts
 from cfworld.world.wan_vae_files import frame_coder_of
 from tests.wan_toy import TABLE, pipeline_folder, randomised, wan_world
 
@@ -163,6 +165,36 @@ def test_parts_and_settings_that_do_not_fit_together_are_refused(folder: Path, t
         wan_world(folder, resolutoin=[16, 16])
 
 
+def test_parts_and_settings_of_another_kind_are_refused_by_name(folder: Path):
+    for changes, said in (
+        ({"text_encoder": folder / "vae"}, "is that of AutoencoderKLWan; expected model_type umt5"),
+        ({"actions": {"a": 3}}, "got actions={'a': 3}; expected names, each with the text"),
+        ({"actions": ["a"]}, "got actions=['a']; expected names, each with the text"),
+        ({"opening": 3}, "got opening=3; expected a text"),
+        ({"opening": "a" * 99}, "got an opening of 99 characters; expected at most max_length=60"),
+        ({"name": ""}, "got name=''; expected a name"),
+        ({"resolution": 3}, "got resolution=3; expected height and width"),
+        ({"num_tokens": 0}, "got num_tokens=0; expected a whole number from 1"),
+        ({"num_heads": 8}, "num_attention_heads=2 for 8"),
+    ):
+        assert said in refused(folder, **changes)
+
+
+@pytest.mark.parametrize("name", ["transformer", "vae", "text_encoder"])
+def test_a_part_that_is_no_path_is_refused(name: str):
+    parts = {"transformer": "a", "vae": "b", "text_encoder": None} | {name: 3}
+    with pytest.raises(ConfigError, match=f"got {name}=3; expected a path"):
+        check_parts(**parts)
+
+
+def test_an_encoder_that_cannot_be_read_leaves_nothing_behind(folder: Path, tmp_path: Path):
+    shutil.copytree(folder / "text_encoder", tmp_path / "encoder")  # without its tokenizer
+    world = wan_world(folder, text_encoder=tmp_path / "encoder")
+    with pytest.raises(CheckpointError, match="holds no UMT5 encoder with its tokenizer"):
+        world.save_pretrained(tmp_path / "world")
+    assert not (tmp_path / "world").exists()
+
+
 def test_an_encoder_of_another_width_is_refused_when_it_is_used(folder: Path):
     message = refused(folder, actions=TABLE, text_encoder=lambda texts: torch.ones(len(texts), 6, 12))
     assert "got tokens [3, 6, 12] from the encoder of texts; expected finite numbers [3, P, 16]" in message
@@ -188,7 +220,7 @@ def test_texts_are_encoded_as_transformers_does_and_are_zero_beyond_their_end(fo
 
 
 def test_a_broken_encoder_of_texts_says_where_it_lies(folder: Path, tmp_path: Path):
-    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "config.json").write_text('{"model_type": "umt5"}')
     with pytest.raises(CheckpointError, match=r"holds no UMT5 encoder with its tokenizer"):
         UMT5Texts.from_folder(tmp_path)(["a"])
 

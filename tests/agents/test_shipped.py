@@ -1,0 +1,56 @@
+"""The agent that ships with a world of the zoo."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cfworld import World
+from cfworld.agents import Agent, dream_scores, make_player
+from cfworld.agents.card import agent_folder
+from cfworld.agents.sight import Seen
+from cfworld.errors import CheckpointError, ConfigError
+from tests.toy import toy_world
+
+NAME = "agent:doom_take_cover"
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return World.from_pretrained("doom_take_cover")
+
+
+def test_it_was_trained_in_the_dream_alone_and_plays_there(world: World) -> None:
+    agent = make_player(NAME, world)
+    assert isinstance(agent, Agent)
+    assert agent.card.env == "dream"
+    assert not agent.card.blind
+    assert (dream_scores(world, agent, [0, 1], max_ticks=16).returns > 0).all()
+
+
+def test_it_sweeps(world: World) -> None:
+    """What it does depends on what it sees and did, but it keeps its way from step to step."""
+    agent = Agent.load(NAME, world)
+    state, _ = world.initial(range(8), decode=False)
+    agent.begin(range(8))
+    acts = []
+    for _ in range(12):
+        acts.append(agent.act(Seen(latents=state.latents)))
+        state, _ = world.step(state, acts[-1], decode=False)
+    ways = np.stack(acts)
+    assert set(np.unique(ways)) == {1, 2}
+    assert (ways[1:] == ways[:-1]).mean() > 0.7
+
+
+def test_nobody_ships_with_a_world_that_there_is_not(tmp_path: Path) -> None:
+    assert agent_folder("agent:nowhere") is None
+    assert agent_folder(tmp_path) is None
+    with pytest.raises(ConfigError, match="agent:nowhere"):
+        make_player("agent:nowhere", toy_world())
+    with pytest.raises(CheckpointError, match="holds no agent"):
+        Agent.load("agent:nowhere", toy_world())
+
+
+def test_it_is_refused_in_a_world_with_other_latents() -> None:
+    with pytest.raises(ConfigError, match="sees the latents of tokenizer"):
+        Agent.load(NAME, toy_world())
