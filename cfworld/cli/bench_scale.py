@@ -151,8 +151,8 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         f"# Speed of {figures['scale']} ({figures['num_steps']} denoising steps and the clean pass; random weights)",
         "",
         f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}{libraries}, "
-        f"{figures['precision']}, attention {figures['attention']}, decoder {figures['decoder']}, compile {figures['compile']}, "
-        f"fp8 {figures['fp8']}, {figures['date']}. The device was seen to multiply at "
+        f"{figures['precision']}, attention {figures['attention']}, decoder {figures['decoder']}, "
+        f"compile {figures['compile']}, fp8 {figures['fp8']}, {figures['date']}. The device was seen to multiply at "
         f"{rates.flops_per_s / 1e12:.2f} TFLOP/s and to copy at {rates.bytes_per_s / 1e9:.1f} GB/s; "
         f"a step makes {figures['frames_per_step']} frames.",
         "",
