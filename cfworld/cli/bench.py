@@ -1,18 +1,19 @@
 """`cfworld bench`: measures the speed of a world."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tqdm import tqdm
 
 from cfworld import files
 from cfworld.cli import common
-from cfworld.cli.bench_scale import bench_scale
+from cfworld.cli.bench_scale import YOUNG, bench_scale
 from cfworld.errors import ConfigError
 from cfworld.metrics.env_speed import EnvSpeed, measure_environments
-from cfworld.metrics.machine import machine_figures, peak_memory_mb
+from cfworld.metrics.machine import library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.scales import check_scale
 from cfworld.metrics.speed import PARTS, LongRun, Speed, long_run, measure
+from cfworld.model import AttentionBackend
 from cfworld.world import World
 
 __all__ = ["BenchConfig", "bench", "main"]
@@ -25,6 +26,22 @@ SUMMARY = (
 )
 EXAMPLE = "world=doom_take_cover batch_sizes=[1,8] long_steps=0"
 _PART_STEPS = 10
+_WORLD = "doom_take_cover"
+_OF_A_WORLD = {"world": None, "variant": None, "environment": False}
+_OF_A_SCALE = {
+    "kv_latents": None,
+    "decoder": None,
+    "precision": None,
+    "attention": "auto",
+    "compile": "off",
+    "fp8": False,
+}
+"""Settings of the one kind that the other does not take, and what they are where nothing is said."""
+_KNOWN = {
+    "precision": ("null", "bf16", "fp32"),
+    "attention": tuple(one.value for one in AttentionBackend),
+    "compile": ("off", "default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,28 +49,28 @@ class BenchConfig:
     """What `cfworld bench` takes.
 
     Attributes:
-        world: A world of the zoo, or a checkpoint folder.
+        world: A world of the zoo, or a checkpoint folder; null for doom_take_cover, or with `scale` for none.
         variant: student or teacher; null for the best there is.
         batch_sizes: Numbers of rows to step together; null for 1, 4, 16 and 64, or with `scale` 1, 2 and 4.
         steps: Steps to time at each batch size.
         warmup: Steps before them that are not timed.
         long_steps: Steps after which the latency is measured again, at batch size 1; 0 to leave it out. null for
-            10,000, or with `scale` 1,000 instead, in turns with steps after 30.
+            10,000, or with `scale` 1,000 instead, in turns with steps after 30; then it is more than 30.
         environment: Also step the environments, WorldEnv and WorldVectorEnv, in turn with the bare World.step.
         num_steps: Denoising steps; null for the world's own.
         device: Where to generate: cpu, cuda, cuda:1 ...
         scale: In the place of `world`, random weights of a size, toy, nano or wan_1_3b, beside the least time that the
             device could take. All that follows is for it.
-        kv_latents: Latents that a chunk sees, itself among them.
+        kv_latents: Latents that a chunk sees, itself among them; null for 6, 12 and 21.
         decoder: Who makes pixels, wan, tiny or block; null for wan with wan_1_3b, else block.
         precision: bf16 or fp32; null for bf16 where the device computes with it at full speed.
         attention: Who computes self-attention; auto for the fastest that runs.
-        compile: off, or a mode of torch.compile: default, reduce-overhead, max-autotune-no-cudagraphs ...
+        compile: off, or a mode of torch.compile: default, reduce-overhead, max-autotune, max-autotune-no-cudagraphs.
         fp8: Compute the transformer's linear layers in 8 bits, by torchao.
         out: Folder to write to; null for outputs/bench/<time>.
     """
 
-    world: str
+    world: str | None = None
     variant: str | None = None
     batch_sizes: list[int] | None = None
     steps: int = 30
@@ -63,7 +80,7 @@ class BenchConfig:
     num_steps: int | None = None
     device: str = "cpu"
     scale: str | None = None
-    kv_latents: list[int] = field(default_factory=lambda: [6, 12, 21])
+    kv_latents: list[int] | None = None
     decoder: str | None = None
     precision: str | None = None
     attention: str = "auto"
@@ -81,20 +98,41 @@ class BenchConfig:
         for name, least in (("steps", 1), ("warmup", 0), ("long_steps", 0)):
             if getattr(self, name) < least:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {least}")
-        if self.scale is not None:
-            check_scale(self.scale, self.kv_latents, self.decoder)
-        elif self.compile != "off" or self.fp8 or self.precision or self.decoder or self.attention != "auto":
-            raise ConfigError(
-                "got compile, fp8, precision, decoder or attention without scale; expected scale=wan_1_3b, say"
-            )
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
+        self._check_company()
+        if self.scale is None:
+            self.world = _WORLD if self.world is None else self.world
+            return
+        self.kv_latents = [6, 12, 21] if self.kv_latents is None else self.kv_latents
+        check_scale(self.scale, self.kv_latents, self.decoder)
+        for name, known in _KNOWN.items():
+            if (getattr(self, name) or "null") not in known:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected one of {', '.join(known)}")
+        if 0 < self.long_steps <= YOUNG:
+            raise ConfigError(
+                f"got long_steps={self.long_steps}; expected more than {YOUNG}, the chunk that it is measured beside, "
+                "or 0 to leave it out"
+            )
+
+    def _check_company(self) -> None:
+        """Refuse what would be ignored: what is for a world beside a scale, and what is for a scale without one."""
+        ignored = _OF_A_SCALE if self.scale is None else _OF_A_WORLD
+        given = [f"{name}={getattr(self, name)}" for name, usual in ignored.items() if getattr(self, name) != usual]
+        if not given:
+            return
+        if self.scale is not None:
+            raise ConfigError(
+                f"got {', '.join(given)} beside scale={self.scale}, random weights; leave one of them out"
+            )
+        raise ConfigError(f"got {', '.join(given)} without scale; expected scale=wan_1_3b, say")
 
 
 def bench(config: BenchConfig) -> dict[str, Any]:
     """Measure, write `bench.json` and `bench.md`, and return the figures."""
     if config.scale:
         return bench_scale(config)
+    assert config.world is not None
     assert config.batch_sizes is not None
     world = World.from_pretrained(
         config.world, variant=config.variant, device=config.device, num_steps=config.num_steps
@@ -123,6 +161,7 @@ def bench(config: BenchConfig) -> dict[str, Any]:
         "frames_per_step": world.config.frames_per_step,
         "game_fps": world.config.fps,
         **machine_figures(config.device),
+        "libraries": library_versions(),
         **peak_memory_mb(config.device),
         "batches": [speed.as_dict() for speed in speeds],
         "environments": [speed.as_dict() for speed in environments],

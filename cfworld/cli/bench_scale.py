@@ -9,8 +9,7 @@ from tqdm import tqdm
 
 from cfworld import files
 from cfworld.cli import common
-from cfworld.errors import ConfigError
-from cfworld.metrics.machine import available_bytes, machine_figures, peak_memory_mb
+from cfworld.metrics.machine import available_bytes, library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
 from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
@@ -23,11 +22,11 @@ from cfworld.world import World
 if TYPE_CHECKING:
     from cfworld.cli.bench import BenchConfig
 
-__all__ = ["bench_scale", "meets_bar", "verdict"]
+__all__ = ["YOUNG", "bench_scale", "meets_bar", "verdict"]
 
 _DTYPES = {"bf16": torch.bfloat16, "fp32": torch.float32}
 _NUM_STEPS = 4
-_YOUNG = 30
+YOUNG = 30
 """Chunks after which every slot of a memory holds something."""
 
 
@@ -39,9 +38,8 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
     """
     scale, device = Scale(config.scale), torch.device(config.device)
     precision = config.precision or fast_precision(device)
-    if precision not in _DTYPES:
-        raise ConfigError(f"got precision={precision}; expected bf16, fp32, or null for the faster one")
     dtype = _DTYPES[precision]
+    assert config.kv_latents is not None
     assert config.batch_sizes is not None
     check_fits(scale, min(config.kv_latents), min(config.batch_sizes), dtype, device)
     folder = common.open_output("bench", config.out, config)
@@ -63,6 +61,10 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
             speeds.append(measure_scale(world, kv, batch, config.steps, config.warmup, rates, options, bar.update))
     two_states = [kv for kv in config.kv_latents if needed_by(scale, kv, 2, dtype) <= available]
     long = _long_run(world, config, max(two_states)) if config.long_steps and two_states else None
+    why_no_long = ""
+    if config.long_steps and not two_states:
+        needed = needed_by(scale, min(config.kv_latents), 2, dtype)
+        why_no_long = f"it needs two states at once, about {needed / 2**30:.1f} GiB"
     figures = {
         "scale": scale.value,
         "date": datetime.now(UTC).date().isoformat(),
@@ -74,6 +76,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         "num_steps": world.sampler.num_steps,
         "frames_per_step": world.config.frames_per_step,
         **machine_figures(config.device),
+        "libraries": library_versions(),
         **peak_memory_mb(config.device),
         "rates": asdict(rates),
         "bar": BAR,
@@ -81,6 +84,7 @@ def bench_scale(config: "BenchConfig") -> dict[str, Any]:
         "speeds": [speed.as_dict() for speed in speeds],
         "left_out": left_out,
         "long_run": long.as_dict() if long else None,
+        "why_no_long_run": why_no_long,
     }
     common.write_figures(folder, "bench", figures)
     table = markdown(figures, rates, speeds, long)
@@ -103,9 +107,9 @@ def _long_run(world: World, config: "BenchConfig", kv_latents: int) -> LongRun:
     """Steps after 30 chunks and after `long_steps`, in turns."""
     assert config.long_steps is not None
     use_memory(world, kv_latents)
-    steps = max(config.long_steps - _YOUNG, 1)
-    with tqdm(total=_YOUNG + steps + 2 * config.steps, unit="step", desc=f"{world.config.name}: long episode") as bar:
-        return long_run(world, 1, steps, config.steps, _YOUNG, bar.update)
+    steps = config.long_steps - YOUNG
+    with tqdm(total=YOUNG + steps + 2 * config.steps, unit="step", desc=f"{world.config.name}: long episode") as bar:
+        return long_run(world, 1, steps, config.steps, YOUNG, bar.update)
 
 
 def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], long: LongRun | None) -> str:
@@ -142,12 +146,13 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         ]
         for speed in speeds
     ]
+    libraries = "".join(f", {name} {version}" for name, version in figures["libraries"].items() if version)
     lines = [
         f"# Speed of {figures['scale']} ({figures['num_steps']} denoising steps and the clean pass; random weights)",
         "",
-        f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}, {figures['precision']}, "
-        f"attention {figures['attention']}, decoder {figures['decoder']}, compile {figures['compile']}, "
-        f"fp8 {figures['fp8']}, {figures['date']}. The device was seen to multiply at "
+        f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}{libraries}, "
+        f"{figures['precision']}, attention {figures['attention']}, decoder {figures['decoder']}, "
+        f"compile {figures['compile']}, fp8 {figures['fp8']}, {figures['date']}. The device was seen to multiply at "
         f"{rates.flops_per_s / 1e12:.2f} TFLOP/s and to copy at {rates.bytes_per_s / 1e9:.1f} GB/s; "
         f"a step makes {figures['frames_per_step']} frames.",
         "",
@@ -162,6 +167,8 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
     ]
     if long:
         lines += ["", _aged(long)]
+    elif figures["why_no_long_run"]:
+        lines += ["", f"The long run was left out: {figures['why_no_long_run']}."]
     return "\n".join([*lines, ""])
 
 
@@ -191,7 +198,7 @@ def _aged(long: LongRun) -> str:
         f"{long.peak_device_memory_before_mb:.0f} MB"
     )
     return (
-        f"At chunk {_YOUNG + long.steps}, in turns with chunk {_YOUNG}: {long.after_ms_p50:.1f} ms a step instead of "
+        f"At chunk {YOUNG + long.steps}, in turns with chunk {YOUNG}: {long.after_ms_p50:.1f} ms a step instead of "
         f"{long.before_ms_p50:.1f} ms; a state of {long.state_after_mb:.2f} MB instead of {long.state_before_mb:.2f} MB"
         f"{device}."
     )

@@ -2,15 +2,26 @@
 
 import os
 import platform
+import re
 import resource
 import sys
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import torch
 
-__all__ = ["available_bytes", "machine_figures", "peak_device_memory_mb", "peak_memory_mb", "synchronize"]
+__all__ = [
+    "available_bytes",
+    "library_versions",
+    "machine_figures",
+    "peak_device_memory_mb",
+    "peak_memory_mb",
+    "synchronize",
+]
 
+_LIBRARIES = ("triton", "torchao", "flash_attn", "flash_attn_3")
+_DRIVER = Path("/proc/driver/nvidia/version")
 _BYTES_PER_UNIT = 1 if sys.platform == "darwin" else 1024  # of ru_maxrss
 
 
@@ -51,10 +62,28 @@ def machine_figures(device: str | torch.device) -> dict[str, Any]:
     }
 
 
+def library_versions() -> dict[str, str | None]:
+    """Versions of what computes on a GPU besides PyTorch, its driver among them; None for what is not there."""
+    return {"cuda": torch.version.cuda, "driver": _driver(), **{name: _version(name) for name in _LIBRARIES}}
+
+
 def synchronize(device: str | torch.device) -> None:
     """Wait until the device has done all that was asked of it; a CPU always has."""
     if torch.device(device).type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _driver() -> str | None:
+    """The version that NVIDIA's kernel module tells, as in `Kernel Module  580.65.06  Sun ...`."""
+    found = re.search(r"\s(\d+\.[\d.]+)\s", _DRIVER.read_text()) if _DRIVER.exists() else None
+    return found[1] if found else None
 
 
 def _processor() -> str:

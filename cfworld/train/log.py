@@ -19,7 +19,7 @@ class RunLog:
     """
 
     def __init__(self, folder: Path, start: int, steps: int) -> None:
-        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start)
+        self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
         self._bar = tqdm(total=steps, initial=start, desc=folder.name, dynamic_ncols=True, mininterval=1.0)
 
     def advance(self) -> None:

@@ -4,11 +4,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from cfworld.cli import bench_scale
 from cfworld.cli.bench import BenchConfig, bench
 from cfworld.cli.bench_scale import meets_bar, verdict
 from cfworld.errors import ConfigError
-from cfworld.metrics.scale_speed import PartSpeed, ScaleSpeed
+from cfworld.metrics.scale_speed import PartSpeed, ScaleSpeed, needed_by
+from cfworld.metrics.scales import Scale
 from cfworld.metrics.step_parts import STEP_PARTS
 from tests.toy import toy_world
 
@@ -51,7 +54,6 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
 
 def test_a_scale_is_measured_beside_its_roofline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = BenchConfig(
-        world="unused",
         scale="toy",
         kv_latents=[4, 6],
         batch_sizes=[1, 2],
@@ -67,6 +69,7 @@ def test_a_scale_is_measured_beside_its_roofline(tmp_path: Path, capsys: pytest.
     assert [(one["kv_latents"], one["batch"]) for one in figures["speeds"]] == [(6, 1), (6, 2), (4, 1), (4, 2)]
     assert figures["long_run"]["state_before_mb"] == figures["long_run"]["state_after_mb"]
     assert {"date", "torch", "device_name", "rates", "precision"} <= figures.keys()
+    assert figures["libraries"].keys() == {"cuda", "driver", "triton", "torchao", "flash_attn", "flash_attn_3"}
     table = (tmp_path / "bench.md").read_text()
     assert figures["meets_bar"] is None
     assert "No verdict: the bar of 70% is one of bf16, and this was measured with fp32." in table
@@ -103,5 +106,48 @@ def test_only_bf16_is_held_to_the_bar(precision: str, fp8: bool, share: float, s
 
 
 def test_what_only_a_scale_takes_is_refused_without_one() -> None:
-    with pytest.raises(ConfigError, match="without scale"):
-        BenchConfig(world="toy", compile="default")
+    with pytest.raises(ConfigError, match=r"got kv_latents=\[6\], compile=default without scale"):
+        BenchConfig(world="toy", compile="default", kv_latents=[6])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"world": "nope", "variant": "teacher"}, "got world=nope, variant=teacher beside scale=toy"),
+        ({"environment": True}, "got environment=True beside scale=toy"),
+        ({"long_steps": 10}, "got long_steps=10; expected more than 30"),
+        ({"long_steps": 30}, "got long_steps=30; expected more than 30"),
+        ({"compile": "banana"}, "got compile=banana; expected one of off, default"),
+        ({"attention": "sage"}, "got attention=sage; expected one of auto, torch"),
+        ({"precision": "fp16"}, "got precision=fp16; expected one of null, bf16, fp32"),
+        ({"kv_latents": [3]}, "got kv_latents=.3.; expected numbers from 4"),
+    ],
+)
+def test_what_a_scale_does_not_take_is_refused(wrong: dict[str, Any], named: str) -> None:
+    with pytest.raises(ConfigError, match=named):
+        BenchConfig(scale="toy", **wrong)
+
+
+def test_what_is_left_out_follows_from_the_kind() -> None:
+    world, scale = BenchConfig(), BenchConfig(scale="toy")
+    assert (world.world, world.batch_sizes, world.long_steps) == ("doom_take_cover", [1, 4, 16, 64], 10_000)
+    assert (scale.world, scale.batch_sizes, scale.kv_latents) == (None, [1, 2, 4], [6, 12, 21])
+
+
+def test_a_long_run_that_does_not_fit_is_said_to_be_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, two = (needed_by(Scale.TOY, 4, rows, torch.float32) for rows in (1, 2))
+    monkeypatch.setattr(bench_scale, "available_bytes", lambda _: (one + two) // 2)
+    config = BenchConfig(
+        scale="toy",
+        kv_latents=[4],
+        batch_sizes=[1, 2],
+        steps=1,
+        warmup=0,
+        num_steps=1,
+        precision="fp32",
+        out=str(tmp_path),
+    )
+    bench(config)
+    table = (tmp_path / "bench.md").read_text()
+    assert "4 latents and 2 rows were left out" in table
+    assert "The long run was left out: it needs two states at once, about 0.0 GiB." in table

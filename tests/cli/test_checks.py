@@ -94,9 +94,9 @@ def test_what_the_system_refuses_is_told_in_one_line(
     def run(config: Outer) -> None:
         raise error
 
-    monkeypatch.setattr(sys, "argv", ["cfworld bench"])
+    monkeypatch.setattr(sys, "argv", ["cfworld calibrate"])
     with pytest.raises(SystemExit, match="2"):
-        common.run_command("bench", Outer, run)
+        common.run_command("calibrate", Outer, run)
     errors = capsys.readouterr().err
     assert said in errors
     assert errors.count("\n") == 1
@@ -108,7 +108,7 @@ def test_a_cause_that_the_message_already_tells_is_not_told_again(
     def run(config: Outer) -> None:
         raise ConfigError("cannot be read (it is too long)") from ValueError("it is too long")
 
-    monkeypatch.setattr(sys, "argv", ["cfworld bench"])
+    monkeypatch.setattr(sys, "argv", ["cfworld calibrate"])
     with pytest.raises(SystemExit, match="2"):
-        common.run_command("bench", Outer, run)
+        common.run_command("calibrate", Outer, run)
     assert capsys.readouterr().err.count("too long") == 1

@@ -29,7 +29,7 @@ class Inner:
 
 @dataclass(kw_only=True, slots=True)
 class Outer:
-    """A command's configuration, in the place of that of `cfworld bench`."""
+    """A command's configuration, in the place of that of `cfworld calibrate`."""
 
     world: str
     out: str | None = field(default=None, metadata={"help": "Where to."})
@@ -38,9 +38,9 @@ class Outer:
 
 def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Outer:
     """Run the command, and return the configuration that it got."""
-    monkeypatch.setattr(sys, "argv", ["cfworld bench", *arguments])
+    monkeypatch.setattr(sys, "argv", ["cfworld calibrate", *arguments])
     got: list[Outer] = []
-    common.run_command("bench", Outer, got.append)
+    common.run_command("calibrate", Outer, got.append)
     return got[0]
 
 
@@ -114,7 +114,7 @@ def test_the_error_itself_is_raised_on_demand(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_help_shows_every_key_with_default_and_meaning() -> None:
-    text = help_text.command_help("bench", Outer, "Does it.")
+    text = help_text.command_help("calibrate", Outer, "Does it.")
     assert "world=doom_take_cover  (str)" in text
     assert "out=null  (str | None)\n      Where to." in text
     assert "inner.size=3  (int)\n      How large it is." in text

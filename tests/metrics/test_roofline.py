@@ -34,6 +34,13 @@ def test_a_latent_of_wan_is_287_megabytes_of_keys_and_values():
     assert rows_bytes(WAN, memory_of(21, 3), 1, 2) == 18 * 287_539_200
 
 
+def test_projecting_the_prompts_of_a_chunk_is_half_a_hundredth_of_a_step_at_most():
+    prompts = prompt_work(WAN, 3, 512, 2).flops
+    assert prompts == 2 * 3 * 512 * (4096 * 1536 + 2 * 30 * 1536**2)
+    for kv_latents in (6, 12, 21):
+        assert prompts < 0.005 * 5 * pass_work(WAN, memory_of(kv_latents, 3), 1, 512, 2).flops
+
+
 def test_a_chunk_of_wan_writes_three_latents_whatever_the_memory_holds():
     works = [work_of_memory(WAN, memory_of(kv_latents, 3), 2, 2) for kv_latents in (6, 21)]
     assert works == [Work(0, 2 * 3 * 287_539_200)] * 2

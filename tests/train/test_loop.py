@@ -10,6 +10,8 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.utils.tensorboard import SummaryWriter
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
 from cfworld.precision import fast_precision
@@ -38,6 +40,17 @@ def test_three_steps_and_three_more_equal_six_bit_for_bit(tmp_path: Path) -> Non
     assert averages[0] is not None
     assert averages[1] is not None
     assert (averages[0] / "ema.safetensors").read_bytes() == (averages[1] / "ema.safetensors").read_bytes()
+
+
+def test_the_log_of_a_resumed_run_holds_every_step_once(tmp_path: Path) -> None:
+    trained(tmp_path, schedule="constant", steps=2, log_every=1)
+    cut_off = SummaryWriter(str(tmp_path / "tensorboard"))
+    cut_off.add_scalar("train/loss", 9.0, 3)  # of a part that was not saved
+    cut_off.close()
+    trained(tmp_path, schedule="constant", steps=4, log_every=1)
+    log = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [entry.step for entry in log.Scalars("train/loss")] == [1, 2, 3, 4]
+    assert 9.0 not in [entry.value for entry in log.Scalars("train/loss")]
 
 
 @pytest.mark.parametrize("name", ["save_file", "save", "rename"])
