@@ -49,8 +49,8 @@ class AgentTrainConfig:
             world's tokenizer makes of the simulator's frames.
         stack: How many steps it sees at once. One latent, or the frames of one step, already show how things move.
         own_actions: It also sees what it did last, a number for each action; with obs=latent and discrete actions.
-        obs_noise: Standard deviation of the noise on latents in training; they themselves have about 1. Without it an
-            agent may live by fine traces that the dream leaves in them and no simulator does.
+        obs_noise: Standard deviation of the noise on latents in training; they themselves have about 1. It hides what
+            the dream's latents show and a simulator's do not.
         blind: It sees nothing but zeros: what is left is what can be had without eyes.
         algorithm: ppo, or recurrent_ppo, which remembers.
         num_envs: Episodes side by side.
@@ -60,7 +60,7 @@ class AgentTrainConfig:
             minutes, the command goes on from where it stopped.
         horizon: Ticks until an episode of the training is truncated; null for the world's own horizon.
         starts: Begin the episodes of the dream at moments of this dataset, Minari or LeRobot; null for the world's
-            own starts, all of which lie early in episodes.
+            own starts, which lie at the beginning of episodes.
         num_starts: How many moments of it.
         imitate: Begin by doing as this policy does, sticky or sweep:110, say; null begins with random weights.
         imitate_steps: Steps for which it is watched; they count among total_steps.

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
-from stable_baselines3.common.vec_env import VecEnv, unwrap_vec_wrapper
+from stable_baselines3.common.vec_env import unwrap_vec_wrapper
 from torch import Tensor
 
 from cfworld.agents.scripted import named_policy
@@ -67,7 +67,9 @@ def imitate(
     noise = unwrap_vec_wrapper(learner.env, VecNoise)
     with noise.silent() if noise else nullcontext():
         watched = _watch(learner, name, ticks_per_step, num_steps, seed, tell)
-    spread = _spread_of_noise(learner.env, watched.last.shape[1:])
+    spread = torch.full(watched.last.shape[1:], noise.std if noise else 0.0)
+    if own := unwrap_vec_wrapper(learner.env, VecOwnActions):
+        spread[-own.num_actions :] = 0  # what it did last, it knows
     flat = [part.flatten(0, 1) for part in (watched.observations, watched.actions)]
     policy, vf_coef = learner.policy, learner.vf_coef
     shuffle = torch.Generator().manual_seed(seed)
@@ -88,15 +90,6 @@ def imitate(
             torch.nn.utils.clip_grad_norm_(policy.parameters(), learner.max_grad_norm)
             optimizer.step()
     return _agreement(learner, *flat)
-
-
-def _spread_of_noise(env: VecEnv, shape: torch.Size) -> Tensor:
-    """Standard deviation of the noise on each number that an agent sees; what it did last has none."""
-    noise, own = unwrap_vec_wrapper(env, VecNoise), unwrap_vec_wrapper(env, VecOwnActions)
-    spread = torch.full(shape, noise.std if noise else 0.0)
-    if own:
-        spread[-own.num_actions :] = 0
-    return spread
 
 
 def returns_of(

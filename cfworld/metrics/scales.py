@@ -15,6 +15,7 @@ from cfworld.prompts.discrete import DiscretePromptConfig, DiscretePrompts
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import BlockVAEConfig, TinyVAEConfig, WanVAEConfig
 from cfworld.world import EncodedStarts, Ends, World, WorldConfig
+from cfworld.world.config import coder_fields
 
 __all__ = [
     "Decoder",
@@ -182,9 +183,7 @@ def random_world(
         prefix_latents=sizes.latents_per_chunk,
         ends=Ends.NEVER,
         actions=ActionConfig(num_actions=_ACTIONS),
-        tokenizer=coder if isinstance(coder, BlockVAEConfig) else BlockVAEConfig(),
-        tiny_vae=coder if isinstance(coder, TinyVAEConfig) else TinyVAEConfig(),
-        wan_vae=coder if isinstance(coder, WanVAEConfig) else WanVAEConfig(),
+        **coder_fields(coder),
         transformer=sizes.transformer,
         memory=memory_of(kv_latents, sizes.latents_per_chunk),
         sampler=SamplerConfig(solver=Solver.FEW_STEP, num_steps=num_steps, shift=5.0),

@@ -94,7 +94,7 @@ def _round(
     )
     (new, *_), clean_s = _timed(world, lambda: cleaned(generator, context, given, latents, actions))
     _, after = _timed(world, lambda: committed(config, state.memory, new))
-    _, decode_s = _timed(world, lambda: _decoded(world, state, latents))
+    _, decode_s = _timed(world, lambda: world.tokenizer.decode_next(latents, state.stream))
     return {"denoise": denoise_s, "clean_pass": clean_s, "memory": before + after, "decode": decode_s}
 
 
@@ -140,14 +140,6 @@ def _committed(config: WorldConfig, memory: MemoryState, new: NewLatents) -> Mem
     return commit(memory, config.memory, new)
 
 
-def _decoded(world: World, state: WorldState, latents: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-    """Frames of a chunk that follows a state, and what a decoder that streams carries on."""
-    if not world.tokenizer.streams:
-        return world.decode(latents), {}
-    before = {name: value for name, value in state.decoder.items() if name != "frames"}
-    return world.tokenizer.decode_next(latents, before)
-
-
 @torch.inference_mode()
 def _decode_work(world: World, state: WorldState) -> Work:
     """Counted as the decoder runs, so that any decoder will do.
@@ -156,7 +148,7 @@ def _decode_work(world: World, state: WorldState) -> Work:
     """
     latents = torch.zeros_like(state.latents)
     with FlopCounterMode(display=False) as counter:
-        frames, carried = _decoded(world, state, latents)
+        frames, carried = world.tokenizer.decode_next(latents, state.stream)
     weights = sum(p.nbytes for name, p in world.tokenizer.named_parameters() if "encoder." not in name)
     stream = 2 * sum(value.nbytes for value in carried.values())
     return Work(counter.get_total_flops(), weights + latents.nbytes + frames.nbytes + stream)

@@ -10,7 +10,7 @@ from cfworld.model import ActionConfig, TransformerConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAEConfig, TinyVAEConfig, WanVAEConfig
 
-__all__ = ["Ends", "WorldConfig", "config_from_dict", "config_to_dict"]
+__all__ = ["Ends", "WorldConfig", "coder_fields", "config_from_dict", "config_to_dict"]
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class WorldConfig:
 
     @property
     def frame_coder(self) -> BlockVAEConfig | WanVAEConfig | TinyVAEConfig:
-        """The settings of the tokenizer that the world has."""
+        """The settings of the tokenizer that the world has; `coder_fields` undoes it."""
         if self.wan_vae.resolution:
             return self.wan_vae
         return self.tiny_vae if self.tiny_vae.resolution else self.tokenizer
@@ -110,6 +110,12 @@ class WorldConfig:
         """Height and width of a frame."""
         height, width = self.frame_coder.resolution
         return height, width
+
+
+def coder_fields(coder: BlockVAEConfig | WanVAEConfig | TinyVAEConfig) -> dict[str, Any]:
+    """A tokenizer's settings under the name of the field of `WorldConfig` that they belong in."""
+    names = {BlockVAEConfig: "tokenizer", WanVAEConfig: "wan_vae", TinyVAEConfig: "tiny_vae"}
+    return {names[type(coder)]: coder}
 
 
 def config_to_dict(config: Any) -> dict[str, Any]:

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from cfworld.errors import StartError
 from cfworld.memory import MemoryState
-from cfworld.memory.packed import pack
+from cfworld.memory.packed import pack, unpack
 from cfworld.model import Generator
 from cfworld.rollout import prime
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import WorldConfig
 from cfworld.world.opening import Opening, check_opening, opened
+from cfworld.world.seeds import as_int64
 from cfworld.world.start import EncodedStarts, Start
 from cfworld.world.start_encoding import check_start, encode_start
 from cfworld.world.start_memory import StartMemories, StartMemory
@@ -49,10 +50,10 @@ class StartReader:
         self._device = starts.latents.device
         self._has_warned = False
 
-    def read(
+    def begun(
         self, starts: Sequence[Any], seeds: Sequence[int], config: WorldConfig, fingerprint: str, *, decode: bool
-    ) -> list[StartMemory]:
-        """What episodes from these starts begin with.
+    ) -> tuple[WorldState, Tensor | None]:
+        """The state of new episodes.
 
         Args:
             starts: What `World.initial` takes.
@@ -61,10 +62,31 @@ class StartReader:
             fingerprint: The world's own; what is remembered under another one is not used.
             decode: Their frames are wanted too.
 
+        Returns:
+            The state, and the frames of each start's last step, [B, F, H, W, 3] uint8, if they are wanted.
+
         Raises:
-            StartError: If a start does not fit the world.
-            DonatedStateError: If it is a state that has been donated.
+            StartError: If a start does not fit.
+            DonatedStateError: If a state has been donated.
         """
+        entries = self._read(starts, seeds, config, fingerprint, decode=decode)
+        words = as_int64(seeds, self._device)
+        state = WorldState(
+            world=fingerprint,
+            memory=unpack([entry.memory for entry in entries]),
+            seeds=words,
+            step=torch.zeros_like(words),
+            latents=torch.cat([entry.latents for entry in entries]),
+            ended=torch.zeros_like(words, dtype=torch.bool),
+            decoder={name: torch.cat([entry.decoder[name] for entry in entries]) for name in entries[0].decoder},
+        )
+        shown = [entry.frames for entry in entries if entry.frames is not None]
+        return state, torch.cat(shown) if decode else None
+
+    def _read(
+        self, starts: Sequence[Any], seeds: Sequence[int], config: WorldConfig, fingerprint: str, *, decode: bool
+    ) -> list[StartMemory]:
+        """What each of them begins with."""
         keys: list[Hashable] = []
         entries: dict[Hashable, StartMemory] = {}
         unknown: dict[Hashable, Start | int] = {}

@@ -43,6 +43,11 @@ class WorldState:
     _given_away: list[bool] = field(default_factory=lambda: [False], repr=False, compare=False)
 
     @property
+    def stream(self) -> dict[str, Tensor]:
+        """What `Tokenizer.decode_next` needs for the latents to come: `decoder` without the frames that were shown."""
+        return {name: value for name, value in self.decoder.items() if name != "frames"}
+
+    @property
     def num_rows(self) -> int:
         """Rows B."""
         return self.seeds.shape[0]

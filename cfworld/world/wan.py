@@ -16,13 +16,13 @@ from cfworld.prompts.encoded_text import TextTablePrompts
 from cfworld.prompts.umt5 import UMT5, UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import TinyVAEConfig, WanVAEConfig
-from cfworld.world.config import WorldConfig
+from cfworld.world.config import WorldConfig, coder_fields
 from cfworld.world.pretrained import set_dtype, usable_device, weights_dtype
 from cfworld.world.start import EncodedStarts
 from cfworld.world.wan_vae_files import frame_coder_of, load_frame_coder
 from cfworld.world.world import World
 
-__all__ = ["WanSettings", "check_parts", "import_wan", "paper_memory", "paper_sampler"]
+__all__ = ["WanSettings", "check_parts", "import_wan", "paper_memory", "paper_sampler", "settings_of"]
 
 FPS = 16
 MINUTE = 60 * FPS
@@ -161,8 +161,7 @@ def _config(settings: WanSettings, transformer: TransformerConfig, coder: WanVAE
         transformer=transformer,
         memory=settings.memory,
         sampler=settings.sampler,
-        wan_vae=coder if isinstance(coder, WanVAEConfig) else WanVAEConfig(),
-        tiny_vae=coder if isinstance(coder, TinyVAEConfig) else TinyVAEConfig(),
+        **coder_fields(coder),
     )
 
 

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryConfig, chosen_memory
-from cfworld.memory.packed import unpack
 from cfworld.model import AttentionBackend, Generator, Transformer
 from cfworld.model.fp8 import use_fp8
 from cfworld.prompts import TextEncoder
@@ -29,7 +28,7 @@ from cfworld.world.generation import Generated, compiled, generate
 from cfworld.world.novelty import Novelty
 from cfworld.world.opening import Opening
 from cfworld.world.output import StepOutput, after_step, hold_after
-from cfworld.world.seeds import as_int64, checked_seeds
+from cfworld.world.seeds import checked_seeds
 from cfworld.world.start import EncodedStarts, Start
 from cfworld.world.start_memory import StartMemories
 from cfworld.world.start_reader import StartReader
@@ -42,8 +41,8 @@ class World:
     """A generated world. `step` is a pure function of (weights, state, actions).
 
     Build one with `World.from_pretrained`, or from its parts. It takes the fastest attention that runs on its device;
-    `use_kernels` chooses another. `start_memories` remembers what it made of the starts
-    that were used last; its weights are taken to stay as they are from the first episode on.
+    `use_kernels` chooses another. `start_memories` remembers what it made of the starts that were used last; its
+    weights are taken to stay as they are from the first episode on.
     """
 
     def __init__(
@@ -254,19 +253,7 @@ class World:
         chosen = [self.start_of(seed) for seed in rows] if starts is None else list(starts)
         if len(chosen) != len(rows):
             raise StartError(f"got {len(chosen)} starts for {len(rows)} seeds; give one per row.")
-        memories = self._reader.read(chosen, rows, self.config, self.fingerprint, decode=decode)
-        words = as_int64(rows, self.device)
-        state = WorldState(
-            world=self.fingerprint,
-            memory=unpack([entry.memory for entry in memories]),
-            seeds=words,
-            step=torch.zeros_like(words),
-            latents=torch.cat([entry.latents for entry in memories]),
-            ended=torch.zeros_like(words, dtype=torch.bool),
-            decoder={name: torch.cat([entry.decoder[name] for entry in memories]) for name in memories[0].decoder},
-        )
-        shown = [entry.frames for entry in memories if entry.frames is not None]
-        return state, torch.cat(shown) if decode else None
+        return self._reader.begun(chosen, rows, self.config, self.fingerprint, decode=decode)
 
     @torch.inference_mode()
     def step(
@@ -406,6 +393,5 @@ class World:
         """Frames of a chunk, None if nobody wants them, and what the state carries on of the decoder."""
         if not self.tokenizer.streams:
             return hold_after(self.decode(made.latents), made.end_frame) if wanted else None, {}
-        before = {name: value for name, value in state.decoder.items() if name != "frames"}
-        frames, carried = self.tokenizer.decode_next(made.latents, before)
+        frames, carried = self.tokenizer.decode_next(made.latents, state.stream)
         return hold_after(frames, made.end_frame) if wanted else None, {"frames": frames, **carried}

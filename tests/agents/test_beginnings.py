@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from gymnasium import spaces
 
 from cfworld import World
 from cfworld.agents import Agent
@@ -16,9 +15,9 @@ from cfworld.agents.learner import make_learner
 from cfworld.agents.moments import draw_moments
 from cfworld.agents.train import train_agent
 from cfworld.agents.vec_envs import training_env
-from cfworld.data import Episode, StoreWriter
 from cfworld.errors import ConfigError, DatasetError
 from tests.agents.test_train import settings
+from tests.counting import counting_dataset, counting_episode
 from tests.toy import toy_world
 
 
@@ -27,25 +26,8 @@ def world() -> World:
     return toy_world()
 
 
-def episode(ticks: int) -> Episode:
-    """Every pixel of frame t is t."""
-    return Episode(
-        frames=np.arange(ticks + 1, dtype=np.uint8)[:, None, None, None] + np.zeros((64, 64, 3), np.uint8),
-        actions=np.zeros(ticks, np.int64),
-        rewards=np.zeros(ticks, np.float32),
-        terminated=True,
-        truncated=False,
-        seed=7,
-        source="test/Counting-v0",
-        policy="none",
-    )
-
-
 def dataset(folder: Path, *lengths: int) -> Path:
-    box = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-    writer = StoreWriter(folder, observation_space=box, action_space=spaces.Discrete(3), source="test/Counting-v0")
-    writer.publish([writer.write_shard(0, 0, [episode(ticks) for ticks in lengths])])
-    return folder
+    return counting_dataset(folder, *map(counting_episode, lengths))
 
 
 def test_every_moment_after_the_prefix_and_before_the_end_is_drawn_and_no_other(world: World, tmp_path: Path) -> None:

@@ -4,42 +4,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gymnasium import spaces
 from PIL import Image
 
 import cfworld
 from cfworld import Start
-from cfworld.data import Episode, EpisodeStore, StoreWriter
+from cfworld.data import EpisodeStore
 from cfworld.errors import DatasetError, StartError
 from cfworld.model import ActionConfig
 from cfworld.world.start_encoding import box_averaged, neutral_action
+from tests.counting import counting_dataset, counting_episode
 from tests.toy import toy_world
 
 PICTURE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 
 
-def counting_episode(ticks: int = 24, *, terminated: bool = True) -> Episode:
-    """Every pixel of frame t is t, and the action after frame t is t modulo 3."""
-    return Episode(
-        frames=np.arange(ticks + 1, dtype=np.uint8)[:, None, None, None] + np.zeros((64, 64, 3), np.uint8),
-        actions=np.arange(ticks) % 3,
-        rewards=np.zeros(ticks, np.float32),
-        terminated=terminated,
-        truncated=not terminated,
-        seed=7,
-        source="test/Counting-v0",
-        policy="none",
-    )
-
-
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A dataset of a long and a short episode."""
-    folder = tmp_path / "data"
-    box = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-    writer = StoreWriter(folder, observation_space=box, action_space=spaces.Discrete(3), source="test/Counting-v0")
-    writer.publish([writer.write_shard(0, 0, [counting_episode(), counting_episode(5, terminated=False)])])
-    return folder
+    return counting_dataset(tmp_path / "data", counting_episode(), counting_episode(5, terminated=False))
 
 
 @pytest.fixture(scope="module")
