@@ -1,6 +1,7 @@
 """How fast a world of a size is, part by part, beside the least that the device in hand could take."""
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from functools import partial
 from time import perf_counter
@@ -18,7 +19,7 @@ from cfworld.metrics.step_parts import STEP_PARTS, part_seconds, part_works
 from cfworld.world import World, WorldState
 from cfworld.world.generation import compiled
 
-__all__ = ["BAR", "PartSpeed", "ScaleSpeed", "check_fits", "measure_scale", "needed_by"]
+__all__ = ["BAR", "PartSpeed", "ScaleSpeed", "check_fits", "measure_scale", "needed_by", "run_through"]
 
 BAR = 0.7
 """Share of its roofline that a step ought to reach in bf16."""
@@ -142,12 +143,17 @@ def measure_scale(
     use_memory(world, kv_latents)
     state, _ = latencies(world, _filled(world, batch), warmup, lambda: None)
     state, seconds = latencies(world, state, steps, tick)
-    state, ahead = _ahead_seconds(world, state, steps)
     peak = peak_device_memory_mb(world.device)
     prompts = world.generator.prompts
     assert isinstance(prompts, RandomTable)
     works = part_works(world, state, prompts.tokens_per_latent)
     measured = part_seconds(world, state, steps, _wrap(compile_options))
+    megabytes = state_megabytes(state)
+    actions = [random_actions(world, state.seeds, state.step + index) for index in range(steps)]
+    run_through(world.play(state, actions[:1]), world.device)
+    played = world.play(state, actions)
+    del state  # while it is played, no more states are held than in steps one by one
+    ahead = run_through(played, world.device) / steps
     p50, p95 = np.percentile(seconds * 1000, (50, 95))
     frames = batch * world.config.frames_per_step
     return ScaleSpeed(
@@ -167,7 +173,7 @@ def measure_scale(
             )
             for name in STEP_PARTS
         },
-        state_mb=state_megabytes(state),
+        state_mb=megabytes,
         peak_device_memory_mb=peak,
     )
 
@@ -186,13 +192,10 @@ def _filled(world: World, batch: int) -> WorldState:
     return state
 
 
-def _ahead_seconds(world: World, state: WorldState, steps: int) -> tuple[WorldState, float]:
-    """Mean seconds of steps whose actions are known, after one that is not timed."""
-    actions = [random_actions(world, state.seeds, state.step + index) for index in range(steps + 1)]
-    played = world.play(state, actions)
-    state, _ = next(played)
-    synchronize(world.device)
+def run_through(steps: Iterable[Any], device: torch.device) -> float:
+    """Seconds until all steps are taken and the device is done with them; none is kept."""
+    synchronize(device)
     begin = perf_counter()
-    *_, (state, _) = played
-    synchronize(world.device)
-    return state, (perf_counter() - begin) / steps
+    deque(steps, maxlen=0)
+    synchronize(device)
+    return perf_counter() - begin

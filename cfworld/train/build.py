@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cfworld.configs.schema import WorldSettings
-from cfworld.errors import ConfigError
+from cfworld.errors import ConfigError, UnknownWorldError
 from cfworld.prompts import ActionKind
 from cfworld.prompts.encoded_text import EncodedTextPrompts
 from cfworld.prompts.umt5 import UMT5Texts
@@ -27,7 +27,7 @@ from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.team import ALONE, Team
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from cfworld.world import World, config_to_dict
-from cfworld.world.pretrained import is_world, load_config, load_text_encoder, load_tokenizer
+from cfworld.world.pretrained import content_of, is_world, load_config, load_text_encoder, load_tokenizer
 
 __all__ = ["STAGES", "like_imported", "run_folder"]
 
@@ -52,7 +52,13 @@ def like_imported(world: WorldSettings) -> WorldSettings:
     """
     if not world.imported:
         return world
-    config = load_config(world.imported)
+    try:
+        config = load_config(world.imported)
+    except UnknownWorldError as error:
+        raise UnknownWorldError(
+            f"there is no world at world.imported={world.imported!r} to train on; make one with `cfworld import-wan "
+            f"out={world.imported}`."
+        ) from error
     taken: dict[str, Any] = {name: getattr(config, name) for name in IMPORTED}
     return replace(world, **taken, trained_tokenizer=world.trained_tokenizer or world.imported)
 
@@ -87,6 +93,8 @@ def teacher_stage(
         actions = measured(world.actions, train.actions)
     settings = replace(world.world_config(), actions=actions)
     depends = {**_without_inference_settings(_given(world)), "actions": actions.settings()}
+    if world.imported:
+        depends["imported"] = content_of(world.imported)
     return TeacherStage(config, settings, tokenizer, train, held_out, device, encoder), depends
 
 

@@ -42,13 +42,13 @@ def play(
     while True:
         try:
             made = generate(state, next(upcoming))
+            (frames, decoder), following_done = _beside(side, decode, made, state)
         except StopIteration:
             break
         except Exception:
             if last is not None:
                 yield _ready(last, done, device)
             raise
-        (frames, decoder), following_done = _beside(side, lambda made=made, state=state: decode(made, state), made)
         following = after_step(state, made, frames, decoder)
         if last is not None:
             yield _ready(last, done, device)
@@ -59,18 +59,25 @@ def play(
 
 
 def _beside(
-    side: torch.cuda.Stream | None, decode: Callable[[], Decoded], made: Generated
+    side: torch.cuda.Stream | None,
+    decode: Callable[[Generated, WorldState], Decoded],
+    made: Generated,
+    state: WorldState,
 ) -> tuple[Decoded, torch.cuda.Event | None]:
-    """Decode on a stream, once what it reads is there; and what says that it is done."""
+    """Decode on a stream, once what it reads is there; and what says that it is done.
+
+    What it reads may be let go of before it has read it, the first state's decoder too: no stream takes such room anew
+    before that.
+    """
     if side is None:
-        return decode(), None
+        return decode(made, state), None
     current = torch.cuda.current_stream(side.device)
     side.wait_stream(current)
     with torch.cuda.stream(side):
-        frames, carried = decode()
+        frames, carried = decode(made, state)
         done = torch.cuda.Event()
         done.record(side)
-    for tensor in (made.latents, made.end_frame):
+    for tensor in (made.latents, made.end_frame, *state.decoder.values()):
         tensor.record_stream(side)
     for tensor in (frames, *carried.values()):
         if tensor is not None:

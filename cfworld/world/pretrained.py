@@ -1,5 +1,7 @@
 """Loading and saving worlds by zoo name or folder."""
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
@@ -32,6 +34,7 @@ from cfworld.world.text_encoder import open_text_encoder, save_text_encoder
 from cfworld.world.world import World
 
 __all__ = [
+    "content_of",
     "find_world",
     "is_world",
     "load_config",
@@ -131,6 +134,12 @@ def load_text_encoder(name_or_path: str | Path, device: str | torch.device) -> U
 def variants_of(name_or_path: str | Path) -> list[str]:
     """Which of "student" and "teacher" a world has; see `load_config`."""
     return sorted(read_manifest(find_world(name_or_path))["variants"])
+
+
+def content_of(name_or_path: str | Path) -> str:
+    """Digest of all that a world's folder holds: weights, tokenizer, encoder of texts; see `load_config`."""
+    manifest = read_manifest(find_world(name_or_path))
+    return hashlib.sha256(json.dumps(manifest, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def save_world(world: World, folder: Path) -> None:

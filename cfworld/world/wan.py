@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.memory import MemoryConfig
+from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.model import ActionConfig, Generator, Transformer, TransformerConfig
 from cfworld.model.wan_weights import load_wan_transformer
 from cfworld.prompts import TextConfig, TextEncoder
@@ -187,6 +187,8 @@ def _give_encoder(generator: Generator, text_encoder: TextEncoder | None) -> Non
         prompts.encode_texts(text_encoder)
     elif text_encoder is not None:
         prompts.use_encoder(text_encoder)
+        if not isinstance(text_encoder, UMT5Texts):  # whose file is read with the first text
+            prompts(torch.zeros(1, prompts.frames, *prompts.action_shape, dtype=prompts.action_dtype))
 
 
 def _no_starts(config: WorldConfig, generator: Generator) -> EncodedStarts:
@@ -206,6 +208,8 @@ def settings_of(given: Mapping[str, Any]) -> WanSettings:
         ConfigError: If one is of another kind, or they do not fit together.
     """
     settings = {name: value for name, value in given.items() if value is not None}
+    if isinstance(settings.get("memory"), str):
+        settings["memory"] = chosen_memory(paper_memory(), settings["memory"])
     for name, fits, expected in _KINDS:
         if name in settings and not fits(settings[name]):
             raise ConfigError(f"got {name}={settings[name]!r}; expected {expected}.")
@@ -227,6 +231,9 @@ _KINDS: tuple[tuple[str, Callable[[Any], bool], str], ...] = (
         lambda value: isinstance(value, Mapping) and _all(str, [*value, *value.values()]),
         "names, each with the text that it says",
     ),
+    ("part", lambda value: isinstance(value, str), "the name of a network"),
+    ("memory", lambda value: isinstance(value, MemoryConfig), "a MemoryConfig, or the name of a preset"),
+    ("sampler", lambda value: isinstance(value, SamplerConfig), "a SamplerConfig"),
     ("opening", lambda value: isinstance(value, str), "a text, or the name of an action"),
 )
 """What the settings that a user gives have to be."""

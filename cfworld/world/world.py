@@ -128,7 +128,7 @@ class World:
         vae: str | Path,
         text_encoder: str | Path | TextEncoder | None = None,
         *,
-        memory: MemoryConfig | None = None,
+        memory: MemoryConfig | str | None = None,
         device: str | torch.device = "cpu",
         precision: str | None = None,
         attention: AttentionBackend | str = "auto",
@@ -146,7 +146,8 @@ class World:
             vae: A folder of `AutoencoderKLWan`, Wan2.1_VAE.pth, or a tiny VAE in TAEHV's layout.
             text_encoder: A folder of UMT5 with its tokenizer, or a pipeline that has both; or any encoder of texts.
                 None leaves the world without one, until `world.generator.prompts.use_encoder` gives it one.
-            memory: The memory; None takes Context Forcing's own, 21 latents of which a chunk has 3.
+            memory: The memory, or a preset's name to lay over Context Forcing's own, 21 latents of which a chunk has 3;
+                None takes that.
             device: Where it runs.
             precision: As for `from_pretrained`.
             attention: As for `from_pretrained`.
@@ -297,7 +298,8 @@ class World:
             What `step` gives.
 
         Raises:
-            ActionError: If an action does not fit; the steps before it are given first.
+            ActionError: If an action does not fit; the steps before it are given first. This and what follows is
+                raised by the iterator, not by the call.
             DonatedStateError: If the state had been donated.
             StateError: If the state belongs to another world.
         """

@@ -1,6 +1,8 @@
 """A world of random weights beside its roofline."""
 
+import weakref
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +14,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from cfworld.errors import ConfigError, MissingDependencyError
+from cfworld.metrics import scale_speed
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
-from cfworld.metrics.scale_speed import check_fits, measure_scale
+from cfworld.metrics.scale_speed import check_fits, measure_scale, run_through
 from cfworld.metrics.scales import Decoder, Scale, check_scale, memory_of, random_world, sizes_of
 from cfworld.metrics.step_parts import STEP_PARTS
 from cfworld.model.fp8 import use_fp8
@@ -127,6 +130,30 @@ def test_an_unknown_scale_or_decoder_and_a_memory_without_a_past_are_refused(
 ):
     with pytest.raises(ConfigError, match=named):
         check_scale(scale, latents, decoder)
+
+
+def test_steps_that_are_run_through_fall_between_two_looks_at_the_clock_and_none_is_kept(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    clock = [0.0]
+    monkeypatch.setattr(scale_speed, "perf_counter", lambda: clock[0])
+
+    class Step:
+        """Something that can be seen to be alive."""
+
+    made: list[weakref.ref[Step]] = []
+    alive: list[int] = []
+
+    def steps() -> Iterator[Step]:
+        for _ in range(5):
+            clock[0] += 2
+            step = Step()
+            made.append(weakref.ref(step))
+            alive.append(sum(one() is not None for one in made))
+            yield step
+
+    assert run_through(steps(), CPU) == 10
+    assert max(alive) <= 2, "the one that is made, and the one before it"
 
 
 def test_wan_is_measured_with_its_own_latents():

@@ -15,7 +15,7 @@ from minari.dataset.minari_storage import MinariStorage
 from cfworld import World
 from cfworld.configs.schema import WorldSettings
 from cfworld.data import EpisodeStore
-from cfworld.errors import ConfigError
+from cfworld.errors import ConfigError, UnknownWorldError
 from cfworld.model import Generator
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
@@ -107,6 +107,21 @@ def test_a_student_of_named_actions_is_trained_on_as_a_teacher(pipeline: Path, h
     assert not torch.equal(*weights)
     state, _ = trained.initial([0])
     assert trained.step(state, ["darken"])[1].frames is not None
+
+
+def test_a_run_depends_on_what_the_import_holds(pipeline: Path, here: Path):
+    write_dataset(spaces.Discrete(2), [0, 1])
+    depends = []
+    for shift in (0.0, 0.0, 1.0):
+        imported = wan_world(pipeline, actions=TABLE)
+        imported.generator.transformer.head.head.bias.add_(shift)
+        depends.append(teacher_stage(settings(imported), TEACHER, "cpu")[1]["imported"])
+    assert depends[0] == depends[1] != depends[2]
+
+
+def test_an_import_that_is_not_there_is_asked_for():
+    with pytest.raises(UnknownWorldError, match="cfworld import-wan out=nowhere"):
+        like_imported(WorldSettings(name="toy", imported="nowhere"))
 
 
 def test_texts_are_encoded_once_and_teacher_init_and_local_follow_one_another(

@@ -27,8 +27,8 @@ def by_step(world: World, state: WorldState) -> Iterator[tuple[WorldState, StepO
 
 
 def check_equal(world: World) -> None:
+    played = list(world.play(world.initial([3, 4])[0], ACTIONS))  # nobody else keeps the first state
     state, _ = world.initial([3, 4])
-    played = list(world.play(state, ACTIONS))
     assert len(played) == len(ACTIONS)
     for (got, out), (expected, wanted) in zip(played, by_step(world, state), strict=True):
         assert out.frames is not None
@@ -70,6 +70,24 @@ def test_what_was_done_before_a_wrong_action_is_given_first():
     steps = world.play(state, [[1], [2], [9]])
     assert [next(steps)[0].step.item(), next(steps)[0].step.item()] == [1, 2]
     with pytest.raises(ActionError):
+        next(steps)
+
+
+def test_what_was_done_before_a_chunk_that_cannot_be_decoded_is_given_first(monkeypatch: pytest.MonkeyPatch):
+    world = toy_world()
+    state, _ = world.initial([0])
+    decode, calls = world.tokenizer.decode, []
+
+    def second_fails(latents: torch.Tensor) -> torch.Tensor:
+        calls.append(1)
+        if len(calls) == 2:
+            raise MemoryError
+        return decode(latents)
+
+    monkeypatch.setattr(world.tokenizer, "decode", second_fails)
+    steps = world.play(state, [[1], [2]])
+    assert next(steps)[0].step.item() == 1
+    with pytest.raises(MemoryError):
         next(steps)
 
 

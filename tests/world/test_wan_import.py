@@ -1,9 +1,11 @@
 """Parts of Wan's worlds, from where they are found: layouts, pipelines, and what is refused by name."""
 
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +17,7 @@ from cfworld.model.wan_layouts import WanLayout, to_layout
 from cfworld.model.wan_weights import save_wan_transformer
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.tokenizer import TinyVAE, TinyVAEConfig, WanVAE, WanVAEConfig
-from cfworld.world.wan import check_parts
+from cfworld.world.wan import check_parts, settings_of
 from cfworld.world.wan_vae_files import frame_coder_of
 from tests.wan_toy import TABLE, pipeline_folder, randomised, wan_world
 
@@ -187,6 +189,25 @@ def test_a_part_that_is_no_path_is_refused(name: str):
         check_parts(**parts)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"memory": "huge"}, "got memory='huge'; expected a MemoryConfig or one of the presets"),
+        ({"memory": 3}, "got memory=3; expected a MemoryConfig, or the name of a preset"),
+        ({"sampler": "x"}, "got sampler='x'; expected a SamplerConfig"),
+        ({"part": 3}, "got part=3; expected the name of a network"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(wrong: dict[str, Any], named: str):
+    with pytest.raises(ConfigError, match=re.escape(named)):
+        settings_of(wrong)
+
+
+def test_a_preset_is_laid_over_the_papers_memory():
+    memory = settings_of({"memory": "fast_only"}).memory
+    assert (memory.num_slow, memory.latents_per_chunk, memory.recache) == (0, 3, True)
+
+
 def test_an_encoder_that_cannot_be_read_leaves_nothing_behind(folder: Path, tmp_path: Path):
     shutil.copytree(folder / "text_encoder", tmp_path / "encoder")  # without its tokenizer
     world = wan_world(folder, text_encoder=tmp_path / "encoder")
@@ -195,9 +216,10 @@ def test_an_encoder_that_cannot_be_read_leaves_nothing_behind(folder: Path, tmp_
     assert not (tmp_path / "world").exists()
 
 
-def test_an_encoder_of_another_width_is_refused_when_it_is_used(folder: Path):
-    message = refused(folder, actions=TABLE, text_encoder=lambda texts: torch.ones(len(texts), 6, 12))
-    assert "got tokens [3, 6, 12] from the encoder of texts; expected finite numbers [3, P, 16]" in message
+@pytest.mark.parametrize(("actions", "count"), [(TABLE, 3), ({}, 1)])
+def test_an_encoder_of_another_width_is_refused_at_once(folder: Path, actions: dict[str, str], count: int):
+    message = refused(folder, actions=actions, text_encoder=lambda texts: torch.ones(len(texts), 6, 12))
+    assert f"got tokens [{count}, 6, 12] from the encoder of texts; expected finite numbers [{count}, P, 16]" in message
 
 
 def test_texts_are_encoded_as_transformers_does_and_are_zero_beyond_their_end(folder: Path):
