@@ -1,11 +1,11 @@
 """How an agent is trained, and what of it must be known to use it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from cfworld.errors import ConfigError
 
-__all__ = ["AgentTrainConfig", "Algorithm", "Obs", "Place"]
+__all__ = ["AgentTrainConfig", "Algorithm", "ForesightConfig", "Obs", "Place"]
 
 
 class Algorithm(StrEnum):
@@ -33,6 +33,38 @@ class Obs(StrEnum):
     """All frames."""
     latent = "latent"
     """The latents, which a tokenizer makes of a simulator's frames."""
+
+
+@dataclass(kw_only=True, slots=True)
+class ForesightConfig:
+    """How an agent learns from short futures of the dream what actions cost.
+
+    Attributes:
+        steps: Steps of the dream that are watched, over all episodes; 0 for none.
+        horizon: Ticks of a future.
+        explore: Probability, at every step, of an action drawn evenly instead of going on with the last.
+        updates: Gradient steps on what was watched, and as many that teach the agent.
+        gamma: Discount of a step.
+        margin: How much less, in probability of dying, another action must cost to be taken instead of the last one.
+    """
+
+    steps: int = 0
+    horizon: int = 96
+    explore: float = 0.1
+    updates: int = 8000
+    gamma: float = 0.93
+    margin: float = 0.05
+
+    def __post_init__(self) -> None:
+        for name in ("horizon", "updates"):
+            if getattr(self, name) < 1:
+                raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected at least 1")
+        for name in ("steps", "margin"):
+            if getattr(self, name) < 0:
+                raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected 0 or more")
+        for name in ("explore", "gamma"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected at least 0 and less than 1")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -65,6 +97,8 @@ class AgentTrainConfig:
         imitate: Begin by doing as this policy does, sticky or sweep:110, say; null begins with random weights.
         imitate_steps: Steps for which it is watched; they count among total_steps.
         imitate_epochs: How often each of them is learned from.
+        foresight: Begin by learning from short futures of the dream what actions cost; with starts, own_actions=true
+            and ppo, which goes on from there. The steps that are watched count among total_steps.
         truncate_above: In the dream, truncate episodes that look odder than this to the world; null never does.
         seed: Seed of weights, episodes and actions.
         n_steps: Steps of every episode between two updates.
@@ -113,6 +147,7 @@ class AgentTrainConfig:
     imitate: str | None = None
     imitate_steps: int = 16_000
     imitate_epochs: int = 50
+    foresight: ForesightConfig = field(default_factory=ForesightConfig)
     truncate_above: float | None = None
     seed: int = 0
     n_steps: int = 128
@@ -167,5 +202,21 @@ class AgentTrainConfig:
                 f"got imitate_steps={self.imitate_steps} of total_steps={self.total_steps}; expected fewer, or "
                 "imitate=null"
             )
+        if self.foresight.steps:
+            self._check_foresight()
         if not self.eval_every and (self.patience is not None or self.max_ratio is not None):
             raise ConfigError("got patience or max_ratio without evaluations; expected eval_every above 0")
+
+    def _check_foresight(self) -> None:
+        given = f"got foresight.steps={self.foresight.steps} with "
+        if self.starts is None or not self.own_actions or self.blind or self.algorithm is not Algorithm.ppo:
+            raise ConfigError(
+                f"{given}starts={self.starts}, own_actions={self.own_actions}, blind={self.blind} and "
+                f"algorithm={self.algorithm}; expected starts=DATASET, own_actions=true, blind=false and ppo"
+            )
+        if self.stack > 1 or self.imitate is not None:
+            raise ConfigError(
+                f"{given}stack={self.stack} and imitate={self.imitate}; expected stack=1 and imitate=null"
+            )
+        if self.foresight.steps > self.total_steps:
+            raise ConfigError(f"{given}total_steps={self.total_steps}; expected no more than these")

@@ -12,7 +12,7 @@ from torch import Tensor
 from cfworld.envs.spaces import LATENT_BOUND
 from cfworld.world import World, WorldState
 
-__all__ = ["Eyes", "Player", "Seen", "flat_latents"]
+__all__ = ["Eyes", "Player", "Seen", "flat", "flat_latents"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,7 +100,7 @@ class Eyes:
 
     def _now(self, seen: Seen) -> np.ndarray:
         if self.obs == "latent" and seen.latents is not None:
-            return _flat(seen.latents)
+            return flat(seen.latents)
         assert seen.frames is not None
         if self.obs == "latent":
             return flat_latents(self._world, seen.frames)
@@ -117,8 +117,9 @@ def flat_latents(world: World, frames: UInt8[np.ndarray, "B F H W 3"]) -> Float[
         world: whose tokenizer looks.
         frames: all frames of a step, uint8 [B, F, H, W, 3].
     """
-    return _flat(world.tokenizer.encode(torch.as_tensor(np.ascontiguousarray(frames)).to(world.device)))
+    return flat(world.tokenizer.encode(torch.as_tensor(np.ascontiguousarray(frames)).to(world.device)))
 
 
-def _flat(latents: Tensor) -> np.ndarray:
+def flat(latents: Float[Tensor, "B N C h w"]) -> Float[np.ndarray, "B n"]:
+    """Latents as an environment with obs="latent" shows them."""
     return latents.flatten(1).float().clamp(-LATENT_BOUND, LATENT_BOUND).cpu().numpy()

@@ -13,6 +13,7 @@ from cfworld.agents.agent import Agent, write_weights
 from cfworld.agents.card import AgentCard, tokenizer_digest
 from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.evaluate import twin_scores
+from cfworld.agents.foresight import foresee
 from cfworld.agents.imitation import imitate
 from cfworld.agents.learner import CHECKPOINT_FILE, load_checkpoint, make_learner, restore, save_checkpoint
 from cfworld.agents.policy import build_policy
@@ -65,7 +66,10 @@ def train_agent(
             restore(learner, checkpoint)
         elif config.imitate is not None:
             left -= course.imitate(learner)
-        learner.learn(left, course, reset_num_timesteps=False)
+        if config.foresight.steps and not progress.foreseen:
+            left -= course.foresee(learner)
+        if left > 0 and not progress.stopped:
+            learner.learn(left, course, reset_num_timesteps=False)
     finally:
         assert learner.env is not None
         learner.env.close()
@@ -115,6 +119,27 @@ class _Course(BaseCallback):
             f"imitated {config.imitate}: the likeliest action is the same in {agreement:.0%} of {self._bar.n} steps"
         )
         return self._bar.n
+
+    def foresee(self, learner: OnPolicyAlgorithm) -> int:
+        """Before all else, judged and saved; gives the steps that it took."""
+        config, progress = self._config, self._progress
+        found = foresee(config, self._world, learner.policy, self._folder / "futures", self._bar.update)
+        self.init_callback(learner)
+        self.num_timesteps = learner.num_timesteps = found.steps
+        progress.foreseen = True
+        self._count()
+        tqdm.write(
+            f"watched {found.steps} steps, in which one dies with a probability of {found.danger:.2%}: the likeliest "
+            f"action is the cheapest in {found.agreement:.0%} of them"
+        )
+        if config.eval_every:
+            self._judge()
+        progress.stopped = progress.reason_to_stop(config)
+        self._save()
+        self._show(progress)
+        if found.steps >= config.total_steps:
+            self._bar.close()
+        return found.steps
 
     def _on_rollout_start(self) -> None:
         self._count()

@@ -1,0 +1,75 @@
+"""Short futures of the dream: nobody dies in them, and what was to be feared is told."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from cfworld.agents.sight import flat
+from cfworld.world import Ends, Start, World
+
+__all__ = ["Futures", "watch"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Futures:
+    """T steps of B episodes side by side, and the L = T + 1 moments around them."""
+
+    seen: Float[Tensor, "B L n"]
+    """Latents before each step, and after the last; float16."""
+    last: Int[Tensor, "B L"]
+    """What was done just before."""
+    hazard: Float[Tensor, "B T"]
+    """Probability of dying in the step."""
+
+    @property
+    def done(self) -> Int[Tensor, "B T"]:
+        """What was done in each step."""
+        return self.last[:, 1:]
+
+    def as_dict(self) -> dict[str, Tensor]:
+        """All tensors, by name."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @classmethod
+    def together(cls, parts: "Sequence[Futures]") -> "Futures":
+        """All episodes of several, which are equally long."""
+        return cls(**{name: torch.cat([getattr(part, name) for part in parts]) for name in cls.__slots__})
+
+
+@torch.inference_mode()
+def watch(world: World, starts: Sequence[Start], num_steps: int, explore: float, seed: int) -> Futures:
+    """Watch episodes of someone who keeps on doing the same, and now and then something else.
+
+    Args:
+        world: dreams; its actions are discrete.
+        starts: where each episode begins, with the actions that led there.
+        num_steps: steps of each.
+        explore: probability, at every step, of an action drawn evenly; one half at the first.
+        seed: of the dream and of what is done.
+    """
+    rng = np.random.default_rng(np.random.SeedSequence((seed, _STREAM)))
+    rows, num_actions = len(starts), world.config.actions.num_actions
+    seeds = rng.integers(2**62, size=rows).tolist()
+    state, _ = world.with_ends(Ends.NEVER).initial(seeds, starts, decode=False)
+    acted = np.array([0 if start.actions is None else start.actions[-1] for start in starts], np.int64)
+    seen, last, hazard = [flat(state.latents)], [acted], []
+    for step in range(num_steps):
+        changes = rng.random(rows) < (explore if step else _AT_FIRST)
+        acted = np.where(changes, rng.integers(num_actions, size=rows), acted)
+        state, out = world.with_ends(Ends.NEVER).step(state, acted, decode=False, donate=True)
+        seen.append(flat(out.latents))
+        last.append(acted)
+        hazard.append(1 - (1 - out.hazard).prod(dim=1))
+    return Futures(
+        seen=torch.as_tensor(np.stack(seen, axis=1)).half(),
+        last=torch.as_tensor(np.stack(last, axis=1)),
+        hazard=torch.stack(hazard, dim=1).float().cpu(),
+    )
+
+
+_AT_FIRST = 0.5
+_STREAM = 19
