@@ -1,5 +1,6 @@
 """How an agent is trained, and what of it must be known to use it."""
 
+import math
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -40,7 +41,8 @@ class ForesightConfig:
     """How an agent learns from short futures of the dream what actions cost.
 
     Attributes:
-        steps: Steps of the dream that are watched, over all episodes; 0 for none.
+        steps: Steps of the dream that are watched, over all episodes, rounded up to whole batches of `num_envs`
+            futures; 0 for none.
         horizon: Ticks of a future.
         explore: Probability, at every step, of an action drawn evenly instead of going on with the last.
         updates: Gradient steps on what was watched, and as many that teach the agent.
@@ -60,7 +62,7 @@ class ForesightConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected at least 1")
         for name in ("steps", "margin"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected 0 or more")
         for name in ("explore", "gamma"):
             if not 0 <= getattr(self, name) < 1:
@@ -185,11 +187,20 @@ class AgentTrainConfig:
         for name in ("max_minutes", "horizon", "eval_horizon", "patience", "max_ratio", "num_steps"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
+        for name in ("learning_rate", "clip_range"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0")
+        for name in ("gamma", "gae_lambda"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 to 1")
+        for name in ("ent_coef", "vf_coef"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more")
         if self.n_steps * self.num_envs < 2:
             raise ConfigError("got n_steps=1 and num_envs=1; expected at least two steps between updates")
         if self.own_actions and self.obs is not Obs.latent:
             raise ConfigError(f"got own_actions=true with obs={self.obs}; expected obs=latent")
-        if self.obs_noise < 0 or (self.obs_noise and self.obs is not Obs.latent):
+        if not 0 <= self.obs_noise < math.inf or (self.obs_noise and self.obs is not Obs.latent):
             raise ConfigError(
                 f"got obs_noise={self.obs_noise} with obs={self.obs}; expected 0, or more than 0 with obs=latent"
             )

@@ -23,6 +23,8 @@ from cfworld.agents.features import LatentFeatures
 from cfworld.agents.futures import Futures, watch
 from cfworld.agents.moments import draw_moments
 from cfworld.agents.policy import num_own, seen_space
+from cfworld.data import EpisodeStore
+from cfworld.errors import CheckpointError
 from cfworld.files import write_aside
 from cfworld.world import World
 
@@ -82,33 +84,47 @@ def foresee(
         ConfigError: if the world's actions are not discrete.
     """
     num_actions, how = num_own(config, world), config.foresight
-    folder = folder / _digest(config, world)
+    futures = _watched(config, world, folder, tell)
+    spread = torch.cat([torch.full(futures.seen.shape[-1:], config.obs_noise), torch.zeros(num_actions)])
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        space = seen_space(config, world)
+        features = LatentFeatures(space, config.features, world.tokenizer.latent_shape, num_own=num_actions)
+        costs = Costs(features, config.features, config.hidden, num_actions).to(world.device)
+    learn_costs(costs, futures, how, spread, config.batch_size, config.seed)
+    agreement = teach(policy, costs, futures, how, spread, config.batch_size, config.seed)
+    return Foreseen(steps=futures.hazard.numel(), danger=float(futures.hazard.mean()), agreement=agreement)
+
+
+def _watched(config: AgentTrainConfig, world: World, folder: Path, tell: Callable[[int], object]) -> Futures:
+    """All parts; those that are in the folder are read."""
+    assert config.starts is not None
+    store = EpisodeStore.open(config.starts)
+    folder = folder / _digest(config, world, store)
     folder.mkdir(parents=True, exist_ok=True)
     parts, watched = [], 0
-    while watched < how.steps:
+    while watched < config.foresight.steps:
         file = folder / f"{len(parts):05}.pt"
         if not file.exists():
             with write_aside(file) as aside:
-                torch.save(watch_part(config, world, len(parts)).as_dict(), aside)
-        parts.append(Futures(**torch.load(file, weights_only=True)))
+                torch.save(watch_part(config, world, store, len(parts)).as_dict(), aside)
+        parts.append(_read(file))
         watched += parts[-1].hazard.numel()
         tell(parts[-1].hazard.numel())
-    futures = Futures.together(parts)
-    spread = torch.cat([torch.full(futures.seen.shape[-1:], config.obs_noise), torch.zeros(num_actions)])
-    torch.manual_seed(config.seed)
-    space = seen_space(config, world)
-    features = LatentFeatures(space, config.features, world.tokenizer.latent_shape, num_own=num_actions)
-    costs = Costs(features, config.features, config.hidden, num_actions).to(world.device)
-    learn_costs(costs, futures, how, spread, config.batch_size, config.seed)
-    agreement = teach(policy, costs, futures, how, spread, config.batch_size, config.seed)
-    return Foreseen(steps=watched, danger=float(futures.hazard.mean()), agreement=agreement)
+    return Futures.together(parts)
 
 
-def watch_part(config: AgentTrainConfig, world: World, number: int) -> Futures:
+def _read(file: Path) -> Futures:
+    try:
+        return Futures(**torch.load(file, weights_only=True))
+    except Exception as error:
+        raise CheckpointError(f"{file} is damaged ({error}); delete it, and it is watched again") from error
+
+
+def watch_part(config: AgentTrainConfig, world: World, store: EpisodeStore, number: int) -> Futures:
     """One part of what is watched: `num_envs` futures of other moments than any other part's."""
-    assert config.starts is not None
     seed = int(np.random.SeedSequence((config.seed, _STREAM, number)).generate_state(1)[0])
-    starts = draw_moments(world, config.starts, config.num_envs, seed)
+    starts = draw_moments(world, store, config.num_envs, seed)
     num_steps = -(-config.foresight.horizon // world.config.frames_per_step)
     return watch(world, starts, num_steps, config.foresight.explore, seed)
 
@@ -221,11 +237,11 @@ def teach(
     return float(np.mean(agreement[-max(1, len(agreement) // 10) :]))
 
 
-def _digest(config: AgentTrainConfig, world: World) -> str:
+def _digest(config: AgentTrainConfig, world: World, store: EpisodeStore) -> str:
     """Tells what is watched under one set of settings from what is watched under another."""
-    how, sampler = config.foresight, world.sampler
-    settings = (world.fingerprint, str(sampler), config.starts, config.num_envs, how.horizon, how.explore, config.seed)
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:12]
+    how = config.foresight
+    told = (world.fingerprint, str(world.sampler), str(store.lengths.tolist()), config.num_envs, config.seed)
+    return hashlib.sha256(repr((*told, how.horizon, how.explore)).encode()).hexdigest()[:12]
 
 
 def _observation(latents: Tensor, last: Int[Tensor, " B"], num_actions: int) -> Float[Tensor, "B n"]:

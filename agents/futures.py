@@ -54,13 +54,14 @@ def watch(world: World, starts: Sequence[Start], num_steps: int, explore: float,
     rng = np.random.default_rng(np.random.SeedSequence((seed, _STREAM)))
     rows, num_actions = len(starts), world.config.actions.num_actions
     seeds = rng.integers(2**62, size=rows).tolist()
-    state, _ = world.with_ends(Ends.NEVER).initial(seeds, starts, decode=False)
+    world = world.with_ends(Ends.NEVER)
+    state, _ = world.initial(seeds, starts, decode=False)
     acted = np.array([0 if start.actions is None else start.actions[-1] for start in starts], np.int64)
     seen, last, hazard = [flat(state.latents)], [acted], []
     for step in range(num_steps):
         changes = rng.random(rows) < (explore if step else _AT_FIRST)
         acted = np.where(changes, rng.integers(num_actions, size=rows), acted)
-        state, out = world.with_ends(Ends.NEVER).step(state, acted, decode=False, donate=True)
+        state, out = world.step(state, acted, decode=False, donate=True)
         seen.append(flat(out.latents))
         last.append(acted)
         hazard.append(1 - (1 - out.hazard).prod(dim=1))

@@ -1,6 +1,7 @@
 """A learner of Stable-Baselines3 over a world, and its checkpoints."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,11 @@ from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.policy import ALGORITHMS, POLICIES, acting_space, policy_kwargs
 from cfworld.agents.progress import TrainProgress
 from cfworld.agents.vec_envs import training_env
-from cfworld.errors import CheckpointError
+from cfworld.errors import CheckpointError, ConfigError
 from cfworld.files import write_aside
 from cfworld.world import World
 
-__all__ = ["CHECKPOINT_FILE", "load_checkpoint", "make_learner", "restore", "save_checkpoint"]
+__all__ = ["CHECKPOINT_FILE", "check_same", "load_checkpoint", "make_learner", "restore", "save_checkpoint"]
 
 CHECKPOINT_FILE = "checkpoint.pt"
 
@@ -57,8 +58,10 @@ def make_learner(
     return learner
 
 
-def save_checkpoint(learner: OnPolicyAlgorithm, progress: TrainProgress, folder: Path) -> None:
-    """Write all that the training needs to go on: weights, optimiser, scale of the rewards, progress."""
+def save_checkpoint(
+    learner: OnPolicyAlgorithm, config: AgentTrainConfig, progress: TrainProgress, folder: Path
+) -> None:
+    """Write all that the training needs to go on: weights, optimiser, scale of the rewards, progress, settings."""
     normalised = learner.get_vec_normalize_env()
     assert normalised is not None
     scale = normalised.ret_rms
@@ -66,6 +69,7 @@ def save_checkpoint(learner: OnPolicyAlgorithm, progress: TrainProgress, folder:
         "parameters": learner.get_parameters(),
         "rewards": {"mean": float(scale.mean), "var": float(scale.var), "count": float(scale.count)},
         "progress": progress.as_dict(),
+        "settings": _settings(config),
     }
     with write_aside(folder / CHECKPOINT_FILE) as aside:
         torch.save(content, aside)
@@ -79,9 +83,35 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
     """
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
-        return {name: content[name] for name in ("parameters", "rewards", "progress")}
+        return {name: content[name] for name in ("parameters", "rewards", "progress", "settings")}
     except Exception as error:
         raise CheckpointError(f"{path} is no checkpoint of an agent ({error}); choose another out=") from error
+
+
+def check_same(config: AgentTrainConfig, settings: dict[str, Any], folder: Path) -> None:
+    """What goes on is the training that was begun.
+
+    Args:
+        config: how it is to go on.
+        settings: a checkpoint's.
+        folder: where it lies.
+
+    Raises:
+        ConfigError: if a setting is another one, of those that make a training what it is.
+    """
+    now = _settings(config)
+    for name, value in now.items():
+        if value != settings.get(name):
+            raise ConfigError(
+                f"got {name}={value}; the training in {folder} began with {name}={settings.get(name)}: expected the "
+                "same, or another out="
+            )
+
+
+def _settings(config: AgentTrainConfig) -> dict[str, Any]:
+    """Those that may not change while a training goes on, as plain values."""
+    flat = {name: str(value) for name, value in asdict(config).items()}
+    return {name: value for name, value in flat.items() if name not in _FREE and not name.startswith("eval_")}
 
 
 def restore(learner: OnPolicyAlgorithm, checkpoint: dict[str, Any]) -> None:
@@ -92,3 +122,7 @@ def restore(learner: OnPolicyAlgorithm, checkpoint: dict[str, Any]) -> None:
     for name, value in checkpoint["rewards"].items():
         setattr(normalised.ret_rms, name, np.float64(value))
     learner.num_timesteps = checkpoint["progress"]["steps"]
+
+
+_FREE = {"total_steps", "max_minutes", "max_ratio", "patience", "save_every", "device", "out", "processes"}
+"""How long, how it is judged, and where it computes."""

@@ -39,8 +39,6 @@ class TrainProgress:
     minutes: float = 0.0
     stopped: str = ""
     """Why it stopped before its last step; empty if it did not."""
-    foreseen: bool = False
-    """Whether foresight is behind it."""
     curve: list[Point] = field(default_factory=list)
 
     @property

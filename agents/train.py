@@ -15,7 +15,14 @@ from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.evaluate import twin_scores
 from cfworld.agents.foresight import foresee
 from cfworld.agents.imitation import imitate
-from cfworld.agents.learner import CHECKPOINT_FILE, load_checkpoint, make_learner, restore, save_checkpoint
+from cfworld.agents.learner import (
+    CHECKPOINT_FILE,
+    check_same,
+    load_checkpoint,
+    make_learner,
+    restore,
+    save_checkpoint,
+)
 from cfworld.agents.policy import build_policy
 from cfworld.agents.progress import Point, TrainProgress
 from cfworld.envs.twins import make_twin
@@ -47,6 +54,7 @@ def train_agent(
     progress, checkpoint = TrainProgress(), None
     if (folder / CHECKPOINT_FILE).exists():
         checkpoint = load_checkpoint(folder / CHECKPOINT_FILE)
+        check_same(config, checkpoint["settings"], folder)
         progress = TrainProgress.from_dict(checkpoint["progress"])
         progress.stopped = progress.reason_to_stop(config)
 
@@ -66,7 +74,7 @@ def train_agent(
             restore(learner, checkpoint)
         elif config.imitate is not None:
             left -= course.imitate(learner)
-        if config.foresight.steps and not progress.foreseen:
+        elif config.foresight.steps:
             left -= course.foresee(learner)
         if left > 0 and not progress.stopped:
             learner.learn(left, course, reset_num_timesteps=False)
@@ -126,18 +134,17 @@ class _Course(BaseCallback):
         found = foresee(config, self._world, learner.policy, self._folder / "futures", self._bar.update)
         self.init_callback(learner)
         self.num_timesteps = learner.num_timesteps = found.steps
-        progress.foreseen = True
         self._count()
         tqdm.write(
-            f"watched {found.steps} steps, in which one dies with a probability of {found.danger:.2%}: the likeliest "
-            f"action is the cheapest in {found.agreement:.0%} of them"
+            f"watched {found.steps} steps, in each of which one dies with a probability of {found.danger:.2%}; at the "
+            f"end of the lesson the likeliest action is the cheapest in {found.agreement:.0%}"
         )
         if config.eval_every:
             self._judge()
         progress.stopped = progress.reason_to_stop(config)
         self._save()
         self._show(progress)
-        if found.steps >= config.total_steps:
+        if progress.stopped or found.steps >= config.total_steps:
             self._bar.close()
         return found.steps
 
@@ -207,7 +214,7 @@ class _Course(BaseCallback):
         last = self._progress.curve[-1] if self._progress.curve else None
         current = last is not None and last.steps == self._progress.steps
         self._write("last", last.real if last is not None and current else None)
-        save_checkpoint(self.model, self._progress, self._folder)  # pyright: ignore[reportArgumentType]
+        save_checkpoint(self.model, self._config, self._progress, self._folder)  # pyright: ignore[reportArgumentType]
         self._saved = self._progress.steps
 
     def _training_score(self) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from cfworld.agents.players import agent_policy
 from cfworld.cli import checks, common
 from cfworld.cli.presets import preset
 from cfworld.data.collect import collect
@@ -37,8 +38,9 @@ class CollectCommand:
         ticks: Stop at the end of the shard in which so many ticks are reached; 0 means no such limit.
         episodes: Stop after so many episodes; 0 means no such limit.
         policies: Policies with weights after an @ (1 where there is none); every episode draws one. They are sticky,
-            random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file> and sb3:<agent.zip>. Some shells
-            want quotes: 'policies=[turn@0.7,scripted:moves.json@0.3]'.
+            random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file>, sb3:<agent.zip>, and, trained by
+            agent-train, agent:<folder>, or agent:<world> for the one that ships with a world. Some shells want quotes:
+            'policies=[turn@0.7,scripted:moves.json@0.3]'.
         god_share: The share of episodes whose reset gets the option god.
         max_ticks: Truncate an episode after so many ticks.
         god_max_ticks: The same for episodes with god; 0 means max_ticks.
@@ -110,7 +112,7 @@ def run(command: CollectCommand) -> dict[str, Any]:
     """Collect, and return the figures."""
     command, config = command.resolved(), command.config()
     checks.check_folder(config.out)
-    figures = collect(config, factories={"sb3": sb3_agent})
+    figures = collect(config, factories={"sb3": sb3_agent, "agent": agent_policy})
     common.open_output("collect", config.out, command)
     print(f"{figures['episodes']} episodes, {figures['ticks']} ticks in {config.out}")
     return figures

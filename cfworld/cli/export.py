@@ -7,6 +7,7 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from cfworld.agents.players import agent_policy
 from cfworld.cli import checks, common
 from cfworld.cli.collect import policy_weights
 from cfworld.data.policies import Policy, PolicyFactory
@@ -34,8 +35,9 @@ class ExportCommand:
         out: The dataset's folder; null for datasets/generated/<world>_<format>. What was interrupted there is resumed.
         episodes: How many.
         policies: Policies with weights after an @ (1 where there is none); every episode draws one. They are sticky,
-            random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file> and sb3:<agent.zip>. Some shells
-            want quotes: 'policies=[turn@0.7,scripted:moves.json@0.3]'.
+            random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file>, sb3:<agent.zip>, and, trained by
+            agent-train, agent:<folder>, or agent:<world> for the one that ships with a world. Some shells want quotes:
+            'policies=[turn@0.7,scripted:moves.json@0.3]'.
         seed: Episode e is the one that `reset(seed=seed + e)` begins.
         starts: Where episodes begin, each an index, a picture, a saved state or minari:DATASET#EPISODE@TICK; null for
             all of the world's own.
@@ -85,7 +87,7 @@ def run(command: ExportCommand) -> dict[str, Any]:
     """Export, and return the figures."""
     config = command.config()
     checks.check_folder(config.out)
-    figures = export_dataset(config, factories={"sb3": sb3_agents()})
+    figures = export_dataset(config, factories={"sb3": sb3_agents(), "agent": agent_policy})
     common.open_output("export", config.out, command)
     print(f"{figures['episodes']} generated episodes, {figures['ticks']} ticks in {config.out}")
     return figures

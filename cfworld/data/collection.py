@@ -28,7 +28,8 @@ class CollectConfig:
         ticks: stop at the end of the shard in which so many ticks are reached; 0 means no such limit.
         episodes: stop after so many episodes; 0 means no such limit.
         policies: weights of the policies, of which every episode draws one: sticky, random, noop, sweep,
-            turn, look_back, round_trip, wander, scripted:<file>; the command knows sb3:<agent.zip> too.
+            turn, look_back, round_trip, wander, scripted:<file>; the command knows sb3:<agent.zip>, and
+            agent:<folder> or agent:<world>, which agent-train wrote, too.
         god_share: the share of episodes whose reset gets the option god.
         max_ticks: truncate an episode after so many ticks.
         god_max_ticks: the same for episodes with god; 0 means max_ticks.

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -12,12 +13,14 @@ from cfworld import World
 from cfworld.agents import Agent
 from cfworld.agents.config import AgentTrainConfig, Algorithm, ForesightConfig, Place
 from cfworld.agents.foresight import Costs, cheapest, foresee, learn_costs, teach, watch_part
-from cfworld.agents.futures import Futures, watch
+from cfworld.agents.futures import _STREAM, Futures, watch
 from cfworld.agents.moments import draw_moments
 from cfworld.agents.policy import build_policy
+from cfworld.agents.sight import flat
 from cfworld.agents.train import train_agent
-from cfworld.errors import ConfigError
-from cfworld.world import Start
+from cfworld.data import EpisodeStore
+from cfworld.errors import CheckpointError, ConfigError
+from cfworld.world import Ends, Start
 from tests.agents.test_train import settings
 from tests.counting import counting_dataset, counting_episode
 from tests.toy import toy_world
@@ -86,6 +89,19 @@ def test_changing_to_the_cheapest_is_reckoned_with() -> None:
     assert found == pytest.approx([0.2 / (1 - 0.8 * 0.25), 0.0, 0.0], abs=0.01)
 
 
+def test_what_comes_later_costs_less() -> None:
+    """Two moments look different; only the step after the second is dangerous."""
+    torch.manual_seed(0)
+    costs = Costs(nn.Sequential(nn.Linear(5, 32), nn.ReLU()), 32, 32, 3)
+    moments = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float16)
+    watched = Futures(seen=moments[None], last=torch.zeros(1, 3, dtype=torch.long), hazard=torch.tensor([[0.0, 0.5]]))
+    learn_costs(costs, watched, ForesightConfig(updates=1200, explore=0.0, gamma=0.5), NO_NOISE, 32, seed=0)
+    shown = torch.cat([moments[:2].float(), torch.tensor([[1.0, 0, 0]]).repeat(2, 1)], dim=1)
+    later = costs(torch.tensor([[0.0, 0, 1, 0, 0]]))[0, 0].item()
+    second = 0.5 + 0.5 * 0.5 * later
+    assert costs(shown)[:, 0].tolist() == pytest.approx([0.5 * second, second], abs=0.02)
+
+
 def test_an_agent_is_taught_what_is_cheapest_whatever_it_did_before(world: World) -> None:
     policy = build_policy(settings(own_actions=True, features=16, hidden=16), world)
     assert policy.observation_space.shape is not None
@@ -106,6 +122,9 @@ def test_an_agent_is_taught_what_is_cheapest_whatever_it_did_before(world: World
     own = torch.tensor([[0.0, 1, 0], [0, 0, 1], [1, 0, 0], [0, 0, 0]])
     shown = torch.cat([watched.seen[0, :4].float(), own], dim=1)
     assert policy.predict(shown.numpy(), deterministic=True)[0].tolist() == [1, 2, 2, 2]
+    hidden = torch.zeros(numbers)
+    hidden[-3:] = 50.0
+    assert teach(policy, costs, watched, how, hidden, 64, seed=0) < 0.95, "noise hides what was done"
 
 
 def test_nothing_changes_while_nothing_is_explored_and_hazards_are_probabilities(
@@ -115,8 +134,26 @@ def test_nothing_changes_while_nothing_is_explored_and_hazards_are_probabilities
     found = watch(world, starts, 3, explore=0.0, seed=0)
     before = torch.tensor([start.actions[-1] for start in starts])
     assert found.last.equal(before[:, None].expand(8, 4))
-    assert found.seen.shape == (8, 4, world.initial([0])[0].latents.numel())
-    assert ((found.hazard > 0) & (found.hazard < 1)).all()
+
+
+def test_what_is_seen_and_feared_is_what_the_dream_shows_and_tells(world: World, starts: list[Start]) -> None:
+    found = watch(world, starts, 3, explore=0.5, seed=4)
+    seeds = np.random.default_rng(np.random.SeedSequence((4, _STREAM))).integers(2**62, size=8).tolist()
+    state, _ = world.with_ends(Ends.NEVER).initial(seeds, starts)
+    for step in range(3):
+        assert found.seen[:, step].equal(torch.as_tensor(flat(state.latents)).half())
+        state, out = world.with_ends(Ends.NEVER).step(state, found.done[:, step].numpy())
+        assert found.hazard[:, step].tolist() == pytest.approx((1 - (1 - out.hazard).prod(dim=1)).tolist())
+    assert found.seen[:, 3].equal(torch.as_tensor(flat(state.latents)).half())
+
+
+def test_nobody_dies(starts: list[Start]) -> None:
+    world = toy_world()
+    with torch.no_grad():
+        world.generator.get_parameter("heads.hazard.out.bias").fill_(50.0)
+    found = watch(world, starts, 3, explore=0.0, seed=0)
+    assert (found.hazard > 0.99).all()
+    assert not found.seen[:, 1].equal(found.seen[:, 3])
 
 
 def test_changes_are_as_frequent_as_asked(world: World, starts: list[Start]) -> None:
@@ -134,8 +171,8 @@ def test_what_is_watched_follows_from_the_seed(world: World, starts: list[Start]
 
 
 def test_every_part_shows_other_moments(world: World, data: str) -> None:
-    config = far_sighted(data)
-    parts = [watch_part(config, world, number).seen[:, 0] for number in (0, 1, 0)]
+    config, store = far_sighted(data), EpisodeStore.open(data)
+    parts = [watch_part(config, world, store, number).seen[:, 0] for number in (0, 1, 0)]
     assert parts[0].equal(parts[2])
     assert not parts[0].equal(parts[1])
 
@@ -164,9 +201,17 @@ def test_what_was_watched_under_other_settings_is_not_taken_for_it(world: World,
     assert len(list(tmp_path.glob("*/*.pt"))) == 3 * 2
 
 
+def test_a_damaged_part_is_named(world: World, data: str, tmp_path: Path) -> None:
+    config = far_sighted(data)
+    foresee(config, world, build_policy(config, world), tmp_path)
+    damaged = min(tmp_path.glob("*/*.pt"))
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=f"{damaged.name} is damaged .*delete it"):
+        foresee(config, world, build_policy(config, world), tmp_path)
+
+
 def test_the_steps_that_are_watched_count_and_are_judged(world: World, data: str, tmp_path: Path) -> None:
-    stopped = train_agent(far_sighted(data, max_minutes=1e-9), world, tmp_path)
-    assert (stopped.steps, stopped.foreseen) == (12, True)
+    assert train_agent(far_sighted(data, max_minutes=1e-9), world, tmp_path).steps == 12
     progress = train_agent(far_sighted(data), world, tmp_path)
     assert [point.steps for point in progress.curve] == [12, 20]
     assert Agent.load(tmp_path / "last", world).card.steps == 20
@@ -193,7 +238,7 @@ def test_foresight_that_makes_no_sense_is_refused(data: str) -> None:
         with pytest.raises(ConfigError, match="expected"):
             replace(good, **wrong)
     bad: list[dict[str, Any]] = [{"steps": -1}, {"horizon": 0}, {"updates": 0}]
-    bad += [{"explore": 1.0}, {"gamma": 1.0}, {"margin": -0.1}]
+    bad += [{"explore": 1.0}, {"gamma": 1.0}, {"margin": float("nan")}]
     for wrong in bad:
         with pytest.raises(ConfigError, match="got foresight"):
             ForesightConfig(**wrong)

@@ -4,11 +4,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from gymnasium import spaces
 
 from cfworld import World
 from cfworld.agents import Agent, dream_scores, make_player
 from cfworld.agents.card import agent_folder
+from cfworld.agents.evaluate import play_twin
+from cfworld.agents.players import agent_policy
 from cfworld.agents.sight import Seen
+from cfworld.envs.twins import make_twin
 from cfworld.errors import CheckpointError, ConfigError
 from tests.toy import toy_world
 
@@ -40,6 +44,28 @@ def test_it_sweeps(world: World) -> None:
     ways = np.stack(acts)
     assert set(np.unique(ways)) == {1, 2}
     assert (ways[1:] == ways[:-1]).mean() > 0.7
+
+
+def test_it_collects_as_it_plays(world: World) -> None:
+    twin = make_twin(world.config.source, 48)
+    player = make_player(NAME, world)
+    steps = [frames for frames, _, _ in play_twin(twin, player, 5)]
+    policy = agent_policy("doom_take_cover", np.random.default_rng(0), twin.action_space)
+    first, _ = twin.reset(seed=5)
+    seen, shown = first[None], []
+    while len(shown) < len(steps):
+        seen = twin.step_ticks(policy(seen, 4)).frames
+        shown.append(seen)
+    assert np.array_equal(np.concatenate(shown), np.concatenate(steps))
+    twin.close()
+
+
+def test_who_does_not_exist_or_acts_otherwise_does_not_collect() -> None:
+    rng = np.random.default_rng(0)
+    with pytest.raises(ConfigError, match="there is no agent 'nobody'; expected agent:<folder>"):
+        agent_policy("nobody", rng, spaces.Discrete(3))
+    with pytest.raises(ConfigError, match=r"acts in Discrete\(3\); expected Discrete\(5\)"):
+        agent_policy("doom_take_cover", rng, spaces.Discrete(5))
 
 
 def test_nobody_ships_with_a_world_that_there_is_not(tmp_path: Path) -> None:

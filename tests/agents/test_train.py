@@ -160,6 +160,14 @@ def test_training_goes_on_from_where_it_was_stopped(world: World, tmp_path: Path
     assert after["rewards"]["count"] == pytest.approx(before["rewards"]["count"] + 16)
 
 
+def test_a_training_goes_on_as_it_was_begun_or_not_at_all(world: World, tmp_path: Path) -> None:
+    train_agent(settings(eval_every=0), world, tmp_path)
+    for changed in ({"features": 16}, {"seed": 1}, {"algorithm": Algorithm.recurrent_ppo}):
+        with pytest.raises(ConfigError, match=f"got {next(iter(changed))}=.*expected the same, or another out="):
+            train_agent(settings(eval_every=0, total_steps=24, **changed), world, tmp_path)
+    assert train_agent(settings(eval_every=0, total_steps=24, patience=None), world, tmp_path).steps == 24
+
+
 def test_training_that_is_done_is_left_alone(world: World, tmp_path: Path) -> None:
     train_agent(settings(eval_every=0), world, tmp_path)
     content = (tmp_path / "checkpoint.pt").read_bytes()
@@ -212,6 +220,9 @@ def test_settings_that_make_no_sense_are_refused() -> None:
         {"stack": 0},
         {"own_actions": True, "obs": Obs.frame},
         {"obs_noise": -1.0},
+        {"learning_rate": -1.0},
+        {"gamma": 2.0},
+        {"ent_coef": float("nan")},
         {"seed": -1},
         {"max_minutes": 0.0},
         {"eval_every": 0, "patience": 1},
