@@ -33,12 +33,12 @@ def test_it_was_trained_in_the_dream_alone_and_plays_there(world: World) -> None
 
 
 def test_it_sweeps(world: World) -> None:
-    """What it does depends on what it sees and did, but it keeps its way from step to step."""
+    """It keeps its way from step to step, turns round, and never stands still."""
     agent = Agent.load(NAME, world)
     state, _ = world.initial(range(8), decode=False)
     agent.begin(range(8))
     acts = []
-    for _ in range(12):
+    for _ in range(40):
         acts.append(agent.act(Seen(latents=state.latents)))
         state, _ = world.step(state, acts[-1], decode=False)
     ways = np.stack(acts)
