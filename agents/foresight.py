@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
 
 from cfworld.agents.config import AgentTrainConfig, ForesightConfig
 from cfworld.agents.features import LatentFeatures
@@ -122,7 +124,7 @@ def _read(file: Path) -> Futures:
 
 
 def watch_part(config: AgentTrainConfig, world: World, store: EpisodeStore, number: int) -> Futures:
-    """One part of what is watched: `num_envs` futures of other moments than any other part's."""
+    """One part of what is watched: `num_envs` futures, of moments that its number draws."""
     seed = int(np.random.SeedSequence((config.seed, _STREAM, number)).generate_state(1)[0])
     starts = draw_moments(world, store, config.num_envs, seed)
     num_steps = -(-config.foresight.horizon // world.config.frames_per_step)
@@ -152,8 +154,7 @@ def learn_costs(
     rng = torch.Generator().manual_seed(seed)
     device = next(costs.parameters()).device
     later = copy.deepcopy(costs).requires_grad_(requires_grad=False)
-    optimizer = torch.optim.Adam(costs.parameters(), _LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.updates)
+    optimizer, schedule = _descent(costs, config.updates)
     rows, times = futures.hazard.shape
     for _ in range(config.updates):
         row = torch.randint(rows, (batch_size,), generator=rng)
@@ -170,10 +171,7 @@ def learn_costs(
             usual = (1 - config.explore) * _at(ahead, done) + config.explore * ahead.amin(dim=1)
             target = hazard + (1 - hazard) * config.gamma * usual
         loss = F.smooth_l1_loss(_SCALE * _at(costs(now), done), _SCALE * target)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        _descend(loss, optimizer, schedule)
         with torch.no_grad():
             for slow, fast in zip(later.parameters(), costs.parameters(), strict=True):
                 slow.lerp_(fast, _FOLLOW)
@@ -218,8 +216,7 @@ def teach(
     rng = torch.Generator().manual_seed(seed)
     device = next(costs.parameters()).device
     flat = futures.seen.flatten(0, 1)
-    optimizer = torch.optim.Adam(policy.parameters(), _LEARNING_RATE)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.updates)
+    optimizer, schedule = _descent(policy, config.updates)
     agreement = []
     for _ in range(config.updates):
         drawn = torch.randint(len(flat), (batch_size,), generator=rng)
@@ -229,12 +226,21 @@ def teach(
             choice = cheapest(costs(seen.to(device)), last.to(device), config.margin)
         told = policy.get_distribution(_noisy(seen, spread, rng).to(device))  # pyright: ignore[reportCallIssue]
         loss = -told.log_prob(choice).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        schedule.step()
+        _descend(loss, optimizer, schedule)
         agreement.append((told.mode() == choice).float().mean().item())
     return float(np.mean(agreement[-max(1, len(agreement) // 10) :]))
+
+
+def _descent(network: nn.Module, updates: int) -> tuple[Optimizer, LRScheduler]:
+    optimizer = torch.optim.Adam(network.parameters(), _LEARNING_RATE)
+    return optimizer, CosineAnnealingLR(optimizer, updates)
+
+
+def _descend(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    schedule.step()
 
 
 def _digest(config: AgentTrainConfig, world: World, store: EpisodeStore) -> str:

@@ -201,6 +201,17 @@ def test_what_was_watched_under_other_settings_is_not_taken_for_it(world: World,
     assert len(list(tmp_path.glob("*/*.pt"))) == 3 * 2
 
 
+def test_noise_lies_on_latents_and_not_on_what_was_done(
+    world: World, data: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spreads: list[Tensor] = []
+    monkeypatch.setattr("cfworld.agents.foresight.learn_costs", lambda *given: spreads.append(given[3]))
+    config = far_sighted(data, obs_noise=0.5)
+    foresee(config, world, build_policy(config, world), tmp_path)
+    assert spreads[0][-3:].tolist() == [0, 0, 0]
+    assert (spreads[0][:-3] == 0.5).all()
+
+
 def test_a_damaged_part_is_named(world: World, data: str, tmp_path: Path) -> None:
     config = far_sighted(data)
     foresee(config, world, build_policy(config, world), tmp_path)
