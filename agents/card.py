@@ -15,7 +15,9 @@ from cfworld.world.pretrained import zoo_names
 __all__ = ["CARD_FILE", "AgentCard", "agent_folder", "read_card", "tokenizer_digest"]
 
 CARD_FILE = "agent.json"
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
+_READS = (2, 3)
+"""A card of version 2 tells no width."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +55,8 @@ class AgentCard:
     seed: int
     weights: str
     """SHA-256 of the file with its weights."""
+    width: int = 32
+    """Channels of the network that sees."""
 
     def write(self, folder: Path) -> None:
         """Write the card into the agent's folder."""
@@ -88,8 +92,8 @@ def read_card(folder: Path) -> AgentCard:
             f"{str(folder)!r} holds no agent ({error}); expected a folder with {CARD_FILE}, as cfworld agent-train "
             "writes it"
         ) from error
-    if version != SCHEMA_VERSION:
-        raise CheckpointError(f"{path} has schema_version {version}; this cfworld reads {SCHEMA_VERSION}")
+    if version not in _READS:
+        raise CheckpointError(f"{path} has schema_version {version}; this cfworld reads {_READS}")
     return card
 
 

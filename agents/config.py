@@ -43,19 +43,20 @@ class ForesightConfig:
     Attributes:
         steps: Steps of the dream that are watched, over all episodes, rounded up to whole batches of `num_envs`
             futures; 0 for none.
-        horizon: Ticks of a future.
+        horizon: Ticks of a future, and how far ahead the agent reckons.
         explore: Probability, at every step, of an action drawn evenly instead of going on with the last.
         updates: Gradient steps on what was watched, and as many that teach the agent.
-        gamma: Discount of a step.
-        margin: How much less, in probability of dying, another action must cost to be taken instead of the last one.
+        at_start: How often what is learned from is the first moment of a future, which was recorded and not dreamed.
+        margin: How much less, in probability of dying within the horizon, another action must cost to be taken instead
+            of the last one.
     """
 
     steps: int = 0
-    horizon: int = 96
-    explore: float = 0.1
-    updates: int = 8000
-    gamma: float = 0.93
-    margin: float = 0.05
+    horizon: int = 40
+    explore: float = 0.05
+    updates: int = 4000
+    at_start: float = 0.7
+    margin: float = 0.06
 
     def __post_init__(self) -> None:
         for name in ("horizon", "updates"):
@@ -64,9 +65,14 @@ class ForesightConfig:
         for name in ("steps", "margin"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected 0 or more")
-        for name in ("explore", "gamma"):
-            if not 0 <= getattr(self, name) < 1:
-                raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected at least 0 and less than 1")
+        if not 0 <= self.explore < 1:
+            raise ConfigError(f"got foresight.explore={self.explore}; expected at least 0 and less than 1")
+        if not 0 <= self.at_start <= 1:
+            raise ConfigError(f"got foresight.at_start={self.at_start}; expected 0 to 1")
+
+    def num_steps(self, frames_per_step: int) -> int:
+        """Steps of a future, of so many ticks each."""
+        return -(-self.horizon // frames_per_step)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -112,6 +118,7 @@ class AgentTrainConfig:
         clip_range: How far an update may move the policy.
         ent_coef: Weight of the entropy.
         vf_coef: Weight of the value's loss.
+        width: Channels of the layers that see.
         features: Numbers that the network makes of what is seen.
         hidden: Width of the layer behind them, for the policy and for the value.
         lstm: Width of the memory of recurrent_ppo.
@@ -161,6 +168,7 @@ class AgentTrainConfig:
     clip_range: float = 0.2
     ent_coef: float = 0.01
     vf_coef: float = 0.5
+    width: int = 32
     features: int = 128
     hidden: int = 64
     lstm: int = 128
@@ -177,7 +185,7 @@ class AgentTrainConfig:
 
     def __post_init__(self) -> None:
         self.env, self.algorithm, self.obs = Place(self.env), Algorithm(self.algorithm), Obs(self.obs)
-        ones = "stack num_envs total_steps n_steps batch_size n_epochs features hidden lstm eval_episodes"
+        ones = "stack num_envs total_steps n_steps batch_size n_epochs width features hidden lstm eval_episodes"
         for name in (*ones.split(), "save_every", "num_starts", "imitate_steps", "imitate_epochs"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")

@@ -1,12 +1,10 @@
 """How an agent learns to look ahead: from many short futures of the dream, what each action costs.
 
 A hazard says of every step how probably it is the last, which is more than an end tells, and a dream is truest in its
-first seconds. So the agent watches short futures of many moments, in which somebody keeps on doing the same and
-sometimes changes. From these it learns what it costs to do something from now on, and does what is cheapest.
+first seconds. So the agent watches short futures of many recorded moments, in which somebody keeps on doing the same.
+From these it learns how probably one dies with what one does, and does what is cheapest.
 """
 
-import copy
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,20 +15,17 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from stable_baselines3.common.policies import ActorCriticPolicy
 from torch import Tensor, nn
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LRScheduler
+from tqdm import trange
 
-from cfworld.agents.config import AgentTrainConfig, ForesightConfig
+from cfworld.agents.config import AgentTrainConfig
+from cfworld.agents.costs import Costs, costs_loss, worth
 from cfworld.agents.features import LatentFeatures
-from cfworld.agents.futures import Futures, watch
-from cfworld.agents.moments import draw_moments
+from cfworld.agents.futures import Futures
 from cfworld.agents.policy import num_own, seen_space
-from cfworld.data import EpisodeStore
-from cfworld.errors import CheckpointError
-from cfworld.files import write_aside
+from cfworld.agents.watching import watch_all
 from cfworld.world import World
 
-__all__ = ["Costs", "Foreseen", "cheapest", "foresee", "learn_costs", "teach", "watch_part"]
+__all__ = ["Foreseen", "Lesson", "foresee"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -43,27 +38,6 @@ class Foreseen:
     """Mean probability of dying in one of them."""
     agreement: float
     """How often the agent's likeliest action is the cheapest, at the end."""
-
-
-class Costs(nn.Module):
-    """What each action costs: the discounted probability of dying, if one takes it and goes on with it.
-
-    Args:
-        features: makes numbers of what is seen.
-        features_dim: how many.
-        hidden: width of the layer behind them.
-        num_actions: how many actions there are.
-    """
-
-    def __init__(self, features: nn.Module, features_dim: int, hidden: int, num_actions: int):
-        super().__init__()
-        self.num_actions = num_actions
-        self.features = features
-        self.head = nn.Sequential(nn.Linear(features_dim, hidden), nn.ReLU(), nn.Linear(hidden, num_actions))
-
-    def forward(self, seen: Float[Tensor, "B n"]) -> Float[Tensor, "B A"]:
-        """Costs of all actions."""
-        return self.head(self.features(seen)) / _SCALE
 
 
 def foresee(
@@ -85,169 +59,107 @@ def foresee(
     Raises:
         ConfigError: if the world's actions are not discrete.
     """
-    num_actions, how = num_own(config, world), config.foresight
-    futures = _watched(config, world, folder, tell)
-    spread = torch.cat([torch.full(futures.seen.shape[-1:], config.obs_noise), torch.zeros(num_actions)])
+    num_actions = num_own(config, world)
+    futures = watch_all(config, world, folder, tell)
+    lesson = Lesson(config, futures, num_actions)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        space = seen_space(config, world)
-        features = LatentFeatures(space, config.features, world.tokenizer.latent_shape, num_own=num_actions)
-        costs = Costs(features, config.features, config.hidden, num_actions).to(world.device)
-    learn_costs(costs, futures, how, spread, config.batch_size, config.seed)
-    agreement = teach(policy, costs, futures, how, spread, config.batch_size, config.seed)
+        costs = _build(config, world, num_actions, futures.hazard.shape[1])
+    lesson.learn(costs)
+    agreement = lesson.teach(policy, costs)
     return Foreseen(steps=futures.hazard.numel(), danger=float(futures.hazard.mean()), agreement=agreement)
 
 
-def _watched(config: AgentTrainConfig, world: World, folder: Path, tell: Callable[[int], object]) -> Futures:
-    """All parts; those that are in the folder are read."""
-    assert config.starts is not None
-    store = EpisodeStore.open(config.starts)
-    folder = folder / _digest(config, world, store)
-    folder.mkdir(parents=True, exist_ok=True)
-    parts, watched = [], 0
-    while watched < config.foresight.steps:
-        file = folder / f"{len(parts):05}.pt"
-        if not file.exists():
-            with write_aside(file) as aside:
-                torch.save(watch_part(config, world, store, len(parts)).as_dict(), aside)
-        parts.append(_read(file))
-        watched += parts[-1].hazard.numel()
-        tell(parts[-1].hazard.numel())
-    return Futures.together(parts)
-
-
-def _read(file: Path) -> Futures:
-    try:
-        return Futures(**torch.load(file, weights_only=True))
-    except Exception as error:
-        raise CheckpointError(f"{file} is damaged ({error}); delete it, and it is watched again") from error
-
-
-def watch_part(config: AgentTrainConfig, world: World, store: EpisodeStore, number: int) -> Futures:
-    """One part of what is watched: `num_envs` futures, of moments that its number draws."""
-    seed = int(np.random.SeedSequence((config.seed, _STREAM, number)).generate_state(1)[0])
-    starts = draw_moments(world, store, config.num_envs, seed)
-    num_steps = -(-config.foresight.horizon // world.config.frames_per_step)
-    return watch(world, starts, num_steps, config.foresight.explore, seed)
-
-
-def learn_costs(
-    costs: Costs,
-    futures: Futures,
-    config: ForesightConfig,
-    spread: Float[Tensor, " n"],
-    batch_size: int,
-    seed: int,
-) -> None:
-    """Fit costs to what was watched: `cost = hazard + (1 - hazard) gamma cost'`.
-
-    What follows, `cost'`, is that of going on with the same or, as often as something is changed, of the cheapest.
+class Lesson:
+    """What is learned from futures: moments are drawn, shown as an agent would see them, and answered.
 
     Args:
-        costs: a network with random weights.
+        config: how long, how noisy what is seen is, and how often the moment is one with which a future begins.
         futures: what was watched.
-        config: how long, how far ahead, and how often something is changed.
-        spread: standard deviation of the noise on each number that is seen.
-        batch_size: steps in one gradient step.
-        seed: of noise and order.
+        num_actions: how many actions there are.
     """
-    rng = torch.Generator().manual_seed(seed)
-    device = next(costs.parameters()).device
-    later = copy.deepcopy(costs).requires_grad_(requires_grad=False)
-    optimizer, schedule = _descent(costs, config.updates)
-    rows, times = futures.hazard.shape
-    for _ in range(config.updates):
-        row = torch.randint(rows, (batch_size,), generator=rng)
-        time = torch.randint(times, (batch_size,), generator=rng)
-        now, then = (
-            _noisy(_observation(futures.seen[row, at], futures.last[row, at], costs.num_actions), spread, rng).to(
-                device
-            )
-            for at in (time, time + 1)
-        )
-        hazard, done = futures.hazard[row, time].to(device), futures.done[row, time].to(device)
-        with torch.no_grad():
-            ahead = later(then)
-            usual = (1 - config.explore) * _at(ahead, done) + config.explore * ahead.amin(dim=1)
-            target = hazard + (1 - hazard) * config.gamma * usual
-        loss = F.smooth_l1_loss(_SCALE * _at(costs(now), done), _SCALE * target)
-        _descend(loss, optimizer, schedule)
-        with torch.no_grad():
-            for slow, fast in zip(later.parameters(), costs.parameters(), strict=True):
-                slow.lerp_(fast, _FOLLOW)
+
+    def __init__(self, config: AgentTrainConfig, futures: Futures, num_actions: int):
+        self._config = config
+        self._how = config.foresight
+        self._futures = futures
+        self._num_actions = num_actions
+        self._rng = torch.Generator().manual_seed(config.seed)
+
+    def learn(self, costs: Costs) -> None:
+        """Fit costs to the hazards of those who went on with what they did."""
+
+        def loss() -> Tensor:
+            row, time = self._drawn()
+            return costs_loss(costs, self._futures, row, time, self._seen)
+
+        self._descend(costs, loss, "learns what actions cost")
+
+    def teach(self, policy: ActorCriticPolicy, costs: Costs) -> float:
+        """Give a policy the eyes of the costs, and fit it to what is cheap: the cheaper, the likelier.
+
+        Args:
+            policy: learns; its features are those of the costs.
+            costs: know.
+
+        Returns:
+            The share of choices, over the last tenth of the gradient steps, in which the likeliest action is the
+            cheapest.
+        """
+        policy.features_extractor.load_state_dict(costs.features.state_dict())
+        device = next(costs.parameters()).device
+        agreement = []
+
+        def loss() -> Tensor:
+            row, time = self._drawn()
+            latents, last = self._futures.seen[row, time], self._forgotten(self._futures.last[row, time])
+            with torch.no_grad():
+                told = costs(_observation(latents, last, self._num_actions).to(device))
+                aim = (worth(told, last.to(device), self._how.margin) / _SHARPNESS).softmax(dim=1)
+            seen = _observation(self._noisy(latents), last, self._num_actions).to(device)
+            likely = policy.get_distribution(seen).distribution.logits  # pyright: ignore
+            agreement.append((likely.argmax(dim=1) == aim.argmax(dim=1)).float().mean().item())
+            return F.cross_entropy(likely, aim)
+
+        self._descend(policy, loss, "is taught the cheapest")
+        return float(np.mean(agreement[-max(1, len(agreement) // 10) :]))
+
+    def _drawn(self) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
+        """Rows and times. What is seen in a future's first moment was recorded, as it is in a simulator."""
+        size, (rows, times) = (self._config.batch_size,), self._futures.hazard.shape
+        row = torch.randint(rows, size, generator=self._rng)
+        time = torch.randint(times, size, generator=self._rng)
+        return row, torch.where(torch.rand(size, generator=self._rng) < self._how.at_start, 0, time)
+
+    def _seen(self, latents: Tensor, last: Tensor) -> Float[Tensor, "B n"]:
+        return _observation(self._noisy(latents), self._forgotten(last), self._num_actions)
+
+    def _noisy(self, latents: Tensor) -> Tensor:
+        return latents + self._config.obs_noise * torch.randn(latents.shape, generator=self._rng)
+
+    def _forgotten(self, last: Int[Tensor, " B"]) -> Int[Tensor, " B"]:
+        """Sometimes nothing was done before, as at the beginning of an episode."""
+        return torch.where(torch.rand(last.shape, generator=self._rng) < _FORGETS, -1, last)
+
+    def _descend(self, network: nn.Module, loss: Callable[[], Tensor], what: str) -> None:
+        optimizer = torch.optim.Adam(network.parameters(), _LEARNING_RATE)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, self._how.updates)
+        for _ in trange(self._how.updates, desc=what, unit="update", leave=False):
+            optimizer.zero_grad()
+            loss().backward()
+            optimizer.step()
+            schedule.step()
 
 
-def cheapest(costs: Float[Tensor, "B A"], last: Int[Tensor, " B"], margin: float) -> Int[Tensor, " B"]:
-    """What to do: the same as before, unless something else is cheaper by more than a margin.
-
-    Args:
-        costs: of every action.
-        last: what was done before. Nothing, action 0, is not kept for its own sake, nor is -1, the beginning.
-        margin: of a cost.
-    """
-    best = costs.argmin(dim=1)
-    stays = (last > 0) & (_at(costs, last.clamp(min=0)) - _at(costs, best) <= margin)
-    return torch.where(stays, last, best)
-
-
-def teach(
-    policy: ActorCriticPolicy,
-    costs: Costs,
-    futures: Futures,
-    config: ForesightConfig,
-    spread: Float[Tensor, " n"],
-    batch_size: int,
-    seed: int,
-) -> float:
-    """Fit a policy to what is cheapest at all that was seen, whatever had been done before.
-
-    Args:
-        policy: learns.
-        costs: know.
-        futures: what was seen.
-        config: how long, and the margin.
-        spread: standard deviation of the noise under which the policy sees.
-        batch_size: steps in one gradient step.
-        seed: of noise and order.
-
-    Returns:
-        The share of choices, over the last tenth of the gradient steps, in which the likeliest action is the cheapest.
-    """
-    rng = torch.Generator().manual_seed(seed)
-    device = next(costs.parameters()).device
-    flat = futures.seen.flatten(0, 1)
-    optimizer, schedule = _descent(policy, config.updates)
-    agreement = []
-    for _ in range(config.updates):
-        drawn = torch.randint(len(flat), (batch_size,), generator=rng)
-        last = torch.randint(-1, costs.num_actions, (batch_size,), generator=rng)
-        seen = _observation(flat[drawn], last, costs.num_actions)
-        with torch.no_grad():
-            choice = cheapest(costs(seen.to(device)), last.to(device), config.margin)
-        told = policy.get_distribution(_noisy(seen, spread, rng).to(device))  # pyright: ignore[reportCallIssue]
-        loss = -told.log_prob(choice).mean()
-        _descend(loss, optimizer, schedule)
-        agreement.append((told.mode() == choice).float().mean().item())
-    return float(np.mean(agreement[-max(1, len(agreement) // 10) :]))
-
-
-def _descent(network: nn.Module, updates: int) -> tuple[Optimizer, LRScheduler]:
-    optimizer = torch.optim.Adam(network.parameters(), _LEARNING_RATE)
-    return optimizer, CosineAnnealingLR(optimizer, updates)
-
-
-def _descend(loss: Tensor, optimizer: Optimizer, schedule: LRScheduler) -> None:
-    optimizer.zero_grad()
-    loss.backward()
-    optimizer.step()
-    schedule.step()
-
-
-def _digest(config: AgentTrainConfig, world: World, store: EpisodeStore) -> str:
-    """Tells what is watched under one set of settings from what is watched under another."""
-    how = config.foresight
-    told = (world.fingerprint, str(world.sampler), str(store.lengths.tolist()), config.num_envs, config.seed)
-    return hashlib.sha256(repr((*told, how.horizon, how.explore)).encode()).hexdigest()[:12]
+def _build(config: AgentTrainConfig, world: World, num_actions: int, num_steps: int) -> Costs:
+    features = LatentFeatures(
+        seen_space(config, world),
+        config.features,
+        world.tokenizer.latent_shape,
+        num_own=num_actions,
+        width=config.width,
+    )
+    return Costs(features, config.features, config.hidden, num_actions, num_steps).to(world.device)
 
 
 def _observation(latents: Tensor, last: Int[Tensor, " B"], num_actions: int) -> Float[Tensor, "B n"]:
@@ -256,16 +168,7 @@ def _observation(latents: Tensor, last: Int[Tensor, " B"], num_actions: int) -> 
     return torch.cat([latents.float(), own.float()], dim=1)
 
 
-def _noisy(seen: Tensor, spread: Tensor, rng: torch.Generator) -> Tensor:
-    return seen + spread * torch.randn(seen.shape, generator=rng)
-
-
-def _at(values: Float[Tensor, "B A"], places: Int[Tensor, " B"]) -> Float[Tensor, " B"]:
-    return values.gather(1, places[:, None])[:, 0]
-
-
-_SCALE = 10.0
-"""Costs are hundredths; networks learn numbers near one sooner."""
 _LEARNING_RATE = 1e-3
-_FOLLOW = 0.01
-_STREAM = 23
+_FORGETS = 0.1
+_SHARPNESS = 0.02
+"""What costs so much more is less likely by a factor e."""

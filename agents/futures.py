@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from cfworld.agents.sight import flat
@@ -29,6 +29,16 @@ class Futures:
     def done(self) -> Int[Tensor, "B T"]:
         """What was done in each step."""
         return self.last[:, 1:]
+
+    def held(
+        self, row: Int[Tensor, " N"], time: Int[Tensor, " N"], num_steps: int
+    ) -> tuple[Float[Tensor, "N K"], Bool[Tensor, "N K"]]:
+        """Hazards of the steps from a time on, and for which of them the same was done, and it was watched."""
+        ahead = time[:, None] + torch.arange(num_steps)
+        watched = ahead < self.hazard.shape[1]
+        ahead = ahead.clamp(max=self.hazard.shape[1] - 1)
+        same = self.done[row[:, None], ahead] == self.done[row, time][:, None]
+        return self.hazard[row[:, None], ahead], watched & same.cumprod(dim=1).bool()
 
     def as_dict(self) -> dict[str, Tensor]:
         """All tensors, by name."""

@@ -48,6 +48,8 @@ class Network(Protocol):
     @property
     def features(self) -> int: ...  # noqa: D102
     @property
+    def width(self) -> int: ...  # noqa: D102
+    @property
     def hidden(self) -> int: ...  # noqa: D102
     @property
     def lstm(self) -> int: ...  # noqa: D102
@@ -55,7 +57,7 @@ class Network(Protocol):
 
 def policy_kwargs(network: Network, world: World) -> dict[str, Any]:
     """What Stable-Baselines3 calls `policy_kwargs`, for an agent of a world."""
-    features: dict[str, Any] = {"features_dim": network.features}
+    features: dict[str, Any] = {"features_dim": network.features, "width": network.width}
     if network.obs == "latent":
         features |= {"latent_shape": world.tokenizer.latent_shape, "num_own": num_own(network, world)}
     kwargs: dict[str, Any] = {

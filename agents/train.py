@@ -246,6 +246,7 @@ class _Course(BaseCallback):
             deterministic=config.deterministic,
             features=config.features,
             hidden=config.hidden,
+            width=config.width,
             lstm=config.lstm,
             steps=self._progress.steps,
             real_score=real_score,
