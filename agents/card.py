@@ -16,8 +16,7 @@ __all__ = ["CARD_FILE", "AgentCard", "agent_folder", "read_card", "tokenizer_dig
 
 CARD_FILE = "agent.json"
 SCHEMA_VERSION = 3
-_READS = (2, 3)
-"""A card of version 2 tells no width."""
+_WIDTH_BEFORE_VERSION_3 = 32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,8 +43,9 @@ class AgentCard:
     """Whether it sees zeros only."""
     deterministic: bool
     """Whether it takes its likeliest action, rather than drawing one."""
-    features: int
+    width: int
     """Sizes of its network; see `AgentTrainConfig`."""
+    features: int
     hidden: int
     lstm: int
     steps: int
@@ -55,8 +55,6 @@ class AgentCard:
     seed: int
     weights: str
     """SHA-256 of the file with its weights."""
-    width: int = 32
-    """Channels of the network that sees."""
 
     def write(self, folder: Path) -> None:
         """Write the card into the agent's folder."""
@@ -86,15 +84,21 @@ def read_card(folder: Path) -> AgentCard:
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = values.pop("schema_version")
-        card = AgentCard(**values)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
             f"{str(folder)!r} holds no agent ({error}); expected a folder with {CARD_FILE}, as cfworld agent-train "
             "writes it"
         ) from error
-    if version not in _READS:
-        raise CheckpointError(f"{path} has schema_version {version}; this cfworld reads {_READS}")
-    return card
+    if version not in (2, SCHEMA_VERSION):
+        raise CheckpointError(f"{path} has schema_version {version}; this cfworld reads 2 and {SCHEMA_VERSION}")
+    if version == 2:
+        values["width"] = _WIDTH_BEFORE_VERSION_3
+    try:
+        return AgentCard(**values)
+    except TypeError as error:
+        raise CheckpointError(
+            f"{path} is not as cfworld agent-train writes it ({error}); write the agent anew"
+        ) from error
 
 
 def tokenizer_digest(tokenizer: Tokenizer) -> str:

@@ -44,11 +44,13 @@ class ForesightConfig:
         steps: Steps of the dream that are watched, over all episodes, rounded up to whole batches of `num_envs`
             futures; 0 for none.
         horizon: Ticks of a future, and how far ahead the agent reckons.
-        explore: Probability, at every step, of an action drawn evenly instead of going on with the last.
+        explore: Probability, at every step but the first, of an action drawn evenly instead of going on with the last.
+            At the first it is one half.
         updates: Gradient steps on what was watched, and as many that teach the agent.
-        at_start: How often what is learned from is the first moment of a future, which was recorded and not dreamed.
+        at_start: Share of what is learned from that is drawn from first moments of futures, which were recorded and not
+            dreamed; the rest is drawn from all moments.
         margin: How much less, in probability of dying within the horizon, another action must cost to be taken instead
-            of the last one.
+            of the last one. Action 0, which in Doom is to do nothing, gets no margin.
     """
 
     steps: int = 0

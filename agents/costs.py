@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from cfworld.agents.futures import Futures
 
-__all__ = ["Costs", "cheapest", "costs_loss", "worth"]
+__all__ = ["Costs", "costs_loss", "worth"]
 
 
 class Costs(nn.Module):
@@ -51,6 +51,9 @@ def costs_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy of hazards and what the dream told of them, over the steps in which the same was done.
 
+    Nobody dies in what was watched, so every step weighs as much as it is probable to live until then; else one
+    fireball would be counted in all steps that it lasts.
+
     Args:
         costs: a network that learns.
         futures: what was watched.
@@ -63,7 +66,8 @@ def costs_loss(
     told = costs.logits(see(futures.seen[row, time], futures.last[row, time]).to(device))
     told = told[torch.arange(len(row)), futures.done[row, time].to(device)]
     wrong = F.binary_cross_entropy_with_logits(told, hazard, reduction="none")
-    return (wrong * known).sum() / known.sum()
+    alive = torch.cat([torch.ones_like(hazard[:, :1]), (1 - hazard).cumprod(dim=1)[:, :-1]], dim=1)
+    return (wrong * alive * known).sum() / (alive * known).sum()
 
 
 def worth(costs: Float[Tensor, "B A"], last: Int[Tensor, " B"], margin: float) -> Float[Tensor, "B A"]:
@@ -76,11 +80,6 @@ def worth(costs: Float[Tensor, "B A"], last: Int[Tensor, " B"], margin: float) -
     """
     kept = F.one_hot(last.clamp(min=0), costs.shape[1]) * (last > 0)[:, None]
     return margin * kept - costs
-
-
-def cheapest(costs: Float[Tensor, "B A"], last: Int[Tensor, " B"], margin: float) -> Int[Tensor, " B"]:
-    """What to do: the same as before, unless something else is cheaper by more than a margin."""
-    return worth(costs, last, margin).argmax(dim=1)
 
 
 _RARE = -4.0

@@ -31,10 +31,10 @@ class LatentFeatures(BaseFeaturesExtractor):
         width: int = 32,
     ):
         super().__init__(observation_space, features_dim)
-        channels, height, width_in = latent_shape
-        self._grid = (height, width_in)
+        channels, height, columns = latent_shape
+        self._grid = (height, columns)
         self._num_own = num_own
-        num_channels = (observation_space.shape[0] - num_own) // (height * width_in)
+        num_channels = (observation_space.shape[0] - num_own) // (height * columns)
         assert num_channels % channels == 0
         self.layers = nn.Sequential(
             nn.Conv2d(num_channels, width, 3, padding=1),

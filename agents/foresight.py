@@ -2,7 +2,7 @@
 
 A hazard says of every step how probably it is the last, which is more than an end tells, and a dream is truest in its
 first seconds. So the agent watches short futures of many recorded moments, in which somebody keeps on doing the same.
-From these it learns how probably one dies with what one does, and does what is cheapest.
+From these it learns what each action costs, which is how probable it makes death, and does what costs least.
 """
 
 from collections.abc import Callable
@@ -37,7 +37,7 @@ class Foreseen:
     danger: float
     """Mean probability of dying in one of them."""
     agreement: float
-    """How often the agent's likeliest action is the cheapest, at the end."""
+    """How often the agent's likeliest action is the one that is worth most, at the end."""
 
 
 def foresee(
@@ -47,7 +47,7 @@ def foresee(
     folder: Path,
     tell: Callable[[int], object] = lambda _: None,
 ) -> Foreseen:
-    """Watch futures, learn what actions cost, and teach the policy to do what is cheapest.
+    """Watch futures, learn what actions cost, and teach the policy to do what is worth most.
 
     Args:
         config: how, and what the policy sees: latents and its own last action.
@@ -93,18 +93,18 @@ class Lesson:
             row, time = self._drawn()
             return costs_loss(costs, self._futures, row, time, self._seen)
 
-        self._descend(costs, loss, "learns what actions cost")
+        self._descend(costs, loss, "learning what actions cost")
 
     def teach(self, policy: ActorCriticPolicy, costs: Costs) -> float:
-        """Give a policy the eyes of the costs, and fit it to what is cheap: the cheaper, the likelier.
+        """Give a policy the eyes of the costs, and fit it to what actions are worth: the more, the likelier.
 
         Args:
             policy: learns; its features are those of the costs.
             costs: know.
 
         Returns:
-            The share of choices, over the last tenth of the gradient steps, in which the likeliest action is the
-            cheapest.
+            The share of choices, over the last tenth of the gradient steps, in which the likeliest action is the one
+            that is worth most.
         """
         policy.features_extractor.load_state_dict(costs.features.state_dict())
         device = next(costs.parameters()).device
@@ -121,7 +121,7 @@ class Lesson:
             agreement.append((likely.argmax(dim=1) == aim.argmax(dim=1)).float().mean().item())
             return F.cross_entropy(likely, aim)
 
-        self._descend(policy, loss, "is taught the cheapest")
+        self._descend(policy, loss, "teaching what they are worth")
         return float(np.mean(agreement[-max(1, len(agreement) // 10) :]))
 
     def _drawn(self) -> tuple[Int[Tensor, " B"], Int[Tensor, " B"]]:
@@ -170,5 +170,6 @@ def _observation(latents: Tensor, last: Int[Tensor, " B"], num_actions: int) -> 
 
 _LEARNING_RATE = 1e-3
 _FORGETS = 0.1
+"""Often enough to learn the beginnings of episodes, and seldom enough to learn the rest."""
 _SHARPNESS = 0.02
 """What costs so much more is less likely by a factor e."""

@@ -110,7 +110,10 @@ def check_same(config: AgentTrainConfig, settings: dict[str, Any], folder: Path)
 
 def _settings(config: AgentTrainConfig) -> dict[str, Any]:
     """Those that may not change while a training goes on, as plain values."""
-    flat = {name: str(value) for name, value in asdict(config).items()}
+    settings = asdict(config)
+    foresight = settings.pop("foresight")
+    settings |= {f"foresight.{name}": value for name, value in foresight.items()}
+    flat = {name: str(value) for name, value in settings.items()}
     return {name: value for name, value in flat.items() if name not in _FREE and not name.startswith("eval_")}
 
 

@@ -137,7 +137,7 @@ class _Course(BaseCallback):
         self._count()
         tqdm.write(
             f"watched {found.steps} steps, in each of which one dies with a probability of {found.danger:.2%}; at the "
-            f"end of the lesson the likeliest action is the cheapest in {found.agreement:.0%}"
+            f"end of the lesson the likeliest action is the best in {found.agreement:.0%}"
         )
         if config.eval_every:
             self._judge()

@@ -67,7 +67,8 @@ def _read(file: Path) -> Futures:
 def _digest(config: AgentTrainConfig, world: World, store: EpisodeStore) -> str:
     """Tells what is watched under one set of settings from what is watched under another."""
     how = config.foresight
-    told = (world.fingerprint, str(world.sampler), str(store.lengths.tolist()), config.num_envs, config.seed)
+    episodes = (store.lengths.tolist(), [int(seed) for seed in store.seeds], store.policies)
+    told = (world.fingerprint, str(world.sampler), episodes, config.num_envs, config.seed)
     return hashlib.sha256(repr((*told, how.horizon, how.explore)).encode()).hexdigest()[:12]
 
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfworld.agents.costs import Costs, cheapest, costs_loss, worth
+from cfworld.agents.costs import Costs, costs_loss, worth
 from cfworld.agents.futures import Futures
 
 
@@ -58,6 +58,21 @@ def test_only_steps_in_which_the_same_was_done_are_learned_from() -> None:
     assert loss_of(sure, futures, 0, 2) == pytest.approx(-torch.tensor(0.9).log().item(), abs=1e-4)
 
 
+def test_the_cost_is_the_probability_of_dying_where_dreams_of_one_moment_differ() -> None:
+    """Half of those who see this are hit by one fireball, which lasts for two steps."""
+    torch.manual_seed(0)
+    costs = Costs(nn.Sequential(nn.Linear(2, 8), nn.ReLU()), 8, 8, num_actions=1, num_steps=2)
+    futures = Futures(
+        seen=torch.ones(2, 3, 2).half(), last=torch.zeros(2, 3).long(), hazard=torch.tensor([[0.9, 0.9], [0.0, 0.0]])
+    )
+    optimizer = torch.optim.Adam(costs.parameters(), 1e-2)
+    for _ in range(500):
+        optimizer.zero_grad()
+        costs_loss(costs, futures, torch.tensor([0, 1]), torch.tensor([0, 0]), latents_only).backward()
+        optimizer.step()
+    assert costs(torch.ones(1, 2)).item() == pytest.approx((1 - 0.1**2) / 2, abs=0.01)
+
+
 def test_hazards_that_were_told_are_learned() -> None:
     torch.manual_seed(0)
     costs = Costs(nn.Sequential(nn.Linear(2, 16), nn.ReLU()), 16, 16, num_actions=2, num_steps=2)
@@ -79,8 +94,8 @@ def test_hazards_that_were_told_are_learned() -> None:
 def test_the_last_action_is_kept_unless_another_is_cheaper_by_more_than_the_margin() -> None:
     costs = torch.tensor([[0.9, 0.25, 0.20]]).expand(4, 3)
     last = torch.tensor([1, 2, 0, -1])
-    assert cheapest(costs, last, margin=0.06).tolist() == [1, 2, 2, 2]
-    assert cheapest(costs, last, margin=0.04).tolist() == [2, 2, 2, 2]
+    assert worth(costs, last, margin=0.06).argmax(dim=1).tolist() == [1, 2, 2, 2]
+    assert worth(costs, last, margin=0.04).argmax(dim=1).tolist() == [2, 2, 2, 2]
 
 
 def test_worth_is_less_by_the_cost_and_more_by_the_margin_for_who_goes_on() -> None:

@@ -1,4 +1,4 @@
-"""An agent learns from short futures of the dream what actions cost, and does what is cheapest."""
+"""An agent learns from short futures of the dream what actions cost, and does what costs least."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +11,7 @@ from torch import nn
 from cfworld import World
 from cfworld.agents import Agent
 from cfworld.agents.config import AgentTrainConfig, Algorithm, ForesightConfig, Place
-from cfworld.agents.costs import Costs, cheapest
+from cfworld.agents.costs import Costs
 from cfworld.agents.foresight import Lesson, foresee
 from cfworld.agents.futures import Futures
 from cfworld.agents.policy import build_policy
@@ -96,7 +96,6 @@ def test_costs_are_learned_that_differ_by_what_is_seen_and_done(world: World) ->
     found = costs(shown)
     assert found[0, 1].item() == pytest.approx(0.64, abs=0.05)
     assert found[1, 1].item() == pytest.approx(0.02, abs=0.02)
-    assert cheapest(found, torch.tensor([1, 1, -1]), margin=0.06)[:2].tolist() != [1, 1]
     assert found[2, 2] > found[2, 1], "also where nothing was done before"
 
 

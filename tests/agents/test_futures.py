@@ -60,6 +60,12 @@ def test_changes_are_as_frequent_as_asked(world: World, starts: list[Start]) -> 
     assert 0.15 < changed < 0.25
 
 
+def test_half_of_the_first_actions_are_drawn(world: World, starts: list[Start]) -> None:
+    """Of those that are drawn, one in three is the one that was done before."""
+    found = watch(world, starts * 32, 1, explore=0.0, seed=0)
+    assert (found.done[:, 0] != found.last[:, 0]).float().mean().item() == pytest.approx(1 / 3, abs=0.08)
+
+
 def test_what_is_watched_follows_from_the_seed(world: World, starts: list[Start]) -> None:
     first, again, other = (watch(world, starts, 4, 0.5, seed) for seed in (0, 0, 1))
     assert first.seen.equal(again.seen)
@@ -73,6 +79,8 @@ def test_hazards_are_those_of_who_went_on_with_the_same() -> None:
         last=torch.tensor([[0, 1, 1, 2, 1], [0, 2, 2, 2, 2]]),
         hazard=torch.tensor([[0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.8]]),
     )
+    again = futures.held(torch.tensor([0]), torch.tensor([0]), 4)[1]
+    assert again.tolist() == [[True, True, False, False]], "who comes back to an action did not go on with it"
     hazard, known = futures.held(torch.tensor([0, 0, 1, 1]), torch.tensor([0, 3, 0, 2]), 3)
     assert known.tolist() == [[True, True, False], [True, False, False], [True, True, True], [True, True, False]]
     assert hazard[known].tolist() == pytest.approx([0.1, 0.2, 0.4, 0.5, 0.6, 0.7, 0.7, 0.8])

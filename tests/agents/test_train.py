@@ -187,11 +187,28 @@ def test_an_agent_of_another_tokenizer_or_with_other_weights_is_refused(world: W
     (folder / "agent.json").write_text(json.dumps(card | {"schema_version": 9}))
     with pytest.raises(CheckpointError, match="schema_version 9"):
         Agent.load(folder, world)
+    (folder / "agent.json").write_text(json.dumps(card | {"taste": 1}))
+    with pytest.raises(CheckpointError, match=r"agent\.json is not as .*taste"):
+        Agent.load(folder, world)
     (folder / "agent.json").write_text(json.dumps(card))
     weights = folder / "policy.safetensors"
     save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
     with pytest.raises(CheckpointError, match="damaged"):
         Agent.load(folder, world)
+
+
+def test_the_width_of_an_agent_is_kept_in_its_card_and_was_32_before(world: World, tmp_path: Path) -> None:
+    for width in (8, 32):
+        train_agent(settings(eval_every=0, width=width), world, tmp_path / str(width))
+        assert Agent.load(tmp_path / str(width) / "last", world).card.width == width
+    file = tmp_path / "32" / "last" / "agent.json"
+    card = json.loads(file.read_text())
+    del card["width"]
+    file.write_text(json.dumps(card | {"schema_version": 2}))
+    assert Agent.load(file.parent, world).card.width == 32
+    file.write_text(json.dumps(card))
+    with pytest.raises(CheckpointError, match=r"not as .*width"):
+        Agent.load(file.parent, world)
 
 
 def test_box_actions_can_be_learned_and_texts_cannot(tmp_path: Path) -> None:

@@ -60,6 +60,20 @@ def test_what_was_watched_under_other_settings_is_not_taken_for_it(
     assert len(list(tmp_path.iterdir())) == 2
 
 
+def test_futures_of_another_world_or_dataset_are_not_taken_for_these(
+    world: World, config: AgentTrainConfig, tmp_path: Path
+) -> None:
+    other = counting_dataset(tmp_path / "other", replace(counting_episode(60), seed=8), counting_episode(40))
+    watch_all(config, world, tmp_path / "kept")
+    watch_all(config, toy_world(seed=1), tmp_path / "kept")
+    watch_all(replace(config, starts=str(other)), world, tmp_path / "kept")
+    assert len(list((tmp_path / "kept").iterdir())) == 3
+
+
+def test_a_future_is_as_long_as_its_horizon_or_a_little_longer() -> None:
+    assert [ForesightConfig(horizon=ticks).num_steps(4) for ticks in (1, 4, 8, 9)] == [1, 1, 2, 3]
+
+
 def test_a_damaged_part_is_named(world: World, config: AgentTrainConfig, tmp_path: Path) -> None:
     watch_all(config, world, tmp_path)
     damaged = min(tmp_path.glob("*/*.pt"))
