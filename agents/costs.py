@@ -67,7 +67,8 @@ def costs_loss(
     told = told[torch.arange(len(row)), futures.done[row, time].to(device)]
     wrong = F.binary_cross_entropy_with_logits(told, hazard, reduction="none")
     alive = torch.cat([torch.ones_like(hazard[:, :1]), (1 - hazard).cumprod(dim=1)[:, :-1]], dim=1)
-    return (wrong * alive * known).sum() / (alive * known).sum()
+    weight = alive * known
+    return (wrong * weight).sum() / weight.sum()
 
 
 def worth(costs: Float[Tensor, "B A"], last: Int[Tensor, " B"], margin: float) -> Float[Tensor, "B A"]:

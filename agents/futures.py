@@ -83,5 +83,5 @@ def watch(world: World, starts: Sequence[Start], num_steps: int, explore: float,
 
 
 _AT_FIRST = 0.5
-"""So that every action is begun as often as the recorded one is kept."""
+"""Half of the futures go on with what was recorded; the others may begin anything."""
 _STREAM = 19

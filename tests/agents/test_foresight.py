@@ -80,6 +80,20 @@ def test_a_policy_sees_with_the_eyes_of_the_costs(world: World) -> None:
         assert (mine - theirs).abs().max() < 0.0021, "one step of Adam away"
 
 
+def test_the_policy_sees_under_noise_and_the_costs_that_teach_it_without(world: World) -> None:
+    config = settings(own_actions=True, features=16, hidden=16, obs_noise=0.5, foresight=ForesightConfig(updates=1))
+    policy, costs = build_policy(config, world), fixed_costs(world, config, [0.5, 0.5, 0.5])
+    assert policy.observation_space.shape is not None
+    shown: dict[nn.Module, torch.Tensor] = {}
+    for network in (costs, policy.features_extractor):
+        network.register_forward_pre_hook(lambda module, given: shown.__setitem__(module, given[0]))
+    Lesson(config, never_seen(3, 2, policy.observation_space.shape[0] - 3), 3).teach(policy, costs)
+    clean, noisy = shown[costs], shown[policy.features_extractor]
+    assert not clean[:, :-3].any()
+    assert noisy[:, :-3].std().item() == pytest.approx(0.5, rel=0.05)
+    assert noisy[:, -3:].equal(clean[:, -3:])
+
+
 def test_costs_are_learned_that_differ_by_what_is_seen_and_done(world: World) -> None:
     """Where the first latent number is one, going right is dangerous, else left."""
     config = settings(own_actions=True, obs_noise=0.1, batch_size=64, foresight=ForesightConfig(updates=600))

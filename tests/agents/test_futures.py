@@ -31,6 +31,8 @@ def test_nothing_changes_while_nothing_is_explored_and_hazards_are_probabilities
     found = watch(world, starts, 3, explore=0.0, seed=0)
     before = torch.tensor([start.actions[-1] for start in starts])
     assert found.last.equal(before[:, None].expand(8, 4))
+    assert found.seen.shape == (8, 4, world.initial([0])[0].latents.numel())
+    assert ((found.hazard > 0) & (found.hazard < 1)).all()
 
 
 def test_what_is_seen_and_feared_is_what_the_dream_shows_and_tells(world: World, starts: list[Start]) -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from cfworld import World
 from cfworld.agents import Agent
-from cfworld.agents.config import AgentTrainConfig, Algorithm, Obs, Place
+from cfworld.agents.config import AgentTrainConfig, Algorithm, ForesightConfig, Obs, Place
 from cfworld.agents.evaluate import twin_scores
 from cfworld.agents.learner import load_checkpoint
 from cfworld.agents.sight import Eyes, Seen
@@ -165,6 +165,8 @@ def test_a_training_goes_on_as_it_was_begun_or_not_at_all(world: World, tmp_path
     for changed in ({"features": 16}, {"seed": 1}, {"algorithm": Algorithm.recurrent_ppo}):
         with pytest.raises(ConfigError, match=f"got {next(iter(changed))}=.*expected the same, or another out="):
             train_agent(settings(eval_every=0, total_steps=24, **changed), world, tmp_path)
+    with pytest.raises(ConfigError, match=r"got foresight\.updates=9.*began with foresight\.updates=4000"):
+        train_agent(settings(eval_every=0, total_steps=24, foresight=ForesightConfig(updates=9)), world, tmp_path)
     assert train_agent(settings(eval_every=0, total_steps=24, patience=None), world, tmp_path).steps == 24
 
 
