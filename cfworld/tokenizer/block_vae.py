@@ -223,8 +223,11 @@ class BlockVAE(Tokenizer):
         self.check_frames(frames)
         pixels = to_pixels(rearrange(frames, "B (N F) H W c -> (B N) F H W c", F=self.frames_per_latent))
         mean, _ = self.posterior(pixels.to(self._dtype))
-        latents = (mean - self.latent_mean.float()[:, None, None]) / self.latent_std.float()[:, None, None]
-        return rearrange(latents, "(B N) C h w -> B N C h w", B=frames.shape[0]).contiguous()
+        return rearrange(self.normalised(mean), "(B N) C h w -> B N C h w", B=frames.shape[0]).contiguous()
+
+    def normalised(self, means: Float[Tensor, "B C h w"]) -> Float[Tensor, "B C h w"]:
+        """Posterior means in units of the stored statistics: latents."""
+        return (means - self.latent_mean.float()[:, None, None]) / self.latent_std.float()[:, None, None]
 
     def decode(self, latents: Float32[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
         """Decode normalised latents into frames; see `Tokenizer.decode`."""

@@ -1,74 +1,177 @@
-"""The adversarial term of the tokenizer: a critic of patches that asks for the grain which absolute errors smooth away.
+"""The adversarial term of the tokenizer: a critic that asks for the grain which absolute errors smooth away.
 
-VQGAN (Esser et al., arXiv 2012.09841, Eq. 4-6) with the hinge loss. Shapes: B blocks, P = 3 F frames and colours.
+VQGAN (Esser et al., arXiv 2012.09841, Eq. 4-7) with the hinge loss, and with pix2pixHD's matching of the critic's
+features (Wang et al., arXiv 1711.11585, Eq. 4) in the place of a perceptual loss. Shapes: B blocks, P = 3 F frames and
+colours, C latent channels, p q places of a map of logits.
 """
+
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional
+from torch.nn.utils.parametrizations import spectral_norm
 
+from cfworld.train.reconstruction import detail, local_mean
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["AdversarialPair", "PatchCritic", "balance", "hinge_loss", "patch_weights"]
+__all__ = ["AdversarialPair", "Criticism", "DetailCritic", "Judgement", "balance", "hinge_loss", "patch_weights"]
 
 LARGEST_WEIGHT = 100.0
+BALANCE_EVERY, BALANCE_RATE = 20, 0.2
+DETAIL_GAIN = 6.0
+"""How much the critic's view of the detail is enlarged: grain is some percent of what pixels span."""
+PLAIN = 0.01
+"""Root mean square detail below which patches hardly count."""
 
 
-class PatchCritic(nn.Module):
-    """Logits of "this is real" for overlapping patches of a block of frames, about 20 pixels wide.
+class Judgement(NamedTuple):
+    """What the critic finds in blocks.
 
-    It has no normalisation: that would take away the contrast by which a blurred block is told from a sharp one.
+    Attributes:
+        logits: Maps [B, 1, p, q] for patches of about 10 and of about 40 pixels; above 0 means real.
+        features: What they were found by, [B, D, p, q] each.
+    """
+
+    logits: list[Tensor]
+    features: list[Tensor]
+
+
+class DetailCritic(nn.Module):
+    """Judges whether patches of a block of frames are real, at two scales.
+
+    It sees the frames beside their detail, enlarged, since a blurred wall is told from a sharp one by a few percent of
+    the pixels' range. The coarser judgement knows the latents, and so what ought to be where. Features are not
+    normalised, which would take contrast away; kernels are, spectrally (Miyato et al., arXiv 1802.05957), since a
+    critic that is sure of all patches teaches nothing.
 
     Args:
         channels: Frames and colours P of a block.
+        latent_channels: Channels of a latent.
         width: Feature channels at half the resolution.
     """
 
-    def __init__(self, channels: int, width: int = 48) -> None:
+    def __init__(self, channels: int, latent_channels: int, width: int = 48) -> None:
         super().__init__()
-        self.layers = nn.Sequential(
-            nn.PixelUnshuffle(2),
-            nn.Conv2d(4 * channels, width, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(width, 2 * width, 4, stride=2, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 2 * width, 3, padding=1),
-            nn.LeakyReLU(0.2),
-            nn.Conv2d(2 * width, 1, 3, padding=1),
+        self.fine = nn.ModuleList(
+            [
+                _conv(8 * channels, width, 3),
+                _conv(width, 2 * width, 4, stride=2),
+                _conv(2 * width, 2 * width, 3),
+            ]
         )
+        self.judge_fine = _conv(2 * width, 1, 3)
+        self.coarse = _conv(2 * width, 3 * width, 4, stride=2)
+        self.beside = _conv(3 * width + latent_channels, 3 * width, 3)
+        self.judge_coarse = _conv(3 * width, 1, 3)
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
-    def forward(self, pixels: Float[Tensor, "B P H W"]) -> Float[Tensor, "B 1 p q"]:
-        """Judge every patch; above 0 means real."""
-        return self.layers(pixels.contiguous(memory_format=torch.channels_last))
+    def forward(self, pixels: Float[Tensor, "B P H W"], latents: Float[Tensor, "B C h w"]) -> Judgement:
+        """Judge every patch of blocks, of which the normalised latents are known."""
+        x = torch.cat([pixels, DETAIL_GAIN * detail(pixels)], dim=1)
+        x = functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
+        features: list[Tensor] = []
+        for layer in self.fine:
+            x = functional.leaky_relu(layer(x), 0.2)
+            features.append(x)
+        coarse = functional.leaky_relu(self.coarse(x), 0.2)
+        features.append(coarse)
+        known = functional.interpolate(latents.to(coarse.dtype), size=coarse.shape[-2:])
+        beside = functional.leaky_relu(self.beside(torch.cat([coarse, known], dim=1)), 0.2)
+        return Judgement([self.judge_fine(x).float(), self.judge_coarse(beside).float()], features)
+
+
+def _conv(in_channels: int, out_channels: int, size: int, stride: int = 1) -> nn.Module:
+    return spectral_norm(nn.Conv2d(in_channels, out_channels, size, stride=stride, padding=1))
+
+
+class Criticism(NamedTuple):
+    """What the critic has to learn from a batch, and what the tokenizer needs of it.
+
+    Attributes:
+        loss: The critic's hinge loss; its gradient does not reach the tokenizer.
+        weights: How much each patch counts, like the logits.
+        features: The critic's features of the real blocks, without gradient.
+    """
+
+    loss: Tensor
+    weights: list[Tensor]
+    features: list[Tensor]
 
 
 class AdversarialPair(nn.Module):
-    """A tokenizer and its critic, trained by one optimiser: each one's loss moves that one alone."""
+    """A tokenizer and its critic, trained together: each one's loss moves that one alone.
 
-    def __init__(self, vae: nn.Module, critic: PatchCritic) -> None:
+    It remembers how much the tokenizer's two adversarial losses count, since to measure that is dear.
+    """
+
+    balances: Tensor
+
+    def __init__(self, vae: nn.Module, critic: DetailCritic) -> None:
         super().__init__()
         self.vae = vae
         self.critic = critic
-
-    def fooled(self, pixels: Float[Tensor, "B P H W"], weights: Float[Tensor, "B P H W"], team: Team = ALONE) -> Tensor:
-        """The tokenizer's adversarial loss, -E[D(x_hat)]; its gradient does not reach the critic's weights."""
-        frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
-        logits = functional_call(self.critic, frozen, (pixels,)).float()
-        return -(patch_weights(weights, logits, team) * logits).mean()
+        self.register_buffer("balances", torch.zeros(2))
 
     def criticise(
         self,
         real: Float[Tensor, "B P H W"],
         made: Float[Tensor, "B P H W"],
-        weights: Float[Tensor, "B P H W"],
+        latents: Float[Tensor, "B C h w"],
+        team: Team = ALONE,
+    ) -> Criticism:
+        """Tell real blocks from made ones."""
+        judged_real, judged_made = self.critic(real, latents), self.critic(made.detach(), latents)
+        weights = [patch_weights(real, made, logits.shape[-2:], team) for logits in judged_real.logits]
+        terms = [hinge_loss(*found) for found in zip(judged_real.logits, judged_made.logits, weights, strict=True)]
+        features = [found.detach() for found in judged_real.features]
+        return Criticism(torch.stack(terms).mean(), weights, features)
+
+    def fooled(
+        self,
+        made: Float[Tensor, "B P H W"],
+        latents: Float[Tensor, "B C h w"],
+        criticism: Criticism,
+        team: Team = ALONE,
+    ) -> tuple[Tensor, Tensor]:
+        """The tokenizer's losses, whose gradients do not reach the critic's weights.
+
+        Returns:
+            The adversarial loss, -E[w D(x_hat)], a mean over the scales; and the distance of the critic's features of
+            made and real blocks, each layer's as a share of the real features' mean absolute value.
+        """
+        frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
+        judged = functional_call(self.critic, frozen, (made, latents))
+        pairs = zip(judged.logits, criticism.weights, strict=True)
+        adversarial = -torch.stack([(weights * logits).mean() for logits, weights in pairs]).mean()
+        return adversarial, _feature_distance(judged.features, criticism.features, team)
+
+    def balanced(
+        self,
+        reconstruction: Tensor,
+        terms: tuple[Tensor, Tensor],
+        weight: nn.Parameter,
+        steps: int,
         team: Team = ALONE,
     ) -> Tensor:
-        """The critic's hinge loss; its gradient does not reach the tokenizer."""
-        judged = self.critic(real), self.critic(made.detach())
-        return hinge_loss(*judged, patch_weights(weights, judged[0], team))
+        """The two losses of `fooled` [2], in units that make their gradients as large as the reconstruction's.
+
+        The units are measured (`balance`) at the first step and at every twentieth after it, and smoothed.
+
+        Args:
+            reconstruction: The loss that is the measure.
+            terms: What `fooled` returned.
+            weight: Where gradients are compared.
+            steps: Steps since these losses began.
+            team: The processes that train together.
+        """
+        if steps % BALANCE_EVERY == 0:
+            found = torch.stack([balance(reconstruction, term, weight, team) for term in terms])
+            self.balances.lerp_(found, BALANCE_RATE if steps else 1.0)
+        return self.balances * torch.stack(terms)
 
 
 def hinge_loss(
@@ -78,16 +181,17 @@ def hinge_loss(
     return 0.5 * (weights * (functional.relu(1 - real.float()) + functional.relu(1 + made.float()))).mean()
 
 
+@torch.no_grad()
 def patch_weights(
-    weights: Float[Tensor, "B P H W"], logits: Float[Tensor, "B 1 p q"], team: Team = ALONE
+    real: Float[Tensor, "B P H W"], made: Float[Tensor, "B P H W"], places: Sequence[int], team: Team = ALONE
 ) -> Float[Tensor, "B 1 p q"]:
-    """How much each patch counts, on average 1: by what its pixels weigh over the least weight, 1.
+    """How much each patch counts, on average 1: by the detail of the real or of the made block.
 
-    Most patches of a game are plain floor or sky, where a critic has nothing to say; they count next to nothing.
+    Most patches of a game are plain floor or sky, where a critic has nothing to say; they count little.
     """
-    rows, columns = logits.shape[-2:]
-    pooled = functional.adaptive_avg_pool2d(weights.mean(dim=1, keepdim=True) - 1.0, (rows, columns)) + 1e-3
-    return pooled / team.mean(pooled.mean())
+    energy = (detail(real.float()).square() + detail(made.float()).square()).mean(dim=1, keepdim=True)
+    strength = functional.adaptive_avg_pool2d(local_mean(energy).sqrt(), (places[0], places[1])) + PLAIN
+    return strength / team.mean(strength.mean())
 
 
 def balance(reconstruction: Tensor, adversarial: Tensor, weight: nn.Parameter, team: Team = ALONE) -> Tensor:
@@ -99,3 +203,12 @@ def balance(reconstruction: Tensor, adversarial: Tensor, weight: nn.Parameter, t
     (right,) = torch.autograd.grad(adversarial, weight, retain_graph=True)
     left, right = team.mean(left), team.mean(right)
     return (left.norm() / (right.norm() + 1e-6)).clamp(max=LARGEST_WEIGHT).detach()
+
+
+def _feature_distance(made: Sequence[Tensor], real: Sequence[Tensor], team: Team) -> Tensor:
+    """Mean over the layers of |made - real| / |real|, each a mean over the elements."""
+    shares = [
+        (m - r).abs().float().mean() / (team.mean(r.abs().float().mean()) + 1e-3)
+        for m, r in zip(made, real, strict=True)
+    ]
+    return torch.stack(shares).mean()

@@ -9,7 +9,15 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["contact_sheet", "pixel_weights", "reconstruction_figures", "weighted_error"]
+__all__ = [
+    "contact_sheet",
+    "detail",
+    "local_mean",
+    "mean_error",
+    "pixel_weights",
+    "reconstruction_figures",
+    "weighted_error",
+]
 
 MOVING = 0.05
 """A pixel moves when a colour changes by more than this share of its range."""
@@ -55,6 +63,26 @@ def weighted_error(
     return absolute, squared, 0.5 * (across + down)
 
 
+def mean_error(
+    pixels: Float32[Tensor, "B P H W"],
+    target: Float32[Tensor, "B P H W"],
+    weights: Float32[Tensor, "B P H W"],
+) -> Tensor:
+    """Weighted absolute plus squared error of 5x5 means: right brightness, whatever the grain."""
+    error = local_mean(pixels - target)
+    return (weights * (error.abs() + error.square())).mean()
+
+
+def local_mean(images: Float32[Tensor, "B D H W"], size: int = 5) -> Float32[Tensor, "B D H W"]:
+    """Mean over the window of `size` x `size` pixels around each, of those that there are."""
+    return functional.avg_pool2d(images, size, stride=1, padding=size // 2, count_include_pad=False)
+
+
+def detail(images: Float32[Tensor, "B D H W"]) -> Float32[Tensor, "B D H W"]:
+    """What a 3x3 mean takes away."""
+    return images - local_mean(images, 3)
+
+
 def reconstruction_figures(frames: UInt8[Tensor, "B G H W 3"], decoded: UInt8[Tensor, "B F H W 3"]) -> dict[str, float]:
     """Measure reconstructions.
 
@@ -72,7 +100,8 @@ def reconstruction_figures(frames: UInt8[Tensor, "B G H W 3"], decoded: UInt8[Te
     moving = ((real - values[:, :-1]).abs() > MOVING).any(dim=-1)
     error = (output - real).square().mean(dim=-1)
     moving_error = error[moving].mean() if bool(moving.any()) else error.mean()
-    sharpness = _detail(output).square().mean() / _detail(real).square().mean().clamp(min=1e-12)
+    sharp, truth = (detail(rearrange(part, "B F H W c -> (B F) c H W")).square().mean() for part in (output, real))
+    sharpness = sharp / truth.clamp(min=1e-12)
     return {
         "psnr": _decibel(error.mean()),
         "psnr_moving": _decibel(moving_error),
@@ -110,12 +139,6 @@ def contact_sheet(
     columns = min(blocks_per_row, len(chosen))
     image = rearrange(pairs, "k (r b) F H W c -> (r k H) (b F W) c", b=columns)
     return image.repeat_interleave(zoom, dim=0).repeat_interleave(zoom, dim=1).contiguous()
-
-
-def _detail(values: Float32[Tensor, "B F H W 3"]) -> Float32[Tensor, "n 3 H W"]:
-    """Return what a 3x3 mean takes away."""
-    images = rearrange(values, "B F H W c -> (B F) c H W")
-    return images - functional.avg_pool2d(images, 3, stride=1, padding=1, count_include_pad=False)
 
 
 def _decibel(mean_squared_error: Tensor) -> float:

@@ -16,11 +16,18 @@ from torch import Tensor, nn
 from cfworld import files
 from cfworld.errors import ConfigError
 from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
-from cfworld.train.adversary import AdversarialPair, PatchCritic, balance
+from cfworld.train.adversary import AdversarialPair, DetailCritic
+from cfworld.train.block_draw import BlockDraw
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
-from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
+from cfworld.train.reconstruction import (
+    contact_sheet,
+    mean_error,
+    pixel_weights,
+    reconstruction_figures,
+    weighted_error,
+)
 from cfworld.train.team import ALONE, Team
 
 __all__ = ["TokenizerStage", "TokenizerStageConfig"]
@@ -39,15 +46,21 @@ class TokenizerStageConfig:
         rare_weight: Extra weight of a pixel per unit of its distance from the dataset's median frame.
         motion_weight: Extra weight of a pixel per unit of its change since the frame before.
         weight_clip: Distances and changes count up to this much (pixels span 0 to 1).
-        squared_weight: Weight of the squared error beside the absolute one.
+        absolute_weight: Weight of the absolute error.
+        squared_weight: Weight of the squared error.
         edge_weight: Weight of the error of the spatial differences, which keeps textures sharp.
+        mean_weight: Weight of the absolute and the squared error of 5x5 means. In the place of the three before, it
+            leaves the grain to the critic.
         kl_weight: Weight of the Kullback-Leibler divergence, a mean over latent elements.
         adversarial_weight: Weight of the adversarial term, in units that make its gradient at the decoder's last
             layer as large as the reconstruction's; 0 leaves it and its critic out.
-        adversarial_start: Step at which it begins; the critic learns from the first step.
+        feature_weight: Weight, in such units, of the distance between the critic's features of real and of
+            reconstructed blocks; it needs an adversarial_weight.
+        adversarial_start: Step at which both begin; the critic learns from the first step.
         critic_lr_ratio: The critic's learning rate as a multiple of the loop's.
         init_from: Folder of an exported tokenizer to begin with; "" begins with random weights.
         freeze_encoder: Train the decoder alone: the latents, and what was trained on them, stay valid.
+        detail_share: Share of the blocks that are drawn in proportion to their grain; the others are drawn evenly.
         latent_noise: Each row's latents get noise of up to so many standard deviations before decoding.
         max_gigabytes: Frames held in memory; of a larger dataset only a part is used.
         num_statistics_blocks: Blocks over which the latents' mean and scale are taken at the export.
@@ -59,33 +72,50 @@ class TokenizerStageConfig:
     rare_weight: float = 8.0
     motion_weight: float = 8.0
     weight_clip: float = 0.5
+    absolute_weight: float = 1.0
     squared_weight: float = 1.0
     edge_weight: float = 0.5
+    mean_weight: float = 0.0
     kl_weight: float = 1e-4
     adversarial_weight: float = 0.0
+    feature_weight: float = 0.0
     adversarial_start: int = 0
     critic_lr_ratio: float = 5.0
     init_from: str = ""
     freeze_encoder: bool = False
+    detail_share: float = 0.0
     latent_noise: float = 0.1
     max_gigabytes: float = 6.0
     num_statistics_blocks: int = 2048
     num_eval_blocks: int = 256
 
     def __post_init__(self) -> None:
-        for name in ("rare_weight", "motion_weight", "weight_clip", "squared_weight", "edge_weight"):
-            if getattr(self, name) < 0.0:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
         for name in (
+            "rare_weight",
+            "motion_weight",
+            "weight_clip",
+            "absolute_weight",
+            "squared_weight",
+            "edge_weight",
+            "mean_weight",
             "kl_weight",
-            "latent_noise",
-            "max_gigabytes",
             "adversarial_weight",
+            "feature_weight",
             "adversarial_start",
             "critic_lr_ratio",
+            "detail_share",
+            "latent_noise",
+            "max_gigabytes",
         ):
             if getattr(self, name) < 0.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
+        if self.detail_share > 1.0:
+            raise ConfigError(f"Got detail_share={self.detail_share}; expected 0 to 1.")
+        if self.feature_weight > 0.0 and self.adversarial_weight == 0.0:
+            raise ConfigError(
+                f"Got feature_weight={self.feature_weight} without adversarial_weight; expected one, since the "
+                "features are those of its critic."
+            )
         if min(self.num_statistics_blocks, self.num_eval_blocks) < 2:
             raise ConfigError(
                 f"Got num_statistics_blocks={self.num_statistics_blocks}, "
@@ -136,12 +166,14 @@ class TokenizerStage:
             self.vae = _initial(config, tokenizer)
             self.module: nn.Module = self.vae
             if config.adversarial_weight > 0.0:
-                self.module = AdversarialPair(self.vae, PatchCritic(3 * tokenizer.frames_per_latent))
+                self.module = AdversarialPair(
+                    self.vae, DetailCritic(3 * tokenizer.frames_per_latent, tokenizer.latent_channels)
+                )
         self.latent_shape = self.vae.latent_shape
         seed = config.loop.seed
         self.median = torch.from_numpy(train.median(np.random.default_rng((seed, 1)))).to(self.device)
         self.eval_blocks = torch.from_numpy(held_out.draw(np.random.default_rng((seed, 2)), config.num_eval_blocks))
-
+        self.draw = BlockDraw(train, config.detail_share)
         self.team: Team = ALONE
 
     def join(self, team: Team) -> None:
@@ -158,7 +190,7 @@ class TokenizerStage:
     def batch(self, step: int) -> Batch:
         """Draw the blocks of a step."""
         loop = self.config.loop
-        numbers = self.train.draw_numbers(np.random.default_rng((loop.seed, 0, step)), loop.batch_size)
+        numbers = self.draw.numbers(np.random.default_rng((loop.seed, 0, step)), loop.batch_size)
         frames = torch.from_numpy(self.train.at(self.team.own(numbers))).to(self.device)
         return Batch(to_pixels(frames[:, 1:]), self._weights(frames), step)
 
@@ -173,17 +205,23 @@ class TokenizerStage:
         pixels, mean, logvar = self.vae(batch.pixels, noise, jitter, team.channel_std)
         absolute, squared, edges = weighted_error(pixels.float(), batch.pixels, batch.weights)
         kl = 0.5 * (mean.square() + logvar.exp() - 1.0 - logvar).mean()
-        loss = absolute + config.squared_weight * squared + config.edge_weight * edges + config.kl_weight * kl
+        loss = config.absolute_weight * absolute + config.squared_weight * squared + config.edge_weight * edges
+        if config.mean_weight > 0.0:
+            loss = loss + config.mean_weight * mean_error(pixels.float(), batch.pixels, batch.weights)
+        loss = loss + config.kl_weight * kl
         metrics = {"absolute": absolute, "squared": squared, "edges": edges, "kl": kl}
         if not isinstance(self.module, AdversarialPair):
             return loss, metrics
-        criticism = self.module.criticise(batch.pixels, pixels, batch.weights, team)
-        metrics["critic"] = criticism
+        known = self.vae.normalised(mean.detach())
+        criticism = self.module.criticise(batch.pixels, pixels.float(), known, team)
+        metrics["critic"] = criticism.loss
         if batch.step >= config.adversarial_start:
-            fooled = self.module.fooled(pixels, batch.weights, team)
-            metrics["adversarial"] = fooled
-            loss = loss + config.adversarial_weight * balance(loss, fooled, self.vae.last_weight, team) * fooled
-        return loss + criticism, metrics
+            terms = self.module.fooled(pixels.float(), known, criticism, team)
+            metrics |= dict(zip(("adversarial", "features"), terms, strict=True))
+            steps = batch.step - int(config.adversarial_start)
+            adversarial, features = self.module.balanced(loss, terms, self.vae.last_weight, steps, team)
+            loss = loss + config.adversarial_weight * adversarial + config.feature_weight * features
+        return loss + criticism.loss, metrics
 
     def state_dict(self) -> dict[str, Any]:
         """Return nothing: the module is all there is."""

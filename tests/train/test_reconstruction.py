@@ -1,7 +1,14 @@
 import pytest
 import torch
 
-from cfworld.train.reconstruction import contact_sheet, pixel_weights, reconstruction_figures, weighted_error
+from cfworld.train.reconstruction import (
+    contact_sheet,
+    detail,
+    mean_error,
+    pixel_weights,
+    reconstruction_figures,
+    weighted_error,
+)
 
 
 def blocks(*values: int) -> torch.Tensor:
@@ -27,6 +34,21 @@ def test_errors_are_weighted_means() -> None:
     assert absolute == pytest.approx(0.75)
     assert squared == pytest.approx(0.375)
     assert edges == pytest.approx(0.5 * 1.5)
+
+
+def test_the_error_of_means_overlooks_grain_and_sees_brightness() -> None:
+    checkers = (torch.arange(20)[:, None] + torch.arange(20)) % 2 * 2.0 - 1.0
+    target, weights = torch.zeros(1, 3, 20, 20), torch.full((1, 3, 20, 20), 2.0)
+    assert mean_error(checkers.expand(1, 3, 20, 20), target, weights) < 0.25
+    assert mean_error(target + 0.5, target, weights) == pytest.approx(2 * (0.5 + 0.25))
+
+
+def test_detail_is_what_differs_from_the_surroundings() -> None:
+    ramp = torch.arange(6.0).expand(1, 1, 6, 6)
+    torch.testing.assert_close(detail(ramp)[..., 1:-1], torch.zeros(1, 1, 6, 4))
+    point = torch.zeros(1, 1, 5, 5)
+    point[..., 2, 2] = 9.0
+    assert detail(point)[0, 0, 2, 2] == 8.0
 
 
 def test_figures_tell_moving_pixels_from_all() -> None:

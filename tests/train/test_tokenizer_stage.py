@@ -102,6 +102,18 @@ def test_resuming_gives_the_same_tokenizer_bit_for_bit(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
+def test_resuming_with_a_critic_gives_the_same_tokenizer_bit_for_bit(tmp_path: Path) -> None:
+    adversarial = {"adversarial_weight": 1.0, "feature_weight": 1.0, "detail_share": 0.5}
+    run(stage(adversarial), stage(save_every=2).config.loop, tmp_path / "whole")
+    half = stage(adversarial, save_every=2)
+    half.batch = _dies_at(half, 2)  # pyright: ignore[reportAttributeAccessIssue]
+    with pytest.raises(KeyboardInterrupt):
+        run(half, half.config.loop, tmp_path / "parts")
+    run(stage(adversarial), half.config.loop, tmp_path / "parts")
+    files = [tmp_path / name / "export" / "tokenizer.safetensors" for name in ("whole", "parts")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+
+
 def _dies_at(victim: TokenizerStage, at: int):
     plain = victim.batch
 
@@ -122,6 +134,7 @@ def test_the_adversarial_term_waits_for_its_step_and_is_not_exported(tmp_path: P
     adversarial = stage({"adversarial_weight": 0.5, "adversarial_start": 2})
     found = [adversarial.loss(adversarial.batch(step), torch.Generator().manual_seed(0))[1] for step in (1, 2)]
     assert ["adversarial" in metrics for metrics in found] == [False, True]
+    assert ["features" in metrics for metrics in found] == [False, True]
     assert all(metrics["critic"] > 0 for metrics in found)
     run(adversarial, adversarial.config.loop, tmp_path)
     assert BlockVAE.load(tmp_path / "export").config == adversarial.vae.config
@@ -136,6 +149,16 @@ def test_a_decoder_can_be_trained_on_beside_a_frozen_encoder(tmp_path: Path) -> 
     with torch.no_grad():
         assert torch.equal(first.encode(frames), second.encode(frames))
         assert not torch.equal(first.last_weight, second.last_weight)
+
+
+def test_a_critics_features_need_a_critic() -> None:
+    with pytest.raises(ConfigError, match="adversarial_weight"):
+        stage({"feature_weight": 1.0})
+
+
+def test_a_share_is_at_most_one() -> None:
+    with pytest.raises(ConfigError, match="detail_share"):
+        stage({"detail_share": 1.5})
 
 
 def test_an_encoder_cannot_be_frozen_before_it_is_trained() -> None:
