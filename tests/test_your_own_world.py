@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -100,7 +101,7 @@ def files_of_the_page() -> dict[str, str]:
 
 def commands_of_the_page() -> list[list[str]]:
     blocks = re.findall(r"^```bash\n(.*?)^```$", PAGE.read_text(encoding="utf-8"), re.M | re.S)
-    return [line.split() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [shlex.split(line) for block in blocks for line in block.replace("\\\n", " ").splitlines()]
 
 
 def write(folder: Path, name: str, **changes: str) -> str:

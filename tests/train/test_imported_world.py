@@ -55,6 +55,12 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.fixture(autouse=True)
+def _in_float32(monkeypatch: pytest.MonkeyPatch):
+    """On processors with fast bfloat16, too: what is compared here is compared exactly."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+
+
 def write_dataset(space: spaces.Space, actions: list[Any]) -> None:
     """Two episodes of noise, 15 latents each, whose actions change in the middle; Minari writes them."""
     rng = np.random.default_rng(0)
