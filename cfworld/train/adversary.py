@@ -21,7 +21,9 @@ from cfworld.train.team import ALONE, Team
 __all__ = ["AdversarialPair", "Criticism", "DetailCritic", "Judgement", "balance", "hinge_loss", "patch_weights"]
 
 LARGEST_WEIGHT = 100.0
+"""Bound of `balance`."""
 BALANCE_EVERY, BALANCE_RATE = 20, 0.2
+"""Steps between two measurements of the balance, and how far it moves towards a new one."""
 DETAIL_GAIN = 6.0
 """How much the critic's view of the detail is enlarged: grain is some percent of what pixels span."""
 PLAIN = 0.01
@@ -70,7 +72,10 @@ class DetailCritic(nn.Module):
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
 
     def forward(self, pixels: Float[Tensor, "B P H W"], latents: Float[Tensor, "B C h w"]) -> Judgement:
-        """Judge every patch of blocks, of which the normalised latents are known."""
+        """Judge every patch of blocks whose latents are known, in the units of `BlockVAE.normalised`.
+
+        A tokenizer that has not been exported yet has no statistics, and its latents keep their scale.
+        """
         x = torch.cat([pixels, DETAIL_GAIN * detail(pixels)], dim=1)
         x = functional.pixel_unshuffle(x, 2).contiguous(memory_format=torch.channels_last)
         features: list[Tensor] = []
@@ -154,7 +159,7 @@ class AdversarialPair(nn.Module):
         reconstruction: Tensor,
         terms: tuple[Tensor, Tensor],
         weight: nn.Parameter,
-        steps: int,
+        steps_since_start: int,
         team: Team = ALONE,
     ) -> Tensor:
         """The two losses of `fooled` [2], in units that make their gradients as large as the reconstruction's.
@@ -165,12 +170,12 @@ class AdversarialPair(nn.Module):
             reconstruction: The loss that is the measure.
             terms: What `fooled` returned.
             weight: Where gradients are compared.
-            steps: Steps since these losses began.
+            steps_since_start: Steps since these losses began.
             team: The processes that train together.
         """
-        if steps % BALANCE_EVERY == 0:
+        if steps_since_start % BALANCE_EVERY == 0:
             found = torch.stack([balance(reconstruction, term, weight, team) for term in terms])
-            self.balances.lerp_(found, BALANCE_RATE if steps else 1.0)
+            self.balances.lerp_(found, BALANCE_RATE if steps_since_start else 1.0)
         return self.balances * torch.stack(terms)
 
 

@@ -113,15 +113,15 @@ class FrameBank:
         """Return the blocks of the given numbers, 0 to len - 1, each preceded by the frame before it."""
         return self.frames[self._starts(positions)[:, None] + np.arange(self.block + 1)]
 
-    def detail(self) -> Float32[np.ndarray, " K"]:
-        """How much grain each block has: root mean square of its middle frame's green after a four-neighbour Laplacian.
+    def grain(self) -> Float32[np.ndarray, " N"]:
+        """How much grain each of the N blocks has.
 
-        Colours span 0 to 1.
+        It is the root mean square of the middle frame's green, 0 to 1, after a four-neighbour Laplacian.
         """
         strength = np.concatenate(
             [_grain(self.frames[at : at + _GRAIN_BATCH]) for at in range(0, len(self.frames), _GRAIN_BATCH)]
         )
-        return strength[self._starts(np.arange(len(self))) + self.block // 2]
+        return strength[self._starts(np.arange(len(self))) + (self.block + 1) // 2]
 
     def median(self, rng: np.random.Generator, count: int = 1024) -> UInt8[np.ndarray, "H W 3"]:
         """Return the median of every pixel and colour over `count` random frames."""

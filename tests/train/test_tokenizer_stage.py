@@ -102,7 +102,10 @@ def test_resuming_gives_the_same_tokenizer_bit_for_bit(tmp_path: Path) -> None:
     assert files[0].read_bytes() == files[1].read_bytes()
 
 
-def test_resuming_with_a_critic_gives_the_same_tokenizer_bit_for_bit(tmp_path: Path) -> None:
+def test_resuming_with_a_critic_gives_the_same_tokenizer_bit_for_bit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfworld.train.adversary.BALANCE_EVERY", 2)
     adversarial = {"adversarial_weight": 1.0, "feature_weight": 1.0, "detail_share": 0.5}
     run(stage(adversarial), stage(save_every=2).config.loop, tmp_path / "whole")
     half = stage(adversarial, save_every=2)

@@ -47,7 +47,9 @@ def teacher(**changes: Any) -> TeacherStage:
 
 
 STAGES: dict[str, Callable[[], SharedStage]] = {
-    "tokenizer": lambda: test_tokenizer_stage.stage({"adversarial_weight": 0.5}, **asdict(loop())),
+    "tokenizer": lambda: test_tokenizer_stage.stage(
+        {"adversarial_weight": 0.5, "feature_weight": 0.5, "detail_share": 0.5}, **asdict(loop())
+    ),
     "teacher": teacher,
     "init": lambda: test_consistency.stage(loop=loop()),
     "local": lambda: toy_distill.local_stage(loop=loop(), generator_every=1),
