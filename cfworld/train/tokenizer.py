@@ -218,7 +218,7 @@ class TokenizerStage:
         if batch.step >= config.adversarial_start:
             terms = self.module.fooled(pixels.float(), known, criticism, team)
             metrics |= dict(zip(("adversarial", "features"), terms, strict=True))
-            steps = batch.step - int(config.adversarial_start)
+            steps = batch.step - config.adversarial_start
             adversarial, features = self.module.balanced(loss, terms, self.vae.last_weight, steps, team)
             loss = loss + config.adversarial_weight * adversarial + config.feature_weight * features
         return loss + criticism.loss, metrics
