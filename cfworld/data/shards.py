@@ -172,7 +172,7 @@ class StoreWriter:
                     name = f"episode_{index}"
                     file[name] = h5py.ExternalLink(f"shards/{self.shard_path(shard).name}", name)
                     index += 1
-        size = sum(path.stat().st_size for path in self._shards.glob("*.hdf5")) / 1e6
+        size = sum(path.stat().st_size for path in self._shards.glob("[0-9]*.hdf5")) / 1e6
         ticks = sum(sum(summary.ticks) for summary in dataset)
         totals = {"total_episodes": index, "total_steps": ticks, "dataset_size": round(size, 1)}
         write_text(data / METADATA_FILE_NAME, json.dumps(self._metadata | totals, indent=1))

@@ -136,6 +136,15 @@ def test_an_interrupted_shard_leaves_nothing_behind(folder):
     assert [path.name for path in (folder / "data" / "shards").iterdir() if path.name.startswith(".")] == []
 
 
+def test_a_shard_that_is_being_written_does_not_count(folder):
+    writer = StoreWriter(folder, observation_space=IMAGES, action_space=spaces.Discrete(3), source="test/Source-v0")
+    (folder / "data" / "shards" / ".00002-aside.hdf5").symlink_to("renamed-meanwhile")
+
+    writer.publish([writer.summary(0), writer.summary(1)])
+
+    assert len(EpisodeStore.open(folder)) == 3
+
+
 def foreign(folder: Path, observations: gym.Space, actions: gym.Space, *, jpeg: bool = False) -> Path:
     """A dataset that Minari itself wrote, with one episode of 40 random ticks."""
     observations.seed(0)
