@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from functools import cache
 
 import numpy as np
-from jaxtyping import Float64, UInt8
+from jaxtyping import Float64, Int64, UInt8
+from numpy.lib.stride_tricks import sliding_window_view
 
-__all__ = ["NUM_ACTIONS", "Panorama", "Ring", "draw_ring", "offset"]
+__all__ = ["NUM_ACTIONS", "Panorama", "Ring", "draw_ring", "offset", "read_heading"]
 
 NUM_ACTIONS = 3
 PAN = (0, -2, 2)
@@ -68,6 +69,20 @@ class Ring:
 def offset(column: int, heading: int) -> int:
     """Signed distance around the ring from a heading to a column, in [-128, 128) pixels."""
     return (column - heading + CIRCUMFERENCE // 2) % CIRCUMFERENCE - CIRCUMFERENCE // 2
+
+
+def read_heading(frames: UInt8[np.ndarray, "*batch 64 64 3"]) -> Int64[np.ndarray, "*batch"]:
+    """Headings of frames in pixels, in [0, 256), by the nearest of all views of the compass.
+
+    Args:
+        frames: frames as `Panorama.frame` gives them, or as a world paints them.
+    """
+    compass = np.concatenate([_scenery(), _scenery()], axis=1)[:COMPASS_HEIGHT].mean(axis=0)
+    views = sliding_window_view(compass, FRAME_SIZE, axis=0)[:CIRCUMFERENCE].reshape(CIRCUMFERENCE, -1)
+    seen = np.swapaxes(frames[..., :COMPASS_HEIGHT, :, :].mean(axis=-3), -1, -2)
+    products = seen.reshape(*seen.shape[:-2], -1) @ views.T
+    left = ((views**2).sum(axis=1) - 2 * products).argmin(axis=-1)
+    return (left + FRAME_SIZE // 2) % CIRCUMFERENCE
 
 
 class Panorama:

@@ -12,6 +12,7 @@ from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
 from cfworld.metrics.effective_context import judge_routes
+from cfworld.metrics.heading import COMPASSES, add_headings
 from cfworld.metrics.judgement import Judgement, Picture
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recall import NUM_VIEWS, Returned, Scores, score
@@ -116,7 +117,11 @@ def run_recall(
     strips = [_returns_strip(routes, departed, row) for row in range(min(config.strips, config.starts))]
     longest = max(routes, key=lambda route: away.get(route, 0))
     track = _track_strip(longest, routes[longest].shown, departed, per_step / settings.fps)
-    return replace(judged, pictures=[*judged.pictures, *strips, track])
+    judged = replace(judged, pictures=[*judged.pictures, *strips, track])
+    if source not in COMPASSES:
+        return judged
+    seen = {route: driven.shown for route, driven in routes.items()}
+    return add_headings(judged, COMPASSES[source], seen, per_step / settings.fps)
 
 
 def prefix_ticks(worlds: Mapping[str, WorldLike], turn: Turn, real_turns: int = 0) -> int:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cfworld.data.panorama import BEACON_BACKGROUND, CIRCUMFERENCE, Panorama, offset
+from cfworld.data.panorama import BEACON_BACKGROUND, CIRCUMFERENCE, Panorama, offset, read_heading
 
 STAY, LEFT, RIGHT = 0, 1, 2
 TURN = 128
@@ -116,6 +116,15 @@ def test_the_sixteen_views_of_an_episode_are_told_apart():
     views = np.stack([np.roll(image, -16 * tile, axis=1)[8:52, :64] for tile in range(16)])
     distances = np.square(views[:, None] - views[None]).mean(axis=(2, 3, 4)) + np.eye(16) * 1e9
     assert distances.min() > 1000
+
+
+def test_the_heading_is_read_off_every_view():
+    episode, seen = Panorama(3), []
+    for _ in range(CIRCUMFERENCE // 2):
+        episode.tick(RIGHT)
+        seen.append((episode.frame(), episode.heading))
+    frames, headings = zip(*seen, strict=True)
+    assert read_heading(np.stack(frames)).tolist() == list(headings)
 
 
 def test_the_compass_tells_every_column_apart():

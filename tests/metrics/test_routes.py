@@ -69,10 +69,21 @@ def test_blur_fails_the_bars_of_showing_the_view(judged: Judgement):
     assert context(judged, "_by_psnr")["blur"] == 0
 
 
+def test_the_heading_on_return_is_read_off_the_frames(judged: Judgement):
+    found = judged.figures["headings"]["away for 12.8 s"]
+    assert found["perfect"]["error"].mean == found["freeze"]["error"].mean == 0
+    assert found["shuffled"]["error"].mean > 0
+
+
 def test_the_report_shows_a_plot_and_film_strips(judged: Judgement, tmp_path):
     for picture in judged.pictures:
         picture.write(tmp_path / picture.name)
-    assert {path.name for path in tmp_path.iterdir()} == {"recall.png", "recall_0.png", "recall_away_for_12.8_s.png"}
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "recall.png",
+        "recall_0.png",
+        "recall_away_for_12.8_s.png",
+        "heading.png",
+    }
 
 
 def test_a_world_is_set_against_the_best_of_its_baselines():
