@@ -84,7 +84,7 @@ class StateError(CfworldError, ValueError):
 
 
 class TrainingError(CfworldError, RuntimeError):
-    """Training went astray: a loss is not finite."""
+    """Training cannot go on: a loss is not finite, or another process trains in the same folder."""
 
 
 class UnknownWorldError(CfworldError, ValueError):

@@ -1,5 +1,6 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one process at a time writes to."""
 
+import fcntl
 import json
 import math
 import os
@@ -11,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["write_aside", "write_json", "write_text"]
+__all__ = ["locked_folder", "write_aside", "write_json", "write_text"]
 
 
 @contextmanager
@@ -42,6 +43,25 @@ def write_aside(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def locked_folder(folder: Path, error: type[Exception]) -> Iterator[None]:
+    """Keep every other writer out of a folder, which is made if need be; the lock goes with the process that holds it.
+
+    Args:
+        folder: the folder.
+        error: what to raise if another process holds the lock.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as held:
+            raise error(
+                f"another process is writing to {str(folder)!r}; wait for it, or choose another folder"
+            ) from held
+        yield
 
 
 def write_text(path: str | Path, text: str) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -20,7 +19,7 @@ from minari.serialization import serialize_space
 from cfworld.data.action_space import nested
 from cfworld.data.episode import Episode
 from cfworld.errors import DatasetError
-from cfworld.files import write_aside, write_text
+from cfworld.files import locked_folder, write_aside, write_text
 
 MAIN_FILE_NAME = "main_data.hdf5"
 FRAMES_PER_CHUNK = 16
@@ -185,25 +184,7 @@ class StoreWriter:
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps every other writer out of the folder; the lock goes with the process that holds it."""
-        return locked_folder(self.folder)
-
-
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Keeps every other writer out of a folder, which is made if need be.
-
-    Raises:
-        DatasetError: Another process is writing to it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DatasetError(
-                f"another process is writing to {str(folder)!r}; wait for it, or choose another folder"
-            ) from error
-        yield
+        return locked_folder(self.folder, DatasetError)
 
 
 def _write_episode(file: h5py.File, index: int, episode: Episode, action_space: gym.Space) -> None:

@@ -15,14 +15,14 @@ from minari.serialization import serialize_space
 
 from cfworld.data import Episode
 from cfworld.data import lerobot_layout as layout
-from cfworld.data.shards import ShardSummary, locked_folder
+from cfworld.data.shards import ShardSummary
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.export.lerobot_features import IMAGE, episode_columns, episode_table, features_of, schema_of
 from cfworld.export.lerobot_stats import STATISTICS, episode_stats, joined_stats
 from cfworld.export.provenance import ExportPlan
 from cfworld.export.video import VideoWriter
-from cfworld.files import write_aside, write_json
+from cfworld.files import locked_folder, write_aside, write_json
 from cfworld.world import WorldConfig
 
 __all__ = ["LeRobotWriter"]
@@ -155,7 +155,7 @@ class LeRobotWriter:
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps every other writer out of the folder; the lock goes with the process that holds it."""
-        return locked_folder(self.folder)
+        return locked_folder(self.folder, DatasetError)
 
     def _info(self, dataset: Sequence[ShardSummary]) -> dict[str, Any]:
         ticks = [ticks for summary in dataset for ticks in summary.ticks]

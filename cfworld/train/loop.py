@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -67,12 +68,17 @@ def run(
 
     Raises:
         ConfigError: If the folder holds a run of another configuration, or the batch cannot be shared out.
-        TrainingError: If a loss or the norm of a gradient is not finite.
+        TrainingError: If a loss or the norm of a gradient is not finite, or another process trains in the folder.
         CheckpointError: If its newest checkpoint is damaged.
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
     training = TrainingRun(stage, config, folder, torch.device(device), details or {}, team)
+    with files.locked_folder(folder, TrainingError) if team.leads else nullcontext():
+        return _train(training, config)
+
+
+def _train(training: "TrainingRun", config: LoopConfig) -> dict[str, Any]:
     training.resume()
     while training.step < config.steps:
         training.take_step()

@@ -14,6 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from torch.utils.tensorboard import SummaryWriter
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
+from cfworld.files import locked_folder
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
 from cfworld.train.loop import LoopConfig, run, step_generator
@@ -80,7 +81,7 @@ def test_a_run_that_dies_while_saving_resumes_from_the_save_before(
 def test_a_killed_process_loses_only_what_came_after_its_last_save(tmp_path: Path) -> None:
     command = [sys.executable, "-m", toy_stage.__name__, str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2]) as process:
-        for _ in range(600):
+        for _ in range(2400):
             newest = run_state.latest_checkpoint(tmp_path)
             if newest is not None and newest.name > "step_00000006":
                 break
@@ -119,6 +120,15 @@ def test_a_run_stops_and_saves_at_its_time_limit(tmp_path: Path) -> None:
     checkpoint = run_state.latest_checkpoint(tmp_path)
     assert checkpoint is not None
     assert run_state.read_progress(checkpoint).step == 1
+
+
+def test_two_runs_in_one_folder_are_refused(tmp_path: Path) -> None:
+    trained(tmp_path, schedule="constant", steps=2)
+    before = sorted(tmp_path.rglob("*"))
+    with locked_folder(tmp_path, AssertionError), pytest.raises(TrainingError, match="another process is writing"):
+        trained(tmp_path, schedule="constant", steps=4)
+    assert sorted(tmp_path.rglob("*")) == before
+    trained(tmp_path, schedule="constant", steps=4)
 
 
 def test_resuming_under_another_configuration_is_refused(tmp_path: Path) -> None:
