@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from cfworld.model.attention import CrossAttention, SelfAttention
 from cfworld.model.config import TransformerConfig
+from cfworld.rows import Linear
 
 __all__ = ["Block", "Head", "modulate", "timestep_embedding"]
 
@@ -33,9 +34,7 @@ class Block(nn.Module):
         self.self_attn = SelfAttention(dim, config.num_heads, eps)
         self.norm3 = nn.LayerNorm(dim, eps=eps)
         self.cross_attn = CrossAttention(dim, config.num_heads, eps)
-        self.ffn = nn.Sequential(
-            nn.Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), nn.Linear(config.ffn_dim, dim)
-        )
+        self.ffn = nn.Sequential(Linear(dim, config.ffn_dim), nn.GELU(approximate="tanh"), Linear(config.ffn_dim, dim))
         self.modulation = nn.Parameter(torch.randn(6, dim) / dim**0.5)
 
     def forward(self, x, time_BN6D, prompts, rope, context_of, mask):
@@ -71,7 +70,7 @@ class Head(nn.Module):
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.dim, self.eps = config.dim, config.eps
-        self.head = nn.Linear(config.dim, config.in_channels * config.patch_size[0] * config.patch_size[1])
+        self.head = Linear(config.dim, config.in_channels * config.patch_size[0] * config.patch_size[1])
         self.modulation = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
 
     def forward(self, x_BNnD: Float[Tensor, "B N n D"], time_BND: Float[Tensor, "B N D"]) -> Tensor:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cfworld.model.config import TransformerConfig
-from cfworld.model.rows import by_full_rows
+from cfworld.rows import Linear, by_full_rows
 
 __all__ = ["Heads", "NoHeads"]
 
@@ -43,9 +43,9 @@ class _FrameHead(nn.Module):
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
-        self.token = nn.Linear(config.dim, config.dim)
-        self.pooled = nn.Linear(config.dim, config.dim)
-        self.out = nn.Linear(config.dim, config.frames_per_latent)
+        self.token = Linear(config.dim, config.dim)
+        self.pooled = Linear(config.dim, config.dim)
+        self.out = Linear(config.dim, config.frames_per_latent)
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 

@@ -14,7 +14,7 @@ from cfworld.model.attention_backends import AttentionBackend, AttentionMask, ch
 from cfworld.model.blocks import Block, Head, timestep_embedding
 from cfworld.model.config import TransformerConfig
 from cfworld.model.rope import rope_table
-from cfworld.model.rows import by_full_rows
+from cfworld.rows import Linear, by_full_rows
 
 __all__ = ["ContextFunction", "PromptKeys", "TimeEmbedding", "Transformer", "TransformerOutput"]
 
@@ -95,12 +95,12 @@ class Transformer(nn.Module):
         self.checkpointed = False
         self._attention = AttentionBackend.TORCH
         patch = config.in_channels * config.patch_size[0] * config.patch_size[1]
-        self.patch_embedding = nn.Linear(patch, config.dim)
+        self.patch_embedding = Linear(patch, config.dim)
         self.prompt_embedding = _prompt_embedding(config)
         self.time_embedding = nn.Sequential(
-            nn.Linear(config.freq_dim, config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
+            Linear(config.freq_dim, config.dim), nn.SiLU(), Linear(config.dim, config.dim)
         )
-        self.time_projection = nn.Sequential(nn.SiLU(), nn.Linear(config.dim, 6 * config.dim))
+        self.time_projection = nn.Sequential(nn.SiLU(), Linear(config.dim, 6 * config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head = Head(config)
         nn.init.zeros_(self.head.head.weight)
@@ -201,7 +201,7 @@ class Transformer(nn.Module):
 
 
 def _prompt_embedding(config: TransformerConfig) -> nn.Module:
-    first = nn.Linear(config.prompt_dim, config.dim)
+    first = Linear(config.prompt_dim, config.dim)
     if config.prompt_layers == 1:
         return first
-    return nn.Sequential(first, nn.GELU(approximate="tanh"), nn.Linear(config.dim, config.dim))
+    return nn.Sequential(first, nn.GELU(approximate="tanh"), Linear(config.dim, config.dim))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts.base import FramePrompts, as_tensor, expand_frames
+from cfworld.rows import Linear
 
 __all__ = ["ContinuousPromptConfig", "ContinuousPrompts"]
 
@@ -75,9 +76,7 @@ class ContinuousPrompts(FramePrompts):
         for name in ("low", "high", "mean", "std"):
             values = torch.tensor(getattr(config, name), dtype=torch.float32)
             self.register_buffer(name, values, persistent=False)
-        self.network = nn.Sequential(
-            nn.Linear(len(config.low), config.dim), nn.SiLU(), nn.Linear(config.dim, config.dim)
-        )
+        self.network = nn.Sequential(Linear(len(config.low), config.dim), nn.SiLU(), Linear(config.dim, config.dim))
 
     def embed(self, actions: Float[Tensor, "*batch F A"]) -> Float[Tensor, "*batch F D"]:
         """Normalise, then embed."""

@@ -12,6 +12,7 @@ from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts.base import FramePrompts, TextEncoder, as_tensor, expand_frames
 from cfworld.prompts.hashed_words import HashedWords
 from cfworld.prompts.names import has_text
+from cfworld.rows import Linear
 
 __all__ = ["HASHED_WORDS", "HashedWords", "TextEncoder", "TextMemo", "TextPromptConfig", "TextPrompts", "text_array"]
 
@@ -68,7 +69,7 @@ class TextPrompts(FramePrompts):
         super().__init__(config.dim, config.frames, (config.tokens * config.width,), torch.float32)
         self.config = config
         self.tokens_per_frame = config.tokens
-        self.project = nn.Linear(config.width, config.dim)
+        self.project = Linear(config.width, config.dim)
         self.words = nn.Parameter(_INIT_STD * torch.randn(config.tokens, config.dim))
         if encoder is None and config.encoder == HASHED_WORDS:
             encoder = HashedWords(config.tokens, config.width)

@@ -15,8 +15,8 @@ from torch import Tensor
 from cfworld.diffusion import counter_noise, counter_uniform
 from cfworld.memory import MemoryState
 from cfworld.model import Generator
-from cfworld.model.rows import sigmoid_of_rows
 from cfworld.rollout import clean_pass, conditions, context_from_memory, denoise
+from cfworld.rows import sigmoid_of_rows
 from cfworld.world.config import Ends, WorldConfig
 from cfworld.world.novelty import Novelty
 

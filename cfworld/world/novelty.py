@@ -15,7 +15,7 @@ from torch import Tensor
 
 from cfworld.errors import CheckpointError
 from cfworld.memory import MemoryState
-from cfworld.model.rows import by_full_rows
+from cfworld.rows import by_full_rows
 
 __all__ = ["Novelty", "compared_layers", "mean_keys_of_chunk", "mean_keys_of_newest"]
 

@@ -13,13 +13,15 @@ from cfworld.train.novelty import NoveltyConfig, measure_novelty
 from tests.toy import toy_config, toy_world
 from tests.train.toy_bank import toy_bank
 
+OF_INFOS = ("hazard", "reward_frames", "end_frame", "start", "novelty", "truncated_by_novelty")
+SEEN = ("observation", "reward", "terminated", "truncated", *OF_INFOS)
 PLACES = [[5, 0, 1, 2, 3, 4, 6, 7], [0, 1, 2, 3, 4, 6, 5, 7], [6, 1, 5]]
 """Seeds of the rows. The episode is that of seed 5: first or later among eight, or last of three."""
 
 
 @pytest.fixture(scope="module")
 def worlds() -> dict[str, World]:
-    """A toy with as many tokens a latent as a shipped world, and the shipped one. All have a novelty score."""
+    """A toy with as many tokens a latent as Doom, and shipped worlds: Panorama's have half as many."""
     transformer = toy_config().transformer
     fine = TransformerConfig(
         in_channels=transformer.in_channels,
@@ -39,6 +41,8 @@ def worlds() -> dict[str, World]:
         "toy": toy,
         "doom": World.from_pretrained("doom_take_cover", precision="fp32"),
         "doom bf16": World.from_pretrained("doom_take_cover", precision="bf16"),
+        "panorama": World.from_pretrained("panorama", precision="fp32"),
+        "panorama bf16": World.from_pretrained("panorama", precision="bf16"),
     }
 
 
@@ -60,12 +64,13 @@ def alone(world: World, seed: int, num_steps: int, **arguments: Any) -> list[tup
 
 
 def of_infos(infos: dict[str, Any]) -> list[Any]:
-    names = ("hazard", "reward_frames", "end_frame", "start", "novelty", "truncated_by_novelty")
-    return [infos[name] for name in names]
+    return [infos[name] for name in OF_INFOS]
 
 
 @pytest.mark.usefixtures("as_users_run_it")
-@pytest.mark.parametrize(("name", "num_steps"), [("toy", 7), ("doom", 2), ("doom bf16", 2)])
+@pytest.mark.parametrize(
+    ("name", "num_steps"), [("toy", 7), ("doom", 2), ("doom bf16", 2), ("panorama", 2), ("panorama bf16", 2)]
+)
 @pytest.mark.parametrize("seeds", PLACES)
 def test_an_episode_is_the_same_alone_in_a_batch_and_in_every_place(
     worlds: dict[str, World], name: str, num_steps: int, seeds: list[int]
@@ -105,8 +110,8 @@ def follow(world: World, seeds: list[int], watched: list[int], num_steps: int, *
         for row in np.flatnonzero(terminated | truncated):
             observation[row] = infos["final_obs"][row]
         for seed in watched:
-            for values, value in zip(found, expected[seed][step], strict=True):
-                assert np.array_equal(values[seeds.index(seed)], value)
+            for what, values, value in zip(SEEN, found, expected[seed][step], strict=True):
+                assert np.array_equal(values[seeds.index(seed)], value), f"{what} of seed {seed} in step {step}"
         steps.append(found)
     return steps
 

@@ -4,12 +4,25 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-__all__ = ["by_full_rows", "sigmoid_of_rows"]
+__all__ = ["Linear", "by_full_rows", "sigmoid_of_rows"]
 
 _ROWS = {"cpu": 16}
 _LANES = 32
+
+
+class Linear(nn.Linear):
+    """A linear layer of tokens, which come out the same however many there are, unless gradients are recorded.
+
+    A latent has few prompt tokens, one a frame, and may have few of its own.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map tokens [..., D] to tokens [..., E]; see `by_full_rows`."""
+        if x.device.type != "cpu" or torch.is_grad_enabled():
+            return super().forward(x)
+        return by_full_rows(super().forward, x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 
 
 def by_full_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:

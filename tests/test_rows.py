@@ -1,0 +1,50 @@
+"""Rows: what becomes of one does not depend on how many there are."""
+
+import pytest
+import torch
+
+from cfworld.rows import Linear, by_full_rows, sigmoid_of_rows
+
+NUMBERS = (1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 40)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("sizes", [(128, 192), (192, 768), (5, 3)], ids=str)
+@torch.no_grad()
+def test_a_token_comes_out_the_same_among_any_number(dtype: torch.dtype, sizes: tuple[int, int]):
+    layer = Linear(*sizes).to(dtype)
+    tokens = torch.randn(max(NUMBERS), sizes[0], dtype=dtype)
+    whole = layer(tokens)
+    for number in NUMBERS:
+        assert torch.equal(layer(tokens[:number]), whole[:number]), f"{number} tokens"
+
+
+@torch.no_grad()
+def test_leading_axes_stay():
+    layer = Linear(4, 6)
+    x = torch.randn(2, 3, 5, 4)
+    torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+
+
+def test_gradients_are_those_of_a_plain_layer():
+    layer, plain = Linear(4, 6), torch.nn.Linear(4, 6)
+    plain.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 4)
+    for module in (layer, plain):
+        module(x).square().sum().backward()
+    assert torch.equal(layer.weight.grad, plain.weight.grad)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_rows_that_are_added_are_taken_away_again(number: int):
+    asked = []
+    rows = torch.randn(number, 3)
+    assert torch.equal(by_full_rows(lambda x: asked.append(len(x)) or 2 * x, rows), 2 * rows)
+    assert asked[0] % 16 == 0
+
+
+@pytest.mark.parametrize("width", [1, 4, 33])
+def test_a_sigmoid_is_the_same_among_any_number_of_rows(width: int):
+    logits = torch.randn(9, width)
+    whole = sigmoid_of_rows(logits)
+    assert all(torch.equal(sigmoid_of_rows(logits[i : i + 1]), whole[i : i + 1]) for i in range(9))
