@@ -28,6 +28,7 @@ from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
+from cfworld.train.position_balance import PositionBalance
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
@@ -76,6 +77,7 @@ class InitStageConfig:
         promotion_cadence: As the teacher's.
         promotion_interval: As the teacher's.
         erft: Errors in the context, banked from the student's own predictions.
+        position_balance: As the teacher's, for the distances to the targets.
         reward_weight: Weight of the squared error of the rewards.
         hazard_weight: Weight of the likelihood of the ends.
         sheet_rows: Episodes on a contact sheet.
@@ -101,6 +103,7 @@ class InitStageConfig:
     promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=lambda: ErftConfig(start_step=20, max_sigma=0.6))
+    position_balance: float = 0.0
     reward_weight: float = 0.1
     hazard_weight: float = 1.0
     sheet_rows: int = 4
@@ -132,6 +135,7 @@ class InitStageConfig:
                 f"Got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "
                 "share in 0 to 1, a scale of 0 or more, and a positive shift."
             )
+        PositionBalance.check(self.position_balance)
 
 
 class InitStage:
@@ -165,6 +169,7 @@ class InitStage:
         self.module: nn.Module = copy.deepcopy((student or teacher).generator).requires_grad_(True)
         self.target = EMA(self.module, config.loop.ema_decay)
         self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
+        self.balance = PositionBalance(config.position_balance, teacher.tokenizer.latent_shape[1:], self.device)
         self.team: Team = ALONE
 
     def join(self, team: Team) -> None:
@@ -199,13 +204,16 @@ class InitStage:
         output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions)
         estimate = denoised(noisy, output.velocity, sigma)
         present = clips.present[:, None].expand(sigma.shape)
-        distance = masked_mean(pseudo_huber(estimate - target, config.huber), present, team)
+        difference = estimate - target
+        balanced = self.balance.weights().sqrt() * difference
+        distance = masked_mean(pseudo_huber(balanced, config.huber), present, team)
+        self.balance.add(difference[present], team)
         reward, hazard = head_losses(output, clips, team)
         residual = (estimate.detach() - latents)[present]
         self.errors.add(residual, sigma[present], generator, team)
         metrics = {
             "distance": distance,
-            "squared": team.mean_of_all((estimate.detach() - target)[present].square()),
+            "squared": team.mean_of_all(difference[present].square()),
             "residual": team.mean_of_all(residual.square()),
             "reward": reward,
             "hazard": hazard,
@@ -213,13 +221,18 @@ class InitStage:
         return distance + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged student that makes the targets, and the error bank."""
-        return {"target": dict(self.target.module.state_dict()), "errors": self.errors.state_dict()}
+        """The averaged student that makes the targets, the error bank, and the running errors of the places."""
+        return {
+            "target": dict(self.target.module.state_dict()),
+            "errors": self.errors.state_dict(),
+            "balance": self.balance.state_dict(),
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
         self.team.load(self.target.module, state["target"])
         self.errors.load_state_dict(state["errors"])
+        self.balance.load_state_dict(state["balance"])
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
         """Write a sheet of the student's rollouts from held-out starts below the truth; return their figures."""
