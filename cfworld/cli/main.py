@@ -13,6 +13,7 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS: dict[str, str] = {
     "agent-eval": "score agents in a world and in its simulator",
     "agent-train": "train an agent in a world or its simulator",
+    "assemble": "put the teacher and the student of a world into one folder",
     "bench": "measure the speed of a world",
     "calibrate": "measure how odd real continuations look to a world",
     "collect": "record episodes of a simulator as a dataset",
