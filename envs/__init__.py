@@ -3,7 +3,7 @@
 from gymnasium.envs.registration import register  # pyright: ignore[reportUnknownVariableType]
 
 from cfworld.envs.scenario import Scenario
-from cfworld.envs.scenario_result import BranchResult, ScenarioResult
+from cfworld.envs.scenarios.result import BranchResult, ScenarioResult
 from cfworld.envs.twins import DoomRoomsTwin, DoomTakeCoverTwin, PanoramaTwin, Ticks, Twin
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.envs.world_env import EnvState, WorldEnv

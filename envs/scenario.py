@@ -8,12 +8,12 @@ from typing import Any
 
 from cfworld.envs.core import EnvCore, make_core
 from cfworld.envs.env_state import EnvState
-from cfworld.envs.scenario_acts import Casting, NewPolicy, beside, built_in_policies
-from cfworld.envs.scenario_player import CastCue, Player
-from cfworld.envs.scenario_reader import read_plan
-from cfworld.envs.scenario_result import ScenarioResult, judge
-from cfworld.envs.scenario_run import Role, play
-from cfworld.envs.scenario_schema import Branch, Plan
+from cfworld.envs.scenarios.acts import Casting, NewPolicy, beside, built_in_policies
+from cfworld.envs.scenarios.player import CastCue, Player
+from cfworld.envs.scenarios.reader import read_plan
+from cfworld.envs.scenarios.result import ScenarioResult, judge
+from cfworld.envs.scenarios.run import Role, play
+from cfworld.envs.scenarios.schema import Branch, Plan
 from cfworld.envs.seeding import episode_seed
 from cfworld.errors import CheckpointError, ScenarioError, StartError, UnknownWorldError
 from cfworld.world import World, find_world
@@ -23,7 +23,7 @@ __all__ = ["Scenario", "scenario_names"]
 
 def scenario_names() -> list[str]:
     """Scenarios that ship with the package."""
-    folder = resources.files("cfworld.envs") / "scenarios"
+    folder = resources.files("cfworld.envs.scenarios")
     return sorted(entry.name.removesuffix(".yaml") for entry in folder.iterdir() if entry.name.endswith(".yaml"))
 
 
@@ -56,7 +56,7 @@ class Scenario:
         """
         path = Path(name_or_path)
         if str(name_or_path) in scenario_names():
-            path = Path(str(resources.files("cfworld.envs") / "scenarios" / f"{name_or_path}.yaml"))
+            path = Path(str(resources.files("cfworld.envs.scenarios") / f"{name_or_path}.yaml"))
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:

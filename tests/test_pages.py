@@ -8,8 +8,8 @@ import torch
 
 from cfworld import World, errors
 from cfworld.envs import WorldEnv, WorldVectorEnv
-from cfworld.envs.scenario_conditions import SIGNALS, STATISTICS
-from cfworld.envs.scenario_reader import ASSERTION_KEYS, BRANCH_KEYS, CUE_KEYS, SCENARIO_KEYS
+from cfworld.envs.scenarios.conditions import SIGNALS, STATISTICS
+from cfworld.envs.scenarios.reader import ASSERTION_KEYS, BRANCH_KEYS, CUE_KEYS, SCENARIO_KEYS
 from cfworld.world import Novelty
 from tests.toy import DISCRETE, toy_world
 from tests.wan_toy import pipeline_folder

@@ -11,7 +11,7 @@ from cfworld import files
 from cfworld.cli import common
 from cfworld.cli.live import policies
 from cfworld.envs import Scenario, ScenarioResult
-from cfworld.envs.scenario_schema import Output
+from cfworld.envs.scenarios.schema import Output
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ConfigError
 from cfworld.export.scenario import (

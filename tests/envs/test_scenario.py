@@ -12,7 +12,7 @@ from cfworld.cli.live import policies
 from cfworld.data import EpisodeStore
 from cfworld.envs import Scenario, ScenarioResult
 from cfworld.envs.scenario import scenario_names
-from cfworld.envs.scenario_acts import NewPolicy
+from cfworld.envs.scenarios.acts import NewPolicy
 from cfworld.envs.spaces import world_action_space
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import ConfigError

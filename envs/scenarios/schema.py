@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from cfworld.envs.scenario_conditions import Comparison, Condition
-from cfworld.envs.scenario_source import Place
+from cfworld.envs.scenarios.conditions import Comparison, Condition
+from cfworld.envs.scenarios.source import Place
 
 __all__ = ["Act", "Assertion", "Branch", "Cue", "Output", "Plan", "Start"]
 

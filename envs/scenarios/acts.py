@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from cfworld.data.policies import Policy, make_policy  # pyright: ignore[reportUnknownVariableType]
-from cfworld.envs.scenario_schema import Act, Cue
+from cfworld.envs.scenarios.schema import Act, Cue
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts import ActionKind

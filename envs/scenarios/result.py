@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from cfworld.envs.scenario_conditions import Quantity
-from cfworld.envs.scenario_schema import Assertion
+from cfworld.envs.scenarios.conditions import Quantity
+from cfworld.envs.scenarios.schema import Assertion
 
 __all__ = ["BranchResult", "CheckResult", "ScenarioResult", "judge"]
 

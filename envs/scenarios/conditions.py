@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
-from cfworld.envs.scenario_source import Field, Place, suggestion
+from cfworld.envs.scenarios.source import Field, Place, suggestion
 
 __all__ = ["SIGNALS", "STATISTICS", "Comparison", "Condition", "Quantity", "read_comparison", "read_condition"]
 

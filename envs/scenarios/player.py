@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from cfworld.envs.scenario_acts import Actor, Played
-from cfworld.envs.scenario_schema import Cue
+from cfworld.envs.scenarios.acts import Actor, Played
+from cfworld.envs.scenarios.schema import Cue
 
 __all__ = ["CastCue", "Player"]
 

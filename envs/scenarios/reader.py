@@ -3,9 +3,9 @@
 import re
 from pathlib import Path
 
-from cfworld.envs.scenario_conditions import read_comparison, read_condition
-from cfworld.envs.scenario_schema import Act, Assertion, Branch, Cue, Output, Plan, Start
-from cfworld.envs.scenario_source import Field, suggestion
+from cfworld.envs.scenarios.conditions import read_comparison, read_condition
+from cfworld.envs.scenarios.schema import Act, Assertion, Branch, Cue, Output, Plan, Start
+from cfworld.envs.scenarios.source import Field, suggestion
 from cfworld.memory import PRESETS
 from cfworld.world import Ends
 

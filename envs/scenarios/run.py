@@ -10,9 +10,9 @@ import torch
 
 from cfworld.envs.core import EnvCore
 from cfworld.envs.env_state import EnvState
-from cfworld.envs.scenario_acts import Played
-from cfworld.envs.scenario_player import CastCue, Player
-from cfworld.envs.scenario_result import BranchResult
+from cfworld.envs.scenarios.acts import Played
+from cfworld.envs.scenarios.player import CastCue, Player
+from cfworld.envs.scenarios.result import BranchResult
 
 __all__ = ["Role", "play"]
 
