@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from cfworld import files
 from cfworld.errors import ConfigError
 from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
-from cfworld.train.adversary import AdversarialPair, DetailCritic
+from cfworld.train.adversary import AdversarialPair
 from cfworld.train.block_draw import BlockDraw
+from cfworld.train.detail_critic import DetailCritic
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from cfworld.train.adversary import AdversarialPair, DetailCritic, balance, hinge_loss, patch_weights
+from cfworld.train.adversary import AdversarialPair, balance, hinge_loss, patch_weights
+from cfworld.train.detail_critic import DetailCritic
 
 CHECKERS = torch.tensor([1.0, -1.0]).repeat(8, 4).roll(1, 0)
 CHECKERS[1::2] *= -1
