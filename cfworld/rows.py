@@ -13,14 +13,14 @@ _LANES = 32
 
 
 class Linear(nn.Linear):
-    """A linear layer of tokens, which come out the same however many there are, unless gradients are recorded.
+    """A linear layer of tokens. On a CPU, unless gradients are recorded, they come out the same however many there are.
 
-    A latent has few prompt tokens, one a frame, and may have few of its own.
+    A row of a batch may have few tokens: the prompts of a latent are one a frame.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens [..., D] to tokens [..., E]; see `by_full_rows`."""
-        if x.device.type != "cpu" or torch.is_grad_enabled():
+        if x.device.type != "cpu" or torch.is_grad_enabled() or x.ndim < 2 or not x.numel():
             return super().forward(x)
         return by_full_rows(super().forward, x.flatten(0, -2)).unflatten(0, x.shape[:-1])
 

@@ -3,6 +3,7 @@
 from gymnasium.envs.registration import register  # pyright: ignore[reportUnknownVariableType]
 
 from cfworld.envs.scenario import Scenario
+from cfworld.envs.scenarios.acts import built_in_policies
 from cfworld.envs.scenarios.result import BranchResult, ScenarioResult
 from cfworld.envs.twins import DoomRoomsTwin, DoomTakeCoverTwin, PanoramaTwin, Ticks, Twin
 from cfworld.envs.vector_env import WorldVectorEnv
@@ -20,6 +21,7 @@ __all__ = [
     "Twin",
     "WorldEnv",
     "WorldVectorEnv",
+    "built_in_policies",
 ]
 
 _WORLDS: dict[str, tuple[str, dict[str, str]]] = {

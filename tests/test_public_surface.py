@@ -15,7 +15,7 @@ SURFACE = {
     ),
     "cfworld.envs": (
         "BranchResult DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Scenario ScenarioResult Ticks Twin "
-        "WorldEnv WorldVectorEnv"
+        "WorldEnv WorldVectorEnv built_in_policies"
     ),
     "cfworld.errors": (
         "ActionError CfworldError CheckpointError CollectionError ConfigError DatasetError DonatedStateError "

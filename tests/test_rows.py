@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from cfworld.rows import Linear, by_full_rows, sigmoid_of_rows
+from tests.toy import BOX, DICT, DISCRETE, MULTI, TEXT, toy_config, toy_generator
 
 NUMBERS = (1, 2, 3, 4, 5, 7, 8, 12, 15, 16, 17, 24, 40)
 
@@ -19,15 +21,37 @@ def test_a_token_comes_out_the_same_among_any_number(dtype: torch.dtype, sizes: 
         assert torch.equal(layer(tokens[:number]), whole[:number]), f"{number} tokens"
 
 
+@pytest.mark.parametrize("shape", [(2, 3, 5), (3,), (), (0,), (2, 0)], ids=str)
 @torch.no_grad()
-def test_leading_axes_stay():
+def test_leading_axes_stay(shape: tuple[int, ...]):
     layer = Linear(4, 6)
-    x = torch.randn(2, 3, 5, 4)
-    torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias))
+    x = torch.randn(*shape, 4)
+    torch.testing.assert_close(layer(x), nn.functional.linear(x, layer.weight, layer.bias))
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_tokens_are_multiplied_in_sixteens_unless_gradients_are_recorded(
+    recorded: bool, monkeypatch: pytest.MonkeyPatch
+):
+    multiplied: list[int] = []
+    plain = nn.Linear.forward
+    monkeypatch.setattr(nn.Linear, "forward", lambda self, x: multiplied.append(x[..., 0].numel()) or plain(self, x))
+    layer = Linear(4, 6)
+    with torch.set_grad_enabled(recorded):
+        for number in (3, 16, 17):
+            layer(torch.randn(1, number, 4))
+    assert multiplied == ([3, 16, 17] if recorded else [16, 16, 32])
+
+
+@pytest.mark.parametrize("actions", [DISCRETE, MULTI, BOX, TEXT, DICT], ids=lambda actions: actions.kind)
+def test_every_linear_layer_of_a_generator_is_one(actions):
+    generator = toy_generator(toy_config(actions=actions))
+    found = {type(module) for module in generator.modules() if isinstance(module, nn.Linear)}
+    assert found == {Linear}
 
 
 def test_gradients_are_those_of_a_plain_layer():
-    layer, plain = Linear(4, 6), torch.nn.Linear(4, 6)
+    layer, plain = Linear(4, 6), nn.Linear(4, 6)
     plain.load_state_dict(layer.state_dict())
     x = torch.randn(3, 4)
     for module in (layer, plain):

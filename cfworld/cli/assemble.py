@@ -12,7 +12,7 @@ __all__ = ["AssembleConfig", "assemble", "main"]
 
 SUMMARY = (
     "Put the teacher and the student of one world, which their stages exported apart, into one folder, from which "
-    'World.from_pretrained(folder, variant="teacher") takes either. Calibrate the folder then, if novelty is wanted.'
+    'World.from_pretrained(folder, variant="teacher") takes either. Novelty scores come along; cards do not.'
 )
 EXAMPLE = "teacher=runs/panorama/teacher/export student=runs/panorama/heads/export out=worlds/panorama"
 
@@ -39,11 +39,11 @@ def assemble(config: AssembleConfig) -> dict[str, str]:
         ConfigError: If there is something in the folder.
         CheckpointError: If a variant is missing, or the two are of different worlds.
     """
-    folder = Path(config.out)
+    folder = Path(config.out).resolve()
     if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
         raise ConfigError(f"got out={config.out}, where there is something already; expected a new or an empty folder")
     worlds = [
-        World.from_pretrained(name_or_path, variant=variant)
+        World.from_pretrained(name_or_path, variant=variant, precision="bf16")
         for variant, name_or_path in (("teacher", config.teacher), ("student", config.student))
     ]
     folder.parent.mkdir(parents=True, exist_ok=True)

@@ -28,8 +28,8 @@ from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
-from cfworld.train.position_balance import PositionBalance
 from cfworld.train.rollout_sheet import rollout_sheet
+from cfworld.train.spatial_balance import SpatialBalance
 from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
 from cfworld.world import World
@@ -77,7 +77,7 @@ class InitStageConfig:
         promotion_cadence: As the teacher's.
         promotion_interval: As the teacher's.
         erft: Errors in the context, banked from the student's own predictions.
-        position_balance: As the teacher's, for the distances to the targets.
+        spatial_balance: As the teacher's, for the squared distances to the targets, before the pseudo-Huber's root.
         reward_weight: Weight of the squared error of the rewards.
         hazard_weight: Weight of the likelihood of the ends.
         sheet_rows: Episodes on a contact sheet.
@@ -103,7 +103,7 @@ class InitStageConfig:
     promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=lambda: ErftConfig(start_step=20, max_sigma=0.6))
-    position_balance: float = 0.0
+    spatial_balance: float = 0.0
     reward_weight: float = 0.1
     hazard_weight: float = 1.0
     sheet_rows: int = 4
@@ -135,7 +135,7 @@ class InitStageConfig:
                 f"Got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "
                 "share in 0 to 1, a scale of 0 or more, and a positive shift."
             )
-        PositionBalance.check(self.position_balance)
+        SpatialBalance.check(self.spatial_balance)
 
 
 class InitStage:
@@ -169,7 +169,7 @@ class InitStage:
         self.module: nn.Module = copy.deepcopy((student or teacher).generator).requires_grad_(True)
         self.target = EMA(self.module, config.loop.ema_decay)
         self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
-        self.balance = PositionBalance(config.position_balance, teacher.tokenizer.latent_shape[1:], self.device)
+        self.balance = SpatialBalance(config.spatial_balance, teacher.tokenizer.latent_shape[1:], self.device)
         self.team: Team = ALONE
 
     def join(self, team: Team) -> None:
@@ -205,8 +205,9 @@ class InitStage:
         estimate = denoised(noisy, output.velocity, sigma)
         present = clips.present[:, None].expand(sigma.shape)
         difference = estimate - target
-        balanced = self.balance.weights().sqrt() * difference
-        distance = masked_mean(pseudo_huber(balanced, config.huber), present, team)
+        distance = masked_mean(pseudo_huber(difference, config.huber), present, team)
+        weighted = self.balance.weights().sqrt() * difference
+        balanced = masked_mean(pseudo_huber(weighted, config.huber), present, team)
         self.balance.add(difference[present], team)
         reward, hazard = head_losses(output, clips, team)
         residual = (estimate.detach() - latents)[present]
@@ -218,10 +219,10 @@ class InitStage:
             "reward": reward,
             "hazard": hazard,
         }
-        return distance + config.reward_weight * reward + config.hazard_weight * hazard, metrics
+        return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged student that makes the targets, the error bank, and the running errors of the places."""
+        """The averaged student that makes the targets, the error bank, and the running errors of the positions."""
         return {
             "target": dict(self.target.module.state_dict()),
             "errors": self.errors.state_dict(),
@@ -232,7 +233,8 @@ class InitStage:
         """Restore what `state_dict` returned."""
         self.team.load(self.target.module, state["target"])
         self.errors.load_state_dict(state["errors"])
-        self.balance.load_state_dict(state["balance"])
+        if "balance" in state:
+            self.balance.load_state_dict(state["balance"])
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
         """Write a sheet of the student's rollouts from held-out starts below the truth; return their figures."""

@@ -34,6 +34,8 @@ __all__ = [
 NUM_KEPT = 2
 CADENCE = {"steps", "log_every", "save_every", "sample_every", "max_minutes"}
 FREE_KEYS = frozenset(CADENCE | {"num_threads", "gradient_checkpointing", "shard"})
+LATER_KEYS: Mapping[str, Any] = {"spatial_balance": 0.0}
+"""Settings that stages have had since later, and what they are where a checkpoint does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -161,6 +163,9 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
         ConfigError: Names every key that differs.
     """
     before, now = _flat(saved), _flat(json.loads(json.dumps(current)))
+    for key in now.keys() - before.keys():
+        if (name := key.rpartition(".")[2]) in LATER_KEYS:
+            before[key] = LATER_KEYS[name]
     missing = "<not there>"
     differences = [
         f"{key}: {before.get(key, missing)!r} -> {now.get(key, missing)!r}"

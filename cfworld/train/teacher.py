@@ -21,8 +21,8 @@ from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import gathered_forward, slot_schedule
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
-from cfworld.train.position_balance import PositionBalance
 from cfworld.train.rollout_sheet import rollout_sheet
+from cfworld.train.spatial_balance import SpatialBalance
 from cfworld.train.student_world import centre_clips, measure_centre
 from cfworld.train.team import ALONE, Team
 from cfworld.world import EncodedStarts, World, WorldConfig
@@ -51,8 +51,8 @@ class TeacherStageConfig:
             draws its own between 1 and this, and then what becomes of the chunk at every check: the paper's random
             draw from the past, kept by the rollout's own bookkeeping.
         erft: Errors in the context.
-        position_balance: How far every place of a latent gets the same share of the flow loss, whatever its error: 0
-            not at all, 1 wholly; see `PositionBalance`.
+        spatial_balance: How far every position of a latent gets the same share of the flow loss, whatever its error: 0
+            not at all, 1 wholly; see `SpatialBalance`.
         reward_weight: Weight of the squared error of the rewards.
         hazard_weight: Weight of the likelihood of the ends.
         num_starts: Starts that the exported world ships.
@@ -71,7 +71,7 @@ class TeacherStageConfig:
     promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=ErftConfig)
-    position_balance: float = 0.0
+    spatial_balance: float = 0.0
     reward_weight: float = 0.1
     hazard_weight: float = 1.0
     num_starts: int = 256
@@ -86,7 +86,7 @@ class TeacherStageConfig:
         for name in ("num_copies", "promotion_cadence", "promotion_interval"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is at least 1; got {getattr(self, name)}.")
-        PositionBalance.check(self.position_balance)
+        SpatialBalance.check(self.spatial_balance)
 
 
 class TeacherStage:
@@ -132,7 +132,7 @@ class TeacherStage:
             generator.prompts.use_encoder(text_encoder)
         self.module: nn.Module = generator
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
-        self.balance = PositionBalance(config.position_balance, tokenizer.latent_shape[1:], self.device)
+        self.balance = SpatialBalance(config.spatial_balance, tokenizer.latent_shape[1:], self.device)
         self.team: Team = ALONE
 
     def join(self, team: Team) -> None:
@@ -177,13 +177,14 @@ class TeacherStage:
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The error bank, and the running errors of the places."""
-        return {"errors": self.errors.state_dict(), "balance": self.balance.state_dict()}
+        """The error bank, and the running errors of the positions."""
+        return {**self.errors.state_dict(), "balance": self.balance.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.errors.load_state_dict(state["errors"])
-        self.balance.load_state_dict(state["balance"])
+        self.errors.load_state_dict(state)
+        if "balance" in state:
+            self.balance.load_state_dict(state["balance"])
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
         """Write a sheet of rollouts from held-out starts below the truth; return their figures."""
