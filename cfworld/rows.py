@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn import functional
 
 __all__ = ["Linear", "by_full_rows", "sigmoid_of_rows"]
 
@@ -15,14 +15,16 @@ _LANES = 32
 class Linear(nn.Linear):
     """A linear layer of tokens. On a CPU, unless gradients are recorded, they come out the same however many there are.
 
-    A row of a batch may have few tokens: the prompts of a latent are one a frame.
+    Fewer than 16 are multiplied in another order than more, and a row of a batch may have as few: the prompts of a
+    latent are one a frame.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Map tokens [..., D] to tokens [..., E]; see `by_full_rows`."""
-        if x.device.type != "cpu" or torch.is_grad_enabled() or x.ndim < 2 or not x.numel():
+        rows = x.shape[:-1].numel()
+        if x.device.type != "cpu" or torch.is_grad_enabled() or not 0 < rows < _ROWS["cpu"]:
             return super().forward(x)
-        return by_full_rows(super().forward, x.flatten(0, -2)).unflatten(0, x.shape[:-1])
+        return by_full_rows(super().forward, x.reshape(rows, -1)).view(*x.shape[:-1], -1)
 
 
 def by_full_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
@@ -33,7 +35,7 @@ def by_full_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     Args:
         function: From rows [R, D] to rows [R, E], each by itself.
-        x: Rows [R, D]; repeated as often as need be.
+        x: Rows [R, D]; rows of zeros are added.
 
     Returns:
         The function's rows [R, E].
@@ -43,10 +45,10 @@ def by_full_rows(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     full = max(-(-rows // multiple) * multiple, 2)
     if full == rows:
         return function(x)
-    return function(torch.cat([x, x[:1].expand(full - rows, -1)]))[:rows]
+    return function(functional.pad(x, (0, 0, 0, full - rows)))[:rows]
 
 
 def sigmoid_of_rows(logits: Tensor) -> Tensor:
     """Sigmoid of few numbers a row, [R, F]: every row fills whole vector registers of its own."""
     width = logits.shape[-1]
-    return F.pad(logits, (0, -width % _LANES)).sigmoid()[..., :width]
+    return functional.pad(logits, (0, -width % _LANES)).sigmoid()[..., :width]
