@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import torch
 from einops import rearrange
-from jaxtyping import Bool, Float, Num
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from cfworld.diffusion import euler, few_step, guided, heun, sigmas
@@ -24,6 +24,7 @@ __all__ = [
     "clean_pass",
     "conditions",
     "context_from_memory",
+    "context_of_slots",
     "denoise",
     "prime",
     "prompt_tokens",
@@ -127,17 +128,37 @@ def context_from_memory(
         memory: What is remembered.
         num_current: Latents that will look at it together; one chunk by default.
     """
+    slots, current = memory_positions(config, memory.valid, memory.source, memory.count, num_current)
+    return context_of_slots(generator, memory.keys, memory.values, memory.valid, slots, current)
+
+
+def context_of_slots(
+    generator: Generator,
+    keys: Float[Tensor, "layers B S n H d"],
+    values: Float[Tensor, "layers B S n H d"],
+    valid: Bool[Tensor, "B S"],
+    slots: Int[Tensor, "B S"],
+    current: Int[Tensor, "B N"],
+) -> Context:
+    """What slots show.
+
+    Args:
+        generator: Whose keys they are.
+        keys: Keys before RoPE.
+        values: Values.
+        valid: Which slots hold something.
+        slots: Temporal positions of the slots.
+        current: Temporal positions of the latents that will look at them.
+    """
     transformer = generator.transformer
     tokens = transformer.config.tokens_per_latent
-    slots, current = memory_positions(config, memory.valid, memory.source, memory.count, num_current)
-    keys, values = memory.keys, memory.values
     if transformer.attention.takes_lengths:
-        valid_first = (~memory.valid).int().argsort(dim=1, stable=True)
-        rows = torch.arange(memory.num_rows, device=slots.device)[:, None]
+        valid_first = (~valid).int().argsort(dim=1, stable=True)
+        rows = torch.arange(len(valid), device=slots.device)[:, None]
         keys, values, slots = keys[:, rows, valid_first], values[:, rows, valid_first], slots.gather(1, valid_first)
-        mask = KeyLengths(memory.valid.sum(dim=1, dtype=torch.int32) * tokens)
+        mask = KeyLengths(valid.sum(dim=1, dtype=torch.int32) * tokens)
     else:
-        seen = torch.cat([memory.valid, torch.ones_like(current, dtype=torch.bool)], dim=1)
+        seen = torch.cat([valid, torch.ones_like(current, dtype=torch.bool)], dim=1)
         mask = transformer.prepared(seen.repeat_interleave(tokens, dim=1)[:, None, None], current.shape[1])
     return Context(
         keys=rearrange(apply_rope(keys, *transformer.rotation(slots)), "L B S n H d -> L B (S n) H d"),

@@ -1,8 +1,7 @@
 """Solvers: from noise to data along a velocity field.
 
 `velocity_fn(x [B, N, ...], sigma float32 [B, N])` is the only thing that they know of a network. `sigmas`
-is the grid of `schedule.sigmas`, from 1 to 0; Euler and Heun also take a path of its own for every latent,
-[steps + 1, B, N].
+is the grid of `schedule.sigmas`, from 1 to 0, or a path of its own for every latent, [steps + 1, B, N].
 """
 
 from collections.abc import Callable
@@ -63,7 +62,7 @@ def heun(
 def few_step(
     velocity_fn: VelocityFn,
     x: Float[Tensor, "B N *latent"],
-    sigmas: Float32[Tensor, " steps_and_end"],
+    sigmas: Float32[Tensor, " steps_and_end *lead"],
     noise_fn: NoiseFn,
 ) -> Float[Tensor, "B N *latent"]:
     """Sample a distilled generator: denoise completely, put fresh noise back, repeat.

@@ -55,6 +55,7 @@ def judge_routes(
     away: Mapping[str, float],
     worlds: Sequence[str],
     baselines: Sequence[str] = (),
+    seen_seconds: float = 0.0,
 ) -> Judgement:
     """Put the scores of all routes together.
 
@@ -63,6 +64,7 @@ def judge_routes(
         away: seconds from leaving to returning of the routes that leave and return.
         worlds: names of the worlds.
         baselines: which of them are baselines; they stand in for chance, and every other world is set against them.
+        seen_seconds: seconds of true frames that all of them saw before leaving.
     """
     figures = {route: {name: found.figures() for name, found in scores.items()} for route, scores in routes.items()}
     context = {
@@ -76,13 +78,18 @@ def judge_routes(
         figures={
             "routes": figures,
             "away": dict(away),
+            "seen_seconds": seen_seconds,
             "effective_context_seconds": {name: found["recalled"] for name, found in context.items()},
             "effective_context_seconds_by_psnr": {name: found["psnr"] for name, found in context.items()},
             "floor": list(baselines) or [CHANCE],
             "advantages": advantages,
         },
         bars={name: _bars(figures, away, name, baselines, context, advantages) for name in worlds},
-        tables=[_context_table(context, baselines), *_advantage_tables(advantages), *_route_tables(figures)],
+        tables=[
+            _context_table(context, baselines, seen_seconds),
+            *_advantage_tables(advantages),
+            *_route_tables(figures),
+        ],
         pictures=[
             Picture(
                 name="recall.png",
@@ -155,13 +162,18 @@ def _bars(
     return bars
 
 
-def _context_table(context: Mapping[str, Mapping[str, float | None]], baselines: Sequence[str]) -> Table:
+def _context_table(
+    context: Mapping[str, Mapping[str, float | None]], baselines: Sequence[str], seen_seconds: float
+) -> Table:
     floor = "the best baseline" if baselines else "chance"
     return Table(
         title="Effective context length (s)",
         columns=["", "by retrieval", "by PSNR"],
         rows=[[name, found["recalled"], found["psnr"]] for name, found in context.items()],
-        note=f"The longest time away up to which the lower bound exceeds the midpoint of {floor} and the ceiling.",
+        note=(
+            f"The longest time away up to which the lower bound exceeds the midpoint of {floor} and the ceiling. "
+            f"Before leaving, the worlds were shown {seen_seconds:g} s of true frames."
+        ),
     )
 
 

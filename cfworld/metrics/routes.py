@@ -36,9 +36,10 @@ class RecallConfig:
         away: Times d from leaving to returning, in seconds of game time, rounded to an even number of steps. Beyond
             half a turn's time the camera stays on the opposite side, panning to and fro.
         full_turn: Also make a full turn.
-        real_turns: Whole turns of real frames that a world has seen before the view is left, at least. 0: as many
-            frames as fill sink and fast memory, so that what lies on the way is the world's own invention; 1: it has
-            seen everything, and what it shows can only be remembered or not.
+        real_turns: Turns of real frames that a world has seen before the view is left, at least. 0: as many frames as
+            fill sink and fast memory of every world that is judged, so that what lies on the way is the world's own
+            invention; 1: it has seen everything, and what it shows can only be remembered or not. Baselines with long
+            windows ask for many frames: to set a world beside one that was judged with them, show it as many.
         real_away: Real frames while away, too. The world generates only the end of the way back, as long as it takes to
             renew all that is in sight, so that errors of its own do not add up: what is left is what it remembers.
         starts: Number of episodes.
@@ -47,7 +48,7 @@ class RecallConfig:
 
     away: list[float] = field(default_factory=lambda: [2.4, 4.0, 6.4, 9.6, 12.8, 16.0, 20.0, 24.0, 32.0])
     full_turn: bool = True
-    real_turns: int = 0
+    real_turns: float = 0.0
     real_away: bool = False
     starts: int = 32
     strips: int = 3
@@ -113,7 +114,7 @@ def run_recall(
         real = _real_ticks(turn, len(actions), per_step) if config.real_away else 0
         routes[route] = _drive(worlds, twin, turn, starts, views, actions, real, route, batch, bar)
     scores = {route: driven.scores for route, driven in routes.items()}
-    judged = judge_routes(scores, away, list(worlds), baselines)
+    judged = judge_routes(scores, away, list(worlds), baselines, prefix / settings.fps)
     strips = [_returns_strip(routes, departed, row) for row in range(min(config.strips, config.starts))]
     longest = max(routes, key=lambda route: away.get(route, 0))
     track = _track_strip(longest, routes[longest].shown, departed, per_step / settings.fps)
@@ -124,7 +125,7 @@ def run_recall(
     return add_headings(judged, COMPASSES[source], seen, per_step / settings.fps)
 
 
-def prefix_ticks(worlds: Mapping[str, WorldLike], turn: Turn, real_turns: int = 0) -> int:
+def prefix_ticks(worlds: Mapping[str, WorldLike], turn: Turn, real_turns: float = 0.0) -> int:
     """Ticks of real frames before leaving, whole steps.
 
     In every world sink and fast memory must then be full, with a latent that has left the sink behind, and the view
@@ -133,11 +134,11 @@ def prefix_ticks(worlds: Mapping[str, WorldLike], turn: Turn, real_turns: int = 
     return max(_prefix_ticks(world.config, turn, real_turns) for world in worlds.values())
 
 
-def _prefix_ticks(settings: Any, turn: Turn, real_turns: int) -> int:
+def _prefix_ticks(settings: Any, turn: Turn, real_turns: float) -> int:
     memory = settings.memory
     filled = (memory.num_sink + memory.num_stored_fast + 1) * settings.frames_per_latent
     beyond_sink = memory.num_sink * settings.frames_per_latent + turn.hidden
-    wanted = max(filled, beyond_sink, real_turns * turn.ticks)
+    wanted = max(filled, beyond_sink, round(real_turns * turn.ticks))
     return -(-wanted // settings.frames_per_step) * settings.frames_per_step
 
 

@@ -28,6 +28,7 @@ from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
+from cfworld.train.resampling import ResamplingConfig, resampled
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.spatial_balance import SpatialBalance
 from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
@@ -77,6 +78,7 @@ class InitStageConfig:
         promotion_cadence: As the teacher's.
         promotion_interval: As the teacher's.
         erft: Errors in the context, banked from the student's own predictions.
+        resampling: Contexts that the student makes itself, from clips without errors of the bank.
         spatial_balance: As the teacher's, for the squared distances to the targets, before the pseudo-Huber's root.
         reward_weight: Weight of the squared error of the rewards.
         hazard_weight: Weight of the likelihood of the ends.
@@ -103,6 +105,9 @@ class InitStageConfig:
     promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=lambda: ErftConfig(start_step=20, max_sigma=0.6))
+    resampling: ResamplingConfig = field(
+        default_factory=lambda: ResamplingConfig(sampler=few_step_sampler(num_steps=4, shift=1.0))
+    )
     spatial_balance: float = 0.0
     reward_weight: float = 0.1
     hazard_weight: float = 1.0
@@ -198,13 +203,16 @@ class InitStage:
         latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
         noise = torch.randn(rows, *latents.shape[1:], generator=generator, device=self.device)
         noisy = interpolate(latents, team.own(noise), sigma)
-        context = self.errors.inject(clips.latents, batch.step, generator, team)
-        target = self._targets(schedule, context, noisy, path, clips.actions)
+        injected = self.errors.inject(clips.latents, batch.step, generator, team)
+        seen = resampled(
+            config.resampling, self.module, schedule, clips.latents, injected, clips.actions, generator, team
+        )
+        target = self._targets(schedule, seen.context, noisy, path, clips.actions)
 
-        output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions)
+        output = gathered_forward(self.module, schedule, seen.context, noisy, sigma, clips.actions)
         estimate = denoised(noisy, output.velocity, sigma)
         present = clips.present[:, None].expand(sigma.shape)
-        difference = estimate - target
+        difference = (estimate - target) * seen.agrees[:, None, :, None]
         distance = masked_mean(pseudo_huber(difference, config.huber), present, team)
         weighted = self.balance.weights().sqrt() * difference
         balanced = masked_mean(pseudo_huber(weighted, config.huber), present, team)
@@ -219,6 +227,8 @@ class InitStage:
             "reward": reward,
             "hazard": hazard,
         }
+        if config.resampling.share:
+            metrics["agrees"] = team.mean(seen.agrees.float().mean())
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:

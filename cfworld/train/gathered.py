@@ -16,9 +16,9 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from cfworld.memory import MemoryConfig, memory_positions, push_index
-from cfworld.model import Generator, apply_rope, rope_table
+from cfworld.model import Generator, TransformerOutput, apply_rope, rope_table
 
-__all__ = ["GatheredOutput", "SlotSchedule", "gathered_forward", "slot_schedule"]
+__all__ = ["GatheredOutput", "SlotSchedule", "gathered_forward", "gathered_keys", "slot_schedule"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,22 +99,74 @@ def gathered_forward(
         actions: One action per frame.
         dropped: Targets whose prompt becomes the null prompt; the context keeps its own.
     """
-    rows, num_copies, length = noisy.shape[:3]
+    num_copies = noisy.shape[1]
+    prompts = generator.prompts(actions)
+    target_prompts = prompts[:, None].expand(-1, num_copies, *prompts.shape[1:])
+    if dropped is not None:
+        copies = actions[:, None].expand(-1, num_copies, *actions.shape[1:])
+        target_prompts = generator.prompts(copies, dropped)
+    output = _one_pass(
+        generator,
+        schedule,
+        torch.cat([clean[:, None], noisy], dim=1),
+        torch.cat([torch.zeros_like(sigma[:, :1]), sigma], dim=1),
+        torch.cat([prompts[:, None], target_prompts], dim=1),
+    )
+    chunk = schedule.positions.shape[2]
+    reward, hazard_logit = generator.heads(output.features[:, :chunk])
+
+    def ungrouped(part: Tensor) -> Tensor:
+        return rearrange(part, "(B K) N ... -> B (K N) ...", B=len(clean))
+
+    return GatheredOutput(
+        velocity=rearrange(output.velocity[:, chunk:], "(B K) (m N) ... -> B m (K N) ...", B=len(clean), m=num_copies),
+        reward=ungrouped(reward),
+        hazard_logit=ungrouped(hazard_logit),
+        has_heads=generator.transformer.config.heads,
+    )
+
+
+def gathered_keys(
+    generator: Generator,
+    schedule: SlotSchedule,
+    clean: Float[Tensor, "B T C h w"],
+    actions: Num[Tensor, "B T f *action"],
+) -> tuple[Float[Tensor, "layers B T n H d"], Float[Tensor, "layers B T n H d"]]:
+    """Keys, before RoPE, and values of every latent of a batch of clips, as a memory would come to hold them.
+
+    Args:
+        generator: Prompt encoder and transformer.
+        schedule: What the memory shows to each chunk.
+        clean: The latents.
+        actions: One action per frame.
+    """
+    sigma = torch.zeros(len(clean), 1, clean.shape[1], device=clean.device)
+    output = _one_pass(generator, schedule, clean[:, None], sigma, generator.prompts(actions)[:, None])
+    keys, values = (
+        rearrange(torch.stack(parts), "L (B K) N n H d -> L B (K N) n H d", B=len(clean))
+        for parts in (output.keys, output.values)
+    )
+    return keys, values
+
+
+def _one_pass(
+    generator: Generator,
+    schedule: SlotSchedule,
+    copies: Float[Tensor, "B m T C h w"],
+    sigma: Float[Tensor, "B m T"],
+    prompts: Float[Tensor, "B m T P E"],
+) -> TransformerOutput:
+    """Read copies of clips, [G, m N, ...], of which the first is clean: its keys and values are what all attend to."""
+    rows, num_copies, length = copies.shape[:3]
     num_chunks, num_slots = schedule.source.shape[1:]
     chunk = length // num_chunks
     model = generator.transformer.config
     tokens = model.tokens_per_latent
 
-    def grouped(clean_part: Tensor, noisy_part: Tensor) -> Tensor:
-        copies = torch.cat([clean_part[:, None], noisy_part.expand(-1, num_copies, *clean_part.shape[1:])], dim=1)
-        return rearrange(copies, "B m (K N) ... -> (B K) (m N) ...", K=num_chunks)
+    def grouped(part: Tensor) -> Tensor:
+        return rearrange(part, "B m (K N) ... -> (B K) (m N) ...", K=num_chunks)
 
-    prompts = generator.prompts(actions)
-    target_prompts = prompts[:, None]
-    if dropped is not None:
-        copies = actions[:, None].expand(-1, num_copies, *actions.shape[1:])
-        target_prompts = generator.prompts(copies, dropped)
-    first = torch.arange(rows, device=clean.device)[:, None, None] * length
+    first = torch.arange(rows, device=copies.device)[:, None, None] * length
     gather_index = (schedule.source + first).flatten()
     cos, sin = (
         rearrange(table, "B K S n H d -> (B K) (S n) H d")
@@ -126,24 +178,13 @@ def gathered_forward(
         slots = flat.index_select(0, gather_index)
         return rearrange(slots, "(G S) (n H d) -> G (S n) H d", S=num_slots, n=tokens, H=model.num_heads)
 
-    output = generator.transformer(
-        grouped(clean, noisy),
-        grouped(torch.zeros_like(sigma[:, 0]), sigma),
-        grouped(prompts, target_prompts),
-        rearrange(schedule.positions, "B K N -> (B K) N").repeat(1, 1 + num_copies),
+    return generator.transformer(
+        grouped(copies),
+        grouped(sigma),
+        grouped(prompts),
+        rearrange(schedule.positions, "B K N -> (B K) N").repeat(1, num_copies),
         lambda _layer, keys, values: (apply_rope(gather(keys), cos, sin), gather(values)),
-        _mask(schedule.valid, 1 + num_copies, chunk * tokens, tokens),
-    )
-    reward, hazard_logit = generator.heads(output.features[:, :chunk])
-
-    def ungrouped(part: Tensor) -> Tensor:
-        return rearrange(part, "(B K) N ... -> B (K N) ...", B=rows)
-
-    return GatheredOutput(
-        velocity=rearrange(output.velocity[:, chunk:], "(B K) (m N) ... -> B m (K N) ...", B=rows, m=num_copies),
-        reward=ungrouped(reward),
-        hazard_logit=ungrouped(hazard_logit),
-        has_heads=model.heads,
+        _mask(schedule.valid, num_copies, chunk * tokens, tokens),
     )
 
 

@@ -34,8 +34,10 @@ __all__ = [
 NUM_KEPT = 2
 CADENCE = {"steps", "log_every", "save_every", "sample_every", "max_minutes"}
 FREE_KEYS = frozenset(CADENCE | {"num_threads", "gradient_checkpointing", "shard"})
-LATER_KEYS: Mapping[str, Any] = {"spatial_balance": 0.0}
+LATER_KEYS: Mapping[str, Any] = {"spatial_balance": 0.0, "resampling.share": 0.0}
 """Settings that stages have had since later, and what they are where a checkpoint does not say."""
+LATER_GROUPS = ("resampling",)
+"""Groups of such settings; the others of a group, which say how, may be any where a checkpoint does not say."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,8 +166,11 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
     """
     before, now = _flat(saved), _flat(json.loads(json.dumps(current)))
     for key in now.keys() - before.keys():
-        if (name := key.rpartition(".")[2]) in LATER_KEYS:
-            before[key] = LATER_KEYS[name]
+        if any(f".{group}." in f".{key}" for group in LATER_GROUPS):
+            before[key] = now[key]
+        for name, value in LATER_KEYS.items():
+            if f".{key}".endswith(f".{name}"):
+                before[key] = value
     missing = "<not there>"
     differences = [
         f"{key}: {before.get(key, missing)!r} -> {now.get(key, missing)!r}"

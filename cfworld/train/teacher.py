@@ -21,6 +21,7 @@ from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import gathered_forward, slot_schedule
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
+from cfworld.train.resampling import ResamplingConfig, resampled
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.spatial_balance import SpatialBalance
 from cfworld.train.student_world import centre_clips, measure_centre
@@ -51,6 +52,7 @@ class TeacherStageConfig:
             draws its own between 1 and this, and then what becomes of the chunk at every check: the paper's random
             draw from the past, kept by the rollout's own bookkeeping.
         erft: Errors in the context.
+        resampling: Contexts that the network makes itself, from clips without errors of the bank.
         spatial_balance: How far every position of a latent gets the same share of the flow loss, whatever its error: 0
             not at all, 1 wholly; see `SpatialBalance`.
         reward_weight: Weight of the squared error of the rewards.
@@ -71,6 +73,7 @@ class TeacherStageConfig:
     promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=ErftConfig)
+    resampling: ResamplingConfig = field(default_factory=ResamplingConfig)
     spatial_balance: float = 0.0
     reward_weight: float = 0.1
     hazard_weight: float = 1.0
@@ -159,21 +162,27 @@ class TeacherStage:
         latents = clips.latents[:, None].expand(-1, config.num_copies, -1, -1, -1, -1)
         noise = team.own(torch.randn(*copies, *latents.shape[3:], generator=generator, device=self.device))
         noisy = interpolate(latents, noise, sigma)
-        context = self.errors.inject(clips.latents, batch.step, generator, team)
+        injected = self.errors.inject(clips.latents, batch.step, generator, team)
         dropped = team.own(self._dropped(copies, generator))
-        output = gathered_forward(self.module, schedule, context, noisy, sigma, clips.actions, dropped)
+        seen = resampled(
+            config.resampling, self.module, schedule, clips.latents, injected, clips.actions, generator, team
+        )
+        output = gathered_forward(self.module, schedule, seen.context, noisy, sigma, clips.actions, dropped)
 
         error = output.velocity - velocity(latents, noise)
-        squared = error.square()
+        squared = error.square().mean(dim=3)
         present = clips.present[:, None].expand(sigma.shape)
-        flow = masked_mean(squared.mean(dim=(3, 4, 5)), present, team)
-        balanced = masked_mean((self.balance.weights() * squared).mean(dim=(3, 4, 5)), present, team)
+        asked = present[..., None, None] & seen.agrees[:, None]
+        flow = masked_mean(squared, asked, team)
+        balanced = masked_mean(self.balance.weights() * squared, asked, team)
         self.balance.add(error[present], team)
         reward, hazard = head_losses(output, clips, team)
         estimate = denoised(noisy, output.velocity.detach(), sigma)
         residual = (estimate - latents)[present]
         self.errors.add(residual, sigma[present], generator, team)
         metrics = {"flow": flow, "reward": reward, "hazard": hazard, "residual": team.mean_of_all(residual.square())}
+        if config.resampling.share:
+            metrics["agrees"] = team.mean(seen.agrees.float().mean())
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:

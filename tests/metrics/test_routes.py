@@ -120,9 +120,19 @@ def test_the_view_that_is_left_is_out_of_the_sight_of_every_sink():
 
 def test_a_world_may_have_seen_everything_before_the_view_is_left():
     turn = TURNS[PANORAMA]
-    assert prefix_ticks({"toy": toy_world()}, turn, real_turns=1) == turn.ticks
-    assert drive({"perfect": Remembering()}, away=[1.6], real_turns=1).bars["perfect"][
-        "recalls the view after away for 1.6 s"
+    assert prefix_ticks({"toy": toy_world()}, turn, real_turns=1.0) == turn.ticks
+    judged = drive({"perfect": Remembering()}, away=[1.6], real_turns=1.0)
+    assert judged.bars["perfect"]["recalls the view after away for 1.6 s"]
+    assert judged.figures["seen_seconds"] == turn.ticks / 10
+
+
+def test_a_world_may_have_seen_a_part_of_a_turn():
+    """Of 128 ticks, in whole steps; a world is never shown less than fills its sink and fast memory."""
+    turn = TURNS[PANORAMA]
+    assert [prefix_ticks({"toy": toy_world()}, turn, real_turns=part) for part in (0.01, 0.75, 0.76)] == [
+        4 + turn.hidden,
+        96,
+        100,
     ]
 
 
@@ -143,7 +153,7 @@ def test_a_world_is_shown_whole_steps():
 
 
 @pytest.mark.parametrize(
-    "settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}, {"real_turns": -1}]
+    "settings", [{"away": [0.0]}, {"away": [], "full_turn": False}, {"starts": 0}, {"real_turns": -1.0}]
 )
 def test_settings_that_measure_nothing_are_refused(settings: dict):
     with pytest.raises(ConfigError, match="recall has"):
