@@ -29,12 +29,12 @@ class Compass:
     circumference: int
     """Pixels of a full turn."""
 
-    def errors(
-        self, made: UInt8[np.ndarray, "*batch H W 3"], truth: UInt8[np.ndarray, "*batch H W 3"]
+    def beside(
+        self, headings: Int64[np.ndarray, "*batch"], truth: Int64[np.ndarray, "*batch"]
     ) -> Int64[np.ndarray, "*batch"]:
-        """How far each frame looks beside the true one, in pixels to the right, the shorter way around."""
+        """How far headings lie beside the true ones, in pixels to the right, the shorter way around."""
         half = self.circumference // 2
-        return (self.read(made) - self.read(truth) + half) % self.circumference - half
+        return (headings - truth + half) % self.circumference - half
 
 
 COMPASSES: Mapping[str, Compass] = {
@@ -45,10 +45,11 @@ COMPASSES: Mapping[str, Compass] = {
 
 def add_headings(judged: Judgement, compass: Compass, routes: Mapping[str, Shown], step_seconds: float) -> Judgement:
     """Recall's judgement with the errors of the heading: on return by each route, and along the longest of them."""
-    errors = {
-        route: {name: compass.errors(frames, shown["twin"]) for name, frames in shown.items() if name != "twin"}
-        for route, shown in routes.items()
-    }
+    errors = {}
+    for route, shown in routes.items():
+        read = {name: compass.read(frames) for name, frames in shown.items()}
+        truth = read.pop("twin")
+        errors[route] = {name: compass.beside(headings, truth) for name, headings in read.items()}
     returns = {
         route: {
             name: {

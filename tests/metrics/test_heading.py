@@ -19,8 +19,8 @@ def pan(episode: Panorama, ticks: int) -> np.ndarray:
 
 
 def test_the_error_is_signed_and_takes_the_shorter_way_around():
-    ring = pan(Panorama(0), 128)
-    errors = COMPASS.errors(ring[[3, 0, 127]], ring[[0, 3, 0]])
+    headings = COMPASS.read(pan(Panorama(0), 128))
+    errors = COMPASS.beside(headings[[3, 0, 127]], headings[[0, 3, 0]])
     assert errors.tolist() == [6, -6, -2]
 
 

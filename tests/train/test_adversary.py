@@ -31,21 +31,6 @@ def test_patches_of_plain_floor_hardly_count_whichever_block_has_the_detail(deta
     assert found[0] < 0.25 * found[1]
 
 
-def test_there_is_one_judgement_for_small_patches_and_one_for_large_ones():
-    made, real, latents = pair()
-    fine, coarse = made.critic(real, latents).logits
-    assert fine.shape == (2, 1, 4, 4)
-    assert coarse.shape == (2, 1, 2, 2)
-
-
-def test_only_the_coarse_judgement_knows_the_latents():
-    made, real, latents = pair()
-    critic = made.critic.eval()
-    here, there = critic(real, latents), critic(real, -latents)
-    assert torch.equal(here.logits[0], there.logits[0])
-    assert not torch.equal(here.logits[1], there.logits[1])
-
-
 def test_fooling_moves_the_tokenizer_and_not_the_critic():
     made, real, latents = pair()
     output = made.vae(real)
