@@ -24,7 +24,6 @@ __all__ = [
     "clean_pass",
     "conditions",
     "context_from_memory",
-    "context_of_slots",
     "denoise",
     "prime",
     "prompt_tokens",

@@ -33,7 +33,7 @@ class AssembleConfig:
 
 
 def assemble(config: AssembleConfig) -> dict[str, str]:
-    """Write the world, whole or not at all, and return the fingerprints of its variants.
+    """Write the world, whole or not at all, and return the fingerprints of its variants, as they are stored: in bf16.
 
     Raises:
         ConfigError: If there is something in the folder.
