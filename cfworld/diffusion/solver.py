@@ -71,7 +71,7 @@ def few_step(
 
     Args:
         velocity_fn: the velocity field, called once per step.
-        x: pure noise, the draw of pass 0.
+        x: the sample at `sigmas[0]`; at 1, pure noise, the draw of pass 0.
         sigmas: falling noise levels; the last one, 0, is where the result lies.
         noise_fn: standard normal noise like `x` for pass 1, 2, ...
 

@@ -3,7 +3,8 @@
 Resampling Forcing (arXiv 2512.15702): the past is noised to a level t_s and denoised again by the network in training,
 each latent after the resampled ones before it and without a gradient, while the targets stay the true ones. ERFT's
 bank holds errors of single predictions from noised truth, which shows where everything is; what only adds up from step
-to step, such as a heading that drifts, is in no such error, and is in these. docs/adr/0015 says what came of it.
+to step, such as a heading that drifts, is in no such error, and is in these. It is off by default: docs/adr/0015
+says what came of it and what is wrong with it.
 
 Shapes: B clips, T latents, K = T / N chunks of N latents, S slots; R = B x stretches rows that are resampled side by
 side.
@@ -172,7 +173,7 @@ def resample(
         values[:, rows, piece] = torch.stack(output.values).to(values.dtype)
         within = (start + offset < end.repeat(num_clips)).nonzero()[:, 0]
         made[clip[within, None], piece[within]] = x[within]
-    torch.clear_autocast_cache()  # its copies of the weights were made without a graph; see `recording`
+    torch.clear_autocast_cache()  # its copies of the weights were made without a graph; see `self_rollout.recording`
     return made
 
 

@@ -165,8 +165,9 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
         ConfigError: Names every key that differs.
     """
     before, now = _flat(saved), _flat(json.loads(json.dumps(current)))
+    unknown = [group for group in LATER_GROUPS if not any(f".{group}." in f".{key}" for key in before)]
     for key in now.keys() - before.keys():
-        if any(f".{group}." in f".{key}" for group in LATER_GROUPS):
+        if any(f".{group}." in f".{key}" for group in unknown):
             before[key] = now[key]
         for name, value in LATER_KEYS.items():
             if f".{key}".endswith(f".{name}"):

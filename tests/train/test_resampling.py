@@ -1,5 +1,6 @@
 """Self-resampling: what a rollout from the true past would make, told from the truth, and no gradient through it."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, Solver, clean_pass, context_from_memory, denoise, prime
-from cfworld.train.gathered import SlotSchedule, slot_schedule
+from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
 from cfworld.train.loop import run, step_generator
 from cfworld.train.resampling import ResamplingConfig, draw_strengths, draw_stretches, resample, resampled
 from cfworld.train.run_state import check_config
@@ -134,9 +135,13 @@ def test_a_share_of_the_clips_is_resampled_and_the_others_are_as_they_were():
 
 
 def test_a_share_of_none_draws_and_changes_nothing():
-    latents, context, agrees = contexts(share=0.0)
-    assert torch.equal(context, latents + 5)
-    assert agrees.all()
+    latents, actions, schedule = clips()
+    generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    seen = resampled(ResamplingConfig(share=0.0), NETWORK, schedule, latents, latents + 5, actions, generator)
+    assert torch.equal(seen.context, latents + 5)
+    assert seen.agrees.all()
+    assert torch.equal(generator.get_state(), before), "runs from before go on to the same losses"
 
 
 def test_a_clip_of_a_single_chunk_has_no_past_to_make():
@@ -177,18 +182,35 @@ WHOLE = ResamplingConfig(share=1.0, stretch=2, sampler=SamplerConfig(num_steps=1
 
 
 @STAGES
-def test_a_stage_learns_from_what_its_own_network_makes(make: Callable[..., Any]):
-    plain, own, other = make(), make(resampling=WHOLE), make(resampling=WHOLE)
-    with torch.no_grad():
-        for stage in (plain, own, other):
-            torch.nn.init.normal_(
-                stage.module.transformer.head.head.weight, std=0.2, generator=torch.Generator().manual_seed(0)
-            )
-        other.module.transformer.head.head.weight.mul_(2)
-    losses = [stage.loss(stage.batch(0), step_generator(0, 0)) for stage in (plain, own, other)]
-    assert len({loss.item() for loss, _ in losses}) == 3
-    assert "agrees" not in losses[0][1]
-    assert 0 < losses[1][1]["agrees"] < 1
+def test_a_stage_learns_from_what_its_own_network_makes(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    stage = make(resampling=WHOLE)
+    module = sys.modules[type(stage).__module__]
+    made, read = [], []
+
+    def watched_resampling(config: ResamplingConfig, network: Generator, *rest: Any) -> Any:
+        made.append((network, resampled(config, network, *rest)))
+        return made[-1][1]
+
+    def watched_pass(network: Generator, schedule: SlotSchedule, clean: Tensor, *rest: Any) -> Any:
+        read.append((network, clean))
+        return gathered_forward(network, schedule, clean, *rest)
+
+    monkeypatch.setattr(module, "resampled", watched_resampling)
+    monkeypatch.setattr(module, "gathered_forward", watched_pass)
+    batch = stage.batch(0)
+    _, metrics = stage.loss(batch, step_generator(0, 0))
+
+    ((network, seen),) = made
+    assert network is stage.module
+    assert not torch.equal(seen.context, batch.clips.latents)
+    assert all(clean is seen.context for _, clean in read)
+    assert stage.module in [network for network, _ in read]
+    assert metrics["agrees"] == seen.agrees.float().mean()
+
+
+def test_without_a_share_no_stage_says_how_much_agrees():
+    for stage in (teacher_stage(), init_stage()):
+        assert "agrees" not in stage.loss(stage.batch(0), step_generator(0, 0))[1]
 
 
 @STAGES
@@ -218,3 +240,5 @@ def test_a_run_that_knew_no_resampling_goes_on_without_it(tmp_path: Path):
     check_config(before, before | {"resampling": off}, tmp_path, 0)
     with pytest.raises(ConfigError, match=r"resampling\.share: 0\.0 -> 0\.5"):
         check_config(before, before | {"resampling": on}, tmp_path, 0)
+    with pytest.raises(ConfigError, match=r"resampling\.new"):
+        check_config(before | {"resampling": on}, before | {"resampling": on | {"new": 1}}, tmp_path, 0)
