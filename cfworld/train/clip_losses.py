@@ -49,17 +49,25 @@ def random_promotions(
 
 
 def head_losses(
-    output: GatheredOutput, clips: ClipBatch, team: Team = ALONE
+    output: GatheredOutput, clips: ClipBatch, team: Team = ALONE, true: Bool[Tensor, "B T"] | None = None
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """Squared error of the rewards, and negative log-likelihood of the ends where there could have been any.
 
     Both are 0 for a world without heads.
+
+    Args:
+        output: What the heads said of the context.
+        clips: What happened in the recording.
+        team: Who has the other clips.
+        true: Where the context is the recording's, for what happens in what a network made nobody knows; everywhere
+            if it is None.
     """
     if not output.has_heads:
         return clips.rewards.new_zeros(()), clips.rewards.new_zeros(())
-    reward = masked_mean((output.reward - clips.rewards).square(), clips.valid, team)
+    known = torch.ones_like(clips.valid) if true is None else true[..., None]
+    reward = masked_mean((output.reward - clips.rewards).square(), clips.valid & known, team)
     surprise = functional.binary_cross_entropy_with_logits(output.hazard_logit, clips.ends, reduction="none")
-    return reward, masked_mean(surprise, clips.mortal, team)
+    return reward, masked_mean(surprise, clips.mortal & known, team)
 
 
 def masked_mean(values: Float[Tensor, "*shape"], mask: Bool[Tensor, "*shape"], team: Team = ALONE) -> Float[Tensor, ""]:

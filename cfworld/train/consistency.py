@@ -22,6 +22,7 @@ from cfworld.diffusion import denoised, euler, guided, heun, interpolate
 from cfworld.diffusion.consistency import consistency_target, draw_levels, level_path, pseudo_huber
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
+from cfworld.rollout import SamplerConfig
 from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random_promotions
 from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig, ErrorBank
@@ -105,9 +106,7 @@ class InitStageConfig:
     promotion_cadence: int = 1
     promotion_interval: int = 12
     erft: ErftConfig = field(default_factory=lambda: ErftConfig(start_step=20, max_sigma=0.6))
-    resampling: ResamplingConfig = field(
-        default_factory=lambda: ResamplingConfig(sampler=few_step_sampler(num_steps=4, shift=1.0))
-    )
+    resampling: ResamplingConfig = field(default_factory=ResamplingConfig)
     spatial_balance: float = 0.0
     reward_weight: float = 0.1
     hazard_weight: float = 1.0
@@ -205,30 +204,40 @@ class InitStage:
         noisy = interpolate(latents, team.own(noise), sigma)
         injected = self.errors.inject(clips.latents, batch.step, generator, team)
         seen = resampled(
-            config.resampling, self.module, schedule, clips.latents, injected, clips.actions, generator, team
+            config.resampling,
+            self._sampler,
+            self.module,
+            schedule,
+            clips.latents,
+            injected,
+            clips.actions,
+            generator,
+            team,
         )
-        target = self._targets(schedule, seen.context, noisy, path, clips.actions)
+        target = self._targets(schedule, injected, seen.context, noisy, path, clips.actions)
 
         output = gathered_forward(self.module, schedule, seen.context, noisy, sigma, clips.actions)
         estimate = denoised(noisy, output.velocity, sigma)
         present = clips.present[:, None].expand(sigma.shape)
-        difference = (estimate - target) * seen.agrees[:, None, :, None]
-        distance = masked_mean(pseudo_huber(difference, config.huber), present, team)
+        known = present & seen.true[:, None]
+        asked = present & seen.asked.any(dim=(-2, -1))[:, None]
+        difference = (estimate - target) * seen.asked[:, None, :, None]
+        distance = masked_mean(pseudo_huber(difference, config.huber), asked, team)
         weighted = self.balance.weights().sqrt() * difference
-        balanced = masked_mean(pseudo_huber(weighted, config.huber), present, team)
-        self.balance.add(difference[present], team)
-        reward, hazard = head_losses(output, clips, team)
-        residual = (estimate.detach() - latents)[present]
-        self.errors.add(residual, sigma[present], generator, team)
+        balanced = masked_mean(pseudo_huber(weighted, config.huber), asked, team)
+        self.balance.add(difference[known], team)
+        reward, hazard = head_losses(output, clips, team, seen.true)
+        residual = (estimate.detach() - latents)[known]
+        self.errors.add(residual, sigma[known], generator, team)
         metrics = {
             "distance": distance,
-            "squared": team.mean_of_all(difference[present].square()),
+            "squared": team.mean_of_all(difference[known].square()),
             "residual": team.mean_of_all(residual.square()),
             "reward": reward,
             "hazard": hazard,
         }
         if config.resampling.share:
-            metrics["agrees"] = team.mean(seen.agrees.float().mean())
+            metrics["asked"] = seen.asked_of_made(team)
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -264,9 +273,12 @@ class InitStage:
 
     def _world(self, module: nn.Module) -> World:
         assert isinstance(module, Generator)
-        sampler = few_step_sampler(self.config.num_steps, self.config.sigma_shift)
         chunk, seed = self.teacher.config.latents_per_chunk, self.config.loop.seed
-        return student_world(self.teacher, module, sampler, centre_clips(self.train, chunk, seed, self.device))
+        return student_world(self.teacher, module, self._sampler, centre_clips(self.train, chunk, seed, self.device))
+
+    @property
+    def _sampler(self) -> SamplerConfig:
+        return few_step_sampler(self.config.num_steps, self.config.sigma_shift)
 
     def _path(self, rows: int, num_chunks: int, generator: torch.Generator) -> Float[Tensor, " points B M T"]:
         """The teacher's noise levels for every target, one path per chunk and copy."""
@@ -278,18 +290,22 @@ class InitStage:
         return level_path(level, config.num_levels, config.num_substeps, config.sigma_shift, to_data=to_data)
 
     def _targets(
-        self, schedule: SlotSchedule, context: Tensor, noisy: Tensor, path: Tensor, actions: Tensor
+        self, schedule: SlotSchedule, recorded: Tensor, context: Tensor, noisy: Tensor, path: Tensor, actions: Tensor
     ) -> Float[Tensor, "B M T C h w"]:
-        """What the student's jumps shall be; teacher and averaged student each read the context with their own keys."""
+        """What the student's jumps shall be.
+
+        The teacher reads the recorded context, by which it knows where the recording goes on; the averaged student the
+        one that the student reads, as far as that is its own. Each has its own keys.
+        """
 
         def teacher(x: Tensor, sigma: Tensor) -> Tensor:
             scale, copies = self.config.guidance, x.shape[1]
             if scale == 1:
-                return gathered_forward(self.teacher.generator, schedule, context, x, sigma, actions).velocity
+                return gathered_forward(self.teacher.generator, schedule, recorded, x, sigma, actions).velocity
             dropped = torch.zeros_like(sigma, dtype=torch.bool).repeat(1, 2, 1)
             dropped[:, copies:] = True
             x, sigma = x.repeat(1, 2, 1, 1, 1, 1), sigma.repeat(1, 2, 1)
-            both = gathered_forward(self.teacher.generator, schedule, context, x, sigma, actions, dropped).velocity
+            both = gathered_forward(self.teacher.generator, schedule, recorded, x, sigma, actions, dropped).velocity
             return guided(both[:, :copies], both[:, copies:], scale)
 
         def student(x: Tensor, sigma: Tensor) -> Tensor:

@@ -165,24 +165,33 @@ class TeacherStage:
         injected = self.errors.inject(clips.latents, batch.step, generator, team)
         dropped = team.own(self._dropped(copies, generator))
         seen = resampled(
-            config.resampling, self.module, schedule, clips.latents, injected, clips.actions, generator, team
+            config.resampling,
+            self.world.sampler,
+            self.module,
+            schedule,
+            clips.latents,
+            injected,
+            clips.actions,
+            generator,
+            team,
         )
         output = gathered_forward(self.module, schedule, seen.context, noisy, sigma, clips.actions, dropped)
 
         error = output.velocity - velocity(latents, noise)
         squared = error.square().mean(dim=3)
         present = clips.present[:, None].expand(sigma.shape)
-        asked = present[..., None, None] & seen.agrees[:, None]
+        asked = present[..., None, None] & seen.asked[:, None]
+        known = present & seen.true[:, None]
         flow = masked_mean(squared, asked, team)
         balanced = masked_mean(self.balance.weights() * squared, asked, team)
-        self.balance.add(error[present], team)
-        reward, hazard = head_losses(output, clips, team)
+        self.balance.add(error[known], team)
+        reward, hazard = head_losses(output, clips, team, seen.true)
         estimate = denoised(noisy, output.velocity.detach(), sigma)
-        residual = (estimate - latents)[present]
-        self.errors.add(residual, sigma[present], generator, team)
+        residual = (estimate - latents)[known]
+        self.errors.add(residual, sigma[known], generator, team)
         metrics = {"flow": flow, "reward": reward, "hazard": hazard, "residual": team.mean_of_all(residual.square())}
         if config.resampling.share:
-            metrics["agrees"] = team.mean(seen.agrees.float().mean())
+            metrics["asked"] = seen.asked_of_made(team)
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:

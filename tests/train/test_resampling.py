@@ -13,156 +13,210 @@ from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, Solver, clean_pass, context_from_memory, denoise, prime
-from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
+from cfworld.train.clip_losses import head_losses
+from cfworld.train.gathered import GatheredOutput, SlotSchedule, gathered_forward, slot_schedule
+from cfworld.train.latent_bank import ClipBatch
 from cfworld.train.loop import run, step_generator
-from cfworld.train.resampling import ResamplingConfig, draw_strengths, draw_stretches, resample, resampled
+from cfworld.train.resampling import Resampled, ResamplingConfig, draw_starts, draw_strengths, resample, resampled
 from cfworld.train.run_state import check_config
 from tests.toy import toy_config, toy_generator
 from tests.train.test_consistency import stage as init_stage
 from tests.train.test_teacher import stage as teacher_stage
 
 LENGTH = 12
-CONFIG = toy_config(
-    memory=MemoryConfig(num_sink=1, num_slow=2, num_fast=3, consolidate_every=2, rule=PromotionRule.UNIFORM)
-)
-NETWORK = toy_generator(CONFIG).eval()
+NETWORK = toy_generator(toy_config()).eval()
 SAMPLERS = pytest.mark.parametrize("solver", list(Solver))
 
 
-def clips(rows: int = 2) -> tuple[Tensor, Tensor, SlotSchedule]:
+def memory_of(chunk: int = 1) -> MemoryConfig:
+    return MemoryConfig(
+        num_sink=1,
+        num_slow=2,
+        num_fast=2 + chunk,
+        latents_per_chunk=chunk,
+        consolidate_every=2,
+        rule=PromotionRule.UNIFORM,
+    )
+
+
+def clips(rows: int = 2, chunk: int = 1) -> tuple[Tensor, Tensor, SlotSchedule]:
     """Latents, actions, and a schedule that promotes as the memory does."""
     generator = torch.Generator().manual_seed(3)
     latents = torch.randn(rows, LENGTH, 4, 8, 8, generator=generator)
     actions = torch.randint(3, (rows, LENGTH, 4), generator=generator)
-    flags = ((torch.arange(LENGTH) + 1) % 2 == 0).expand(rows, -1)
-    return latents, actions, slot_schedule(CONFIG.memory, flags)
+    flags = ((torch.arange(LENGTH // chunk) + 1) % 2 == 0).expand(rows, -1)
+    return latents, actions, slot_schedule(memory_of(chunk), flags)
 
 
-def still(rows: int, value: float = 0.1) -> Callable[[], Tensor]:
+def still(rows: int, chunk: int = 1) -> Callable[[], Tensor]:
     """The same noise at every draw."""
-    noise = torch.linspace(-1, 1, 4 * 64).view(1, 1, 4, 8, 8).expand(rows, 1, -1, -1, -1) + value
+    noise = torch.linspace(-0.9, 1.1, 4 * 64).view(1, 1, 4, 8, 8).expand(rows, chunk, -1, -1, -1)
     return lambda: noise
 
 
-def made(starts: list[int], *, strength: float = 1.0, solver: Solver = Solver.EULER, rows: int = 2) -> Tensor:
-    latents, actions, schedule = clips(rows)
-    sampler = SamplerConfig(solver=solver, num_steps=2, shift=1.0)
-    strengths = torch.full((rows, len(starts)), strength)
-    noise = still(rows * len(starts))
-    return resample(NETWORK, sampler, schedule, latents, actions, torch.tensor(starts), strengths, noise)
+def sampler_of(solver: Solver) -> SamplerConfig:
+    return SamplerConfig(solver=solver, num_steps=2, shift=1.0)
 
 
-def rolled_out(network: Generator, sampler: SamplerConfig, start: int) -> Tensor:
+def made(
+    starts: list[int],
+    *,
+    stretch: int = LENGTH,
+    strengths: tuple[float, ...] = (1.0, 1.0),
+    solver: Solver = Solver.EULER,
+    chunk: int = 1,
+) -> Tensor:
+    """Two clips, of which each has its stretch."""
+    latents, actions, schedule = clips(chunk=chunk)
+    first, level = torch.tensor(starts), torch.tensor(strengths)
+    noise = still(2, chunk)
+    return resample(NETWORK, sampler_of(solver), schedule, latents, actions, first, stretch, level, noise)
+
+
+def rolled_out(row: int, start: int, solver: Solver, chunk: int = 1) -> Tensor:
     """The same by the world's own steps: a memory primed with the truth, a chunk generated, read, and so on."""
-    latents, actions, _ = clips()
-    noise = still(len(latents))
+    memory_config, noise = memory_of(chunk), still(1, chunk)
+    latents, actions, _ = clips(chunk=chunk)
+    latents, actions, before = latents[row : row + 1], actions[row : row + 1], start * chunk
     with torch.no_grad():
-        memory = prime(network, CONFIG.memory, latents[:, :start], actions[:, :start])
+        memory = prime(NETWORK, memory_config, latents[:, :before], actions[:, :before])
         chunks = []
-        for index in range(start, LENGTH):
-            done = actions[:, index : index + 1]
-            context = context_from_memory(network, CONFIG.memory, memory)
-            chunks.append(denoise(network, sampler, context, done, lambda _pass: noise()))
-            memory = clean_pass(network, CONFIG.memory, memory, context, chunks[-1], done).memory
-    return torch.cat([latents[:, :start], *chunks], dim=1)
+        for index in range(before, LENGTH, chunk):
+            done = actions[:, index : index + chunk]
+            context = context_from_memory(NETWORK, memory_config, memory)
+            chunks.append(denoise(NETWORK, sampler_of(solver), context, done, lambda _pass: noise()))
+            memory = clean_pass(NETWORK, memory_config, memory, context, chunks[-1], done).memory
+    return torch.cat([latents[:, :before], *chunks], dim=1)
 
 
 @SAMPLERS
-def test_a_stretch_is_what_a_rollout_from_there_makes(solver: Solver):
-    sampler = SamplerConfig(solver=solver, num_steps=2, shift=1.0)
-    torch.testing.assert_close(made([5], solver=solver), rolled_out(NETWORK, sampler, 5), atol=1e-5, rtol=1e-4)
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_stretch_is_what_a_rollout_from_there_makes(solver: Solver, chunk: int):
+    stretches = made([2, 5], solver=solver, chunk=chunk)
+    for row, start in enumerate([2, 5]):
+        expected = rolled_out(row, start, solver, chunk)
+        torch.testing.assert_close(stretches[row : row + 1], expected, atol=1e-5, rtol=1e-4)
 
 
-def test_every_stretch_begins_in_the_true_past():
-    together, first, second = made([3, 7]), made([3]), made([7])
-    torch.testing.assert_close(together[:, :7], first[:, :7])
-    torch.testing.assert_close(together[:, 7:], second[:, 7:])
-    assert (together[:, 7:] - first[:, 7:]).abs().max() > 0.01
+def test_what_comes_before_a_stretch_and_after_it_is_true():
+    truth, short, whole = clips()[0], made([4, 7], stretch=3), made([4, 7])
+    for row, (first, end) in enumerate([(4, 7), (7, 10)]):
+        assert torch.equal(short[row, :first], truth[row, :first])
+        assert torch.equal(short[row, end:], truth[row, end:])
+        torch.testing.assert_close(short[row, first:end], whole[row, first:end])
+        assert ((short - truth)[row, first:end].abs().amax(dim=(1, 2, 3)) > 0.01).all()
 
 
-def test_what_comes_before_the_first_stretch_is_true():
-    assert torch.equal(made([4])[:, :4], clips()[0][:, :4])
+def test_a_stretch_ends_where_its_clip_ends():
+    assert torch.equal(made([11, 3], stretch=9)[0], made([11, 3], stretch=1)[0])
 
 
 @SAMPLERS
 def test_the_less_noise_the_nearer_to_the_truth(solver: Solver):
     truth = clips()[0]
-    distances = [(made([2], strength=s, solver=solver) - truth).square().mean() for s in (1e-4, 0.5, 1.0)]
+    clean, half, lost = (made([2, 2], strengths=(s, s), solver=solver) for s in (1e-4, 0.5, 1.0))
+    distances = [(latents - truth).square().mean() for latents in (clean, half, lost)]
     assert distances[0] < 1e-5
     assert distances[0] < distances[1] < distances[2]
+    mixed = made([2, 2], strengths=(0.5, 1.0), solver=solver)
+    torch.testing.assert_close(mixed[0], half[0])
+    torch.testing.assert_close(mixed[1], lost[1])
 
 
 def test_nothing_carries_a_gradient():
-    assert not made([2]).requires_grad
+    assert not made([2, 2]).requires_grad
 
 
-@pytest.mark.parametrize("stretch", [1, 4, 30])
-def test_stretches_follow_each_other_after_at_least_one_true_chunk(stretch: int):
-    firsts = set()
-    for seed in range(200):
-        starts = draw_stretches(20, stretch, torch.Generator().manual_seed(seed)).tolist()
-        assert starts == list(range(starts[0], 20, stretch))
-        firsts.add(starts[0])
-    assert firsts == set(range(1, min(stretch, 19) + 1))
+def test_stretches_begin_at_any_chunk_but_the_first():
+    drawn = draw_starts(2000, 6, torch.Generator().manual_seed(0))
+    assert drawn.unique().tolist() == [1, 2, 3, 4, 5]
+    assert drawn.bincount().tolist()[1:] == pytest.approx([400] * 5, abs=60)
 
 
 def test_strengths_are_uniform_between_the_lowest_and_1():
-    drawn = draw_strengths((100, 100), 0.6, torch.Generator().manual_seed(0))
+    drawn = draw_strengths(10_000, 0.6, torch.Generator().manual_seed(0))
     assert 0.6 <= drawn.min() < 0.605
     assert 0.995 < drawn.max() <= 1
     assert drawn.mean().item() == pytest.approx(0.8, abs=0.005)
 
 
 def test_strengths_above_a_lowest_of_1_are_1():
-    assert draw_strengths((2, 3), 1.0, torch.Generator().manual_seed(0)).unique().tolist() == [1.0]
+    assert draw_strengths(3, 1.0, torch.Generator().manual_seed(0)).unique().tolist() == [1.0]
 
 
-def contexts(**settings: Any) -> tuple[Tensor, Tensor, Tensor]:
-    """The truth, what a share of it became, and where that agrees."""
-    latents, actions, schedule = clips(8)
+def contexts(*, chunk: int = 1, guidance: float = 1.0, **settings: Any) -> tuple[Tensor, Resampled]:
+    """The truth, and what a share of its contexts became; what the others learn from lies 5 off."""
+    latents, actions, schedule = clips(8, chunk)
     config = ResamplingConfig(**{"stretch": 3, **settings})
+    sampler = SamplerConfig(num_steps=2, shift=1.0, guidance=guidance)
     generator = torch.Generator().manual_seed(1)
-    seen = resampled(config, NETWORK, schedule, latents, latents + 5, actions, generator)
-    return latents, seen.context, seen.agrees
+    return latents, resampled(config, sampler, NETWORK, schedule, latents, latents + 5, actions, generator)
 
 
 def test_a_share_of_the_clips_is_resampled_and_the_others_are_as_they_were():
-    latents, context, _ = contexts(share=0.5)
-    others = (context == latents + 5).flatten(1).all(dim=1)
-    assert 0 < others.sum() < 8
-    assert torch.equal(context[~others, 0], latents[~others, 0])
-    assert (context[~others] != latents[~others] + 5).all()
+    latents, seen = contexts(share=0.5)
+    chosen = seen.made.any(dim=1)
+    assert 0 < chosen.sum() < 8
+    assert torch.equal(seen.context[~chosen], latents[~chosen] + 5)
+    assert (seen.context[chosen, 0] == latents[chosen, 0] + 5).all(), "a clip that is resampled is as it was elsewhere"
+    assert seen.true[~chosen].all()
+    assert seen.asked[~chosen].all()
+
+
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_a_clip_is_true_then_made_and_then_neither(chunk: int):
+    latents, seen = contexts(share=1.0, chunk=chunk)
+    other = (seen.context != latents + 5).flatten(2).any(dim=2)
+    assert torch.equal(seen.made, other)
+    for made_T, true_T in zip(seen.made.tolist(), seen.true.tolist(), strict=True):
+        first = made_T.index(True)
+        count = min(3 * chunk, LENGTH - first)
+        assert first % chunk == 0
+        assert first >= chunk
+        assert made_T == [False] * first + [True] * count + [False] * (LENGTH - first - count)
+        assert true_T == [True] * first + [False] * (LENGTH - first)
+
+
+def test_the_truth_is_a_target_where_it_came_before_or_nothing_else_is_shown():
+    latents, seen = contexts(share=1.0, tolerance=1.2)
+    near = (seen.context - latents).square().mean(dim=2).sqrt() <= 1.2
+    first = seen.made & ~seen.made.roll(1, dims=1)
+    assert seen.asked[seen.true].all()
+    assert seen.asked[first].all(), "the context of a stretch's first chunk is true"
+    rest = seen.made & ~first
+    assert torch.equal(seen.asked[rest], near[rest])
+    assert 0.05 < near[rest].float().mean() < 0.95
+    after = ~seen.true & ~seen.made
+    assert after.any()
+    assert not seen.asked[after].any(), "slow memory holds what contradicts it"
+    assert seen.asked_of_made().item() == pytest.approx(seen.asked[seen.made].float().mean().item())
 
 
 def test_a_share_of_none_draws_and_changes_nothing():
     latents, actions, schedule = clips()
     generator = torch.Generator().manual_seed(1)
     before = generator.get_state()
-    seen = resampled(ResamplingConfig(share=0.0), NETWORK, schedule, latents, latents + 5, actions, generator)
+    seen = resampled(
+        ResamplingConfig(share=0.0), SamplerConfig(), NETWORK, schedule, latents, latents + 5, actions, generator
+    )
     assert torch.equal(seen.context, latents + 5)
-    assert seen.agrees.all()
+    assert seen.asked.all()
+    assert seen.true.all()
+    assert not seen.made.any()
     assert torch.equal(generator.get_state(), before), "runs from before go on to the same losses"
 
 
 def test_a_clip_of_a_single_chunk_has_no_past_to_make():
     latents, actions, _ = clips()
-    schedule = slot_schedule(CONFIG.memory, torch.zeros(2, 1, dtype=torch.bool))
+    schedule = slot_schedule(memory_of(), torch.zeros(2, 1, dtype=torch.bool))
     whole, only = ResamplingConfig(share=1.0), latents[:, :1]
-    seen = resampled(whole, NETWORK, schedule, only, only, actions[:, :1], torch.Generator())
+    seen = resampled(whole, SamplerConfig(), NETWORK, schedule, only, only, actions[:, :1], torch.Generator())
     assert torch.equal(seen.context, only)
+    assert seen.true.all()
 
 
-def test_positions_farther_from_the_truth_than_the_tolerance_disagree():
-    latents, context, agrees = contexts(share=1.0, tolerance=1.2)
-    distance = (context - latents).square().mean(dim=2).sqrt()
-    assert torch.equal(agrees, distance <= 1.2)
-    assert 0.05 < agrees.float().mean() < 0.95
-
-
-def test_what_is_not_resampled_agrees_whatever_its_errors():
-    _, context, agrees = contexts(share=0.5, tolerance=1e-6)
-    latents = clips(8)[0]
-    assert agrees[(context == latents + 5).flatten(1).all(dim=1)].all()
+def test_guidance_is_left_out():
+    assert torch.equal(contexts(share=1.0)[1].context, contexts(share=1.0, guidance=3.0)[1].context)
 
 
 @pytest.mark.parametrize("bad", [{"share": 1.5}, {"lowest": 0.0}, {"lowest": 1.1}, {"stretch": 0}, {"tolerance": 0.0}])
@@ -172,13 +226,28 @@ def test_settings_out_of_their_range_are_refused(bad: dict[str, Any]):
         ResamplingConfig(**bad)
 
 
-def test_guidance_is_refused():
-    with pytest.raises(ConfigError, match=r"guidance=3\.0"):
-        ResamplingConfig(sampler=SamplerConfig(guidance=3.0))
+def test_heads_are_asked_only_of_what_was_recorded():
+    """Wrong by 2 where it is true, and by far more where it was made."""
+    true = torch.tensor([[True, True, False]])
+    wrong = torch.where(true, 2.0, 50.0)[..., None].expand(1, 3, 4)
+    output = GatheredOutput(velocity=torch.zeros(0), reward=wrong, hazard_logit=wrong, has_heads=True)
+    always = torch.ones(1, 3, 4, dtype=torch.bool)
+    batch = ClipBatch(
+        latents=torch.zeros(1, 3, 4, 8, 8),
+        actions=torch.zeros(1, 3, 4, dtype=torch.int64),
+        rewards=torch.zeros(1, 3, 4),
+        ends=torch.zeros(1, 3, 4),
+        valid=always,
+        mortal=always,
+        present=torch.ones(1, 3, dtype=torch.bool),
+    )
+    reward, hazard = head_losses(output, batch, true=true)
+    assert reward.item() == pytest.approx(4.0)
+    assert hazard.item() == pytest.approx(2.126928)  # log(1 + e^2)
 
 
 STAGES = pytest.mark.parametrize("make", [teacher_stage, init_stage], ids=["teacher", "init"])
-WHOLE = ResamplingConfig(share=1.0, stretch=2, sampler=SamplerConfig(num_steps=1, shift=1.0))
+WHOLE = ResamplingConfig(share=1.0, stretch=2)
 
 
 @STAGES
@@ -187,9 +256,9 @@ def test_a_stage_learns_from_what_its_own_network_makes(make: Callable[..., Any]
     module = sys.modules[type(stage).__module__]
     made, read = [], []
 
-    def watched_resampling(config: ResamplingConfig, network: Generator, *rest: Any) -> Any:
-        made.append((network, resampled(config, network, *rest)))
-        return made[-1][1]
+    def watched_resampling(config: ResamplingConfig, sampler: SamplerConfig, network: Generator, *rest: Any) -> Any:
+        made.append((network, sampler, resampled(config, sampler, network, *rest)))
+        return made[-1][2]
 
     def watched_pass(network: Generator, schedule: SlotSchedule, clean: Tensor, *rest: Any) -> Any:
         read.append((network, clean))
@@ -200,17 +269,35 @@ def test_a_stage_learns_from_what_its_own_network_makes(make: Callable[..., Any]
     batch = stage.batch(0)
     _, metrics = stage.loss(batch, step_generator(0, 0))
 
-    ((network, seen),) = made
+    ((network, sampler, seen),) = made
     assert network is stage.module
+    assert sampler == stage._world(stage.module).config.sampler, "as the world that is exported does it"
     assert not torch.equal(seen.context, batch.clips.latents)
-    assert all(clean is seen.context for _, clean in read)
-    assert stage.module in [network for network, _ in read]
-    assert metrics["agrees"] == seen.agrees.float().mean()
+    frozen = stage.teacher.generator if make is init_stage else None
+    for reader, clean in read:
+        assert torch.equal(clean, batch.clips.latents if reader is frozen else seen.context)
+    assert {id(stage.module), id(frozen)} - {id(None)} <= {id(reader) for reader, _ in read}
+    assert metrics["asked"] == seen.asked_of_made()
 
 
-def test_without_a_share_no_stage_says_how_much_agrees():
+@STAGES
+def test_bank_and_balance_learn_from_true_contexts_alone(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    stage = make(resampling=WHOLE, spatial_balance=0.5)
+    module = sys.modules[type(stage).__module__]
+    seen, added = [], []
+    monkeypatch.setattr(module, "resampled", lambda *given: seen.append(resampled(*given)) or seen[-1])
+    monkeypatch.setattr(stage.errors, "add", lambda residuals, *_: added.append(len(residuals)))
+    monkeypatch.setattr(stage.balance, "add", lambda errors, *_: added.append(len(errors)))
+    batch = stage.batch(0)
+    stage.loss(batch, step_generator(0, 0))
+    count = (seen[0].true & batch.clips.present).sum().item() * stage.config.num_copies
+    assert 0 < count < batch.clips.present.sum().item() * stage.config.num_copies
+    assert added == [count, count]
+
+
+def test_without_a_share_no_stage_says_how_much_is_asked():
     for stage in (teacher_stage(), init_stage()):
-        assert "agrees" not in stage.loss(stage.batch(0), step_generator(0, 0))[1]
+        assert "asked" not in stage.loss(stage.batch(0), step_generator(0, 0))[1]
 
 
 @STAGES

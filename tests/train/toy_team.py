@@ -13,7 +13,6 @@ from typing import Any
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import BlockVAE
 from cfworld.train.dataset import open_dataset, read_latents
 from cfworld.train.launch import joined
@@ -26,9 +25,7 @@ from tests.train import test_consistency, test_heads, test_tokenizer_stage, toy_
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_dataset import settings
 
-RESAMPLING = ResamplingConfig(
-    share=0.5, stretch=3, tolerance=100.0, sampler=SamplerConfig(solver=Solver.FEW_STEP, num_steps=2, shift=1.0)
-)
+RESAMPLING = ResamplingConfig(share=0.5, stretch=3, tolerance=100.0)
 """Latents far from the truth agree with it all the same: what is rounded otherwise decides nothing."""
 
 
