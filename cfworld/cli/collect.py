@@ -41,6 +41,9 @@ class CollectCommand:
             random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file>, sb3:<agent.zip>, and, trained by
             agent-train, agent:<folder>, or agent:<world> for the one that ships with a world. Some shells want quotes:
             'policies=[turn@0.7,scripted:moves.json@0.3]'.
+        hold_share: The share of episodes in which actions change only every `hold_ticks` ticks, as those of an agent do
+            that acts once a step; in the others they change wherever their policy says.
+        hold_ticks: How long actions are held there: the first of so many ticks decides.
         god_share: The share of episodes whose reset gets the option god.
         max_ticks: Truncate an episode after so many ticks.
         god_max_ticks: The same for episodes with god; 0 means max_ticks.
@@ -57,6 +60,8 @@ class CollectCommand:
     ticks: int | None = None
     episodes: int | None = None
     policies: list[str] | None = None
+    hold_share: float = 0.0
+    hold_ticks: int = 4
     god_share: float | None = None
     max_ticks: int | None = None
     god_max_ticks: int | None = None

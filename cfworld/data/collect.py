@@ -17,7 +17,7 @@ from cfworld.data.action_space import nested
 from cfworld.data.collection import CollectConfig, Collection
 from cfworld.data.contact_sheet import contact_sheet
 from cfworld.data.episode import Episode
-from cfworld.data.policies import Policy, PolicyFactory, make_policy
+from cfworld.data.policies import Policy, PolicyFactory, held, make_policy
 from cfworld.data.shards import ShardSummary, StoreWriter
 from cfworld.data.store import EpisodeStore, is_image_space
 from cfworld.data.workers import run_jobs
@@ -149,6 +149,8 @@ class EpisodeMaker:
         name = names[rng.choice(len(names), p=weights / weights.sum())]
         god = bool(rng.random() < config.god_share)
         policy = make_policy(name, rng, self._env.action_space, self._factories)
+        if config.hold_share and rng.random() < config.hold_share:
+            policy = held(policy, config.hold_ticks)
         options = {"god": True} if god else {}
         limit = (god and config.god_max_ticks) or config.max_ticks
         observation, _ = self._env.reset(seed=config.seed + index, options=options or None)

@@ -30,6 +30,9 @@ class CollectConfig:
         policies: weights of the policies, of which every episode draws one: sticky, random, noop, sweep,
             turn, look_back, round_trip, wander, scripted:<file>; the command knows sb3:<agent.zip>, and
             agent:<folder> or agent:<world>, which agent-train wrote, too.
+        hold_share: the share of episodes in which actions change only every `hold_ticks` ticks, as those of an agent do
+            that acts once a step; in the others they change wherever their policy says.
+        hold_ticks: how long actions are held there: the first of so many ticks decides.
         god_share: the share of episodes whose reset gets the option god.
         max_ticks: truncate an episode after so many ticks.
         god_max_ticks: the same for episodes with god; 0 means max_ticks.
@@ -44,6 +47,8 @@ class CollectConfig:
     ticks: int = 0
     episodes: int = 8
     policies: dict[str, float] = field(default_factory=lambda: {"sticky": 1.0})
+    hold_share: float = 0.0
+    hold_ticks: int = 4
     god_share: float = 0.0
     max_ticks: int = 2100
     god_max_ticks: int = 0
@@ -54,15 +59,16 @@ class CollectConfig:
 
     def __post_init__(self) -> None:
         least = {"ticks": 0, "episodes": 0, "max_ticks": 1, "god_max_ticks": 0, "seed": 0}
-        for name, bound in (least | {"shard_episodes": 1, "workers": 1}).items():
+        for name, bound in (least | {"hold_ticks": 1, "shard_episodes": 1, "workers": 1}).items():
             if getattr(self, name) < bound:
                 raise ConfigError(f"{name}={getattr(self, name)}; expected at least {bound}")
         if self.ticks + self.episodes == 0:
             raise ConfigError("ticks=0 and episodes=0; expected one above 0, to know when to stop")
         if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:
             raise ConfigError(f"policies={self.policies}; expected weights >= 0, at least one above 0")
-        if not 0 <= self.god_share <= 1:
-            raise ConfigError(f"god_share={self.god_share}; expected a share from 0 to 1")
+        for name in ("hold_share", "god_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name}={getattr(self, name)}; expected a share from 0 to 1")
 
     @property
     def source(self) -> str:
@@ -71,7 +77,9 @@ class CollectConfig:
 
     def recorded(self) -> dict[str, Any]:
         """The settings that the data are a function of. How much and how fast may change between runs."""
-        free = ("out", "ticks", "episodes", "workers")
+        free = {"out", "ticks", "episodes", "workers"}
+        if not self.hold_share:  # datasets from before actions could be held say nothing of it
+            free |= {"hold_share", "hold_ticks"}
         settings = {name: value for name, value in asdict(self).items() if name not in free}
         return json.loads(json.dumps(settings | {"env": self.source}, sort_keys=True))
 

@@ -52,6 +52,23 @@ def make_policy(
     return _ticks(BLIND[kind](rng, action_space), action_space)
 
 
+def held(policy: Policy, ticks: int) -> Policy:
+    """The same policy, whose actions change only every so many ticks of an episode: the first of them decides."""
+    count, latest = 0, np.zeros(0)
+
+    def holding(frames: np.ndarray, num_ticks: int) -> np.ndarray:
+        nonlocal count, latest
+        chosen = policy(frames, num_ticks).copy()
+        for tick in range(num_ticks):
+            if count % ticks == 0:
+                latest = chosen[tick].copy()
+            chosen[tick] = latest
+            count += 1
+        return chosen
+
+    return holding
+
+
 def written_file(name: str) -> str:
     """The file that a policy is read from, if there is one: a script's, or an agent's."""
     _, _, argument = name.partition(":")

@@ -70,6 +70,33 @@ def test_seeds_policies_limits_and_god_follow_the_settings(tmp_path):
     assert store.source == "cfworld/PanoramaReal-v0"
 
 
+def test_a_share_of_the_episodes_holds_its_actions(tmp_path):
+    """Half of them, and of the others the half in which the policy holds actions for four ticks by itself."""
+    settings = {"policies": {"random": 1.0}, "god_share": 0.0, "episodes": 40, "max_ticks": 30}
+    collect(config(tmp_path, hold_share=0.5, **settings), progress=False)
+    store = EpisodeStore.open(tmp_path)
+    steps = [store.episode(e).actions[:28].reshape(7, 4) for e in range(40)]
+    assert 24 <= sum((actions == actions[:, :1]).all() for actions in steps) <= 36
+
+
+def test_an_environment_of_single_ticks_holds_actions_too(tmp_path):
+    settings = {"env": "tests.data.fakes:fake/Counting-v0", "policies": {"random": 1.0}, "god_share": 0.0}
+    collect(config(tmp_path, hold_share=1.0, hold_ticks=3, **settings), progress=False)
+    actions = EpisodeStore.open(tmp_path).episode(0).actions
+    held = actions[: len(actions) // 3 * 3].reshape(-1, 3, *actions.shape[1:])
+    assert (held == held[:, :1]).all()
+    assert len(np.unique(held)) > 1
+
+
+def test_data_from_before_actions_could_be_held_are_gone_on_with(tmp_path, reference):
+    collect(config(tmp_path, episodes=4), progress=False)
+    assert "hold" not in (tmp_path / "collection.json").read_text()
+    collect(config(tmp_path, hold_share=0.0), progress=False)
+    assert contents(tmp_path) == reference
+    with pytest.raises(ConfigError, match="hold_share"):
+        collect(config(tmp_path, hold_share=0.5), progress=False)
+
+
 def test_recorded_frames_actions_and_variables_belong_together(tmp_path):
     collect(config(tmp_path, policies={"sticky": 1.0}, episodes=1), progress=False)
 
@@ -221,6 +248,8 @@ def test_any_environment_with_frames_is_collected_step_by_step(tmp_path, env, kw
         ({"policies": {}}, "at least one above 0"),
         ({"policies": {"sticky": -1.0, "noop": 2.0}}, "weights >= 0"),
         ({"god_share": 1.5}, "a share from 0 to 1"),
+        ({"hold_share": -0.1}, r"hold_share=-0.1; expected a share from 0 to 1"),
+        ({"hold_ticks": 0}, "hold_ticks=0; expected at least 1"),
         ({"env": "cfworld.envs:cfworld/NoSuchReal-v0"}, "is unknown"),
         ({"env": "no_such_module:Env-v0"}, "is unknown"),
         ({"env": "tests.data.fakes:fake/BlindCounting-v0"}, "render_mode=rgb_array"),

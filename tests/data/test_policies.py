@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from cfworld.data.policies import BLIND, make_policy
+from cfworld.data.policies import BLIND, held, make_policy
 from cfworld.errors import ConfigError
 
 DISCRETE = spaces.Discrete(3)
@@ -37,6 +37,15 @@ def test_sticky_actions_change_inside_latents_too():
 
     assert set(starts % 4) == {0, 1, 2, 3}
     assert len(set(actions("sticky", 4000))) == 3
+
+
+def test_a_policy_that_is_held_decides_at_the_first_of_so_many_ticks():
+    plain = make_policy("random", np.random.default_rng(4), DISCRETE)
+    asked = np.concatenate([plain(FRAMES, ticks) for ticks in (4, 1, 5, 2)])
+    policy = held(make_policy("random", np.random.default_rng(4), DISCRETE), 3)
+    taken = np.concatenate([policy(FRAMES, ticks) for ticks in (4, 1, 5, 2)])
+    np.testing.assert_array_equal(taken, np.repeat(asked[::3], 3))
+    assert not np.array_equal(taken, asked)
 
 
 def test_a_sweep_goes_both_ways_for_equally_long():
