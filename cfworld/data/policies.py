@@ -53,7 +53,10 @@ def make_policy(
 
 
 def held(policy: Policy, ticks: int) -> Policy:
-    """The same policy, whose actions change only every so many ticks of an episode: the first of them decides."""
+    """The same policy, whose actions change only every so many ticks of an episode: the first of them decides.
+
+    Who comes back exactly otherwise may then miss the place by up to two holds.
+    """
     count, latest = 0, np.zeros(0)
 
     def holding(frames: np.ndarray, num_ticks: int) -> np.ndarray:

@@ -79,7 +79,7 @@ class InitStageConfig:
         promotion_cadence: As the teacher's.
         promotion_interval: As the teacher's.
         erft: Errors in the context, banked from the student's own predictions.
-        resampling: Contexts that the student makes itself, from clips without errors of the bank.
+        resampling: Contexts that the student makes itself, with its own sampler.
         spatial_balance: As the teacher's, for the squared distances to the targets, before the pseudo-Huber's root.
         reward_weight: Weight of the squared error of the rewards.
         hazard_weight: Weight of the likelihood of the ends.
@@ -237,7 +237,7 @@ class InitStage:
             "hazard": hazard,
         }
         if config.resampling.share:
-            metrics["asked"] = seen.asked_of_made(team)
+            metrics["asked"] = seen.asked_of_made(clips.present, team)
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:
@@ -294,8 +294,9 @@ class InitStage:
     ) -> Float[Tensor, "B M T C h w"]:
         """What the student's jumps shall be.
 
-        The teacher reads the recorded context, by which it knows where the recording goes on; the averaged student the
-        one that the student reads, as far as that is its own. Each has its own keys.
+        The teacher reads the recorded context, errors of the bank included, by which it knows where the recording goes
+        on; the averaged student the one that the student reads, of which a stretch may be its own. Each has its own
+        keys.
         """
 
         def teacher(x: Tensor, sigma: Tensor) -> Tensor:

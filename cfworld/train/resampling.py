@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
-from jaxtyping import Float, Int, Num
+from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from cfworld.diffusion import euler, few_step, heun, interpolate, sigmas
@@ -32,7 +32,8 @@ class ResamplingConfig:
     """How much of the context a network makes itself.
 
     Attributes:
-        share: Share of clips whose context is resampled; 0 leaves it out.
+        share: Share of clips whose context is resampled; 0 leaves it out. In a padded clip the stretch may lie in the
+            padding, and then changes nothing.
         stretch: Chunks made one after the other, each from those before it, once in a clip; what comes before them is
             true, and what comes after them is no target.
         lowest: Every stretch is noised to a level t_s of its own, uniform between this and 1; at 1 nothing of the truth
@@ -62,8 +63,8 @@ class Resampled:
     Attributes:
         context: The latents to learn from, [B, T, C, h, w].
         made: Which of them the network made, [B, T].
-        true: Which of them are the recording's and follow upon nothing else, [B, T]: all, but for those made and those
-            after them.
+        true: Which of them are the recording's, with the errors of another kind that they may have, and follow upon
+            nothing else, [B, T]: all, but for those made and those after them.
         asked: Where the recording is a target, [B, T, h, w].
     """
 
@@ -72,9 +73,9 @@ class Resampled:
     true: Tensor
     asked: Tensor
 
-    def asked_of_made(self, team: Team = ALONE) -> Float[Tensor, ""]:
-        """Share of the positions of resampled latents at which the recording is a target."""
-        return masked_mean(self.asked.float().mean(dim=(-2, -1)), self.made, team)
+    def asked_of_made(self, present: Bool[Tensor, "B T"], team: Team = ALONE) -> Float[Tensor, ""]:
+        """Share of the positions of resampled latents, but for padding, at which the recording is a target."""
+        return masked_mean(self.asked.float().mean(dim=(-2, -1)), self.made & present, team)
 
 
 def resampled(
@@ -96,16 +97,17 @@ def resampled(
         network: Makes them.
         schedule: What the memory shows to each chunk.
         latents: The true clips.
-        context: What the others learn from: the true clips, or ones with errors of another kind.
+        context: What a stretch goes on from, and what the others learn from: the true clips, or ones with errors of
+            another kind.
         actions: One action per frame.
         generator: Draws.
         team: Who has the other clips.
     """
-    everything = torch.ones_like(latents[:, :, 0], dtype=torch.bool)
     num_chunks, chunk = schedule.positions.shape[1:]
     if not config.share or num_chunks == 1:
-        whole = everything[..., 0, 0]
-        return Resampled(context=context, made=~whole, true=whole, asked=everything)
+        asked = torch.ones_like(latents[:, :, 0], dtype=torch.bool)
+        true = asked[..., 0, 0]
+        return Resampled(context=context, made=~true, true=true, asked=asked)
     rows, device = len(latents) * team.size, latents.device
     starts = draw_starts(rows, num_chunks, generator)
     strengths = team.own(draw_strengths(rows, config.lowest, generator))
@@ -116,7 +118,7 @@ def resampled(
         return team.own(torch.randn(rows, chunk, *latents.shape[2:], generator=generator, device=device))
 
     plain = replace(sampler, guidance=1.0)
-    remade = resample(network, plain, schedule, latents, actions, first, config.stretch, strengths, noise)
+    remade = resample(network, plain, schedule, latents, context, actions, first, config.stretch, strengths, noise)
     offset = torch.arange(num_chunks, device=device).repeat_interleave(chunk) - first[:, None]
     made = hit[:, None] & (offset >= 0) & (offset < config.stretch)
     true = ~hit[:, None] | (offset < 0)
@@ -141,6 +143,7 @@ def resample(
     sampler: SamplerConfig,
     schedule: SlotSchedule,
     latents: Float[Tensor, "B T C h w"],
+    past: Float[Tensor, "B T C h w"],
     actions: Num[Tensor, "B T f *action"],
     starts: Int[Tensor, " B"],
     stretch: int,
@@ -153,7 +156,9 @@ def resample(
         network: Makes them.
         sampler: How, without guidance.
         schedule: What the memory shows to each chunk.
-        latents: The true clips; what comes before a stretch is read from them.
+        latents: The true clips, from which a stretch is noised.
+        past: The clips as a stage learns from them, errors included: what comes before a stretch is read from these,
+            and what lies outside it stays as it is there.
         actions: One action per frame.
         starts: The chunks at which the stretches begin.
         stretch: Their length in chunks; one that would reach over the end of its clip ends there.
@@ -161,14 +166,15 @@ def resample(
         noise: A fresh draw for every clip.
     """
     num_chunks, chunk = schedule.positions.shape[1:]
-    rows = torch.arange(len(latents), device=latents.device)[:, None]
-    keys, values = gathered_keys(network, schedule, latents, actions)
-    made = latents.clone()
+    clip = torch.arange(len(latents), device=latents.device)
+    rows = clip[:, None]
+    keys, values = gathered_keys(network, schedule, past, actions)
+    made = past.clone()
     for offset in range(min(stretch, num_chunks - 1)):
         at = (starts + offset).clamp(max=num_chunks - 1)
         piece = at[:, None] * chunk + torch.arange(chunk, device=latents.device)
-        source, valid = schedule.source[rows[:, 0], at], schedule.valid[rows[:, 0], at]
-        slots, current = schedule.slot_positions[rows[:, 0], at], schedule.positions[rows[:, 0], at]
+        source, valid = schedule.source[clip, at], schedule.valid[clip, at]
+        slots, current = schedule.slot_positions[clip, at], schedule.positions[clip, at]
         context = context_of_slots(network, keys[:, rows, source], values[:, rows, source], valid, slots, current)
         done = actions[rows, piece]
         x = _denoised_again(network, sampler, context, latents[rows, piece], done, strengths, noise)

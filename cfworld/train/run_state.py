@@ -172,6 +172,10 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
         for name, value in LATER_KEYS.items():
             if f".{key}".endswith(f".{name}"):
                 before[key] = value
+    for key in [key for key in before if key not in now]:
+        stage, sampler, _ = key.partition("resampling.sampler.")
+        if sampler and not before[f"{stage}resampling.share"]:  # contexts of one's own had a sampler once
+            del before[key]
     missing = "<not there>"
     differences = [
         f"{key}: {before.get(key, missing)!r} -> {now.get(key, missing)!r}"

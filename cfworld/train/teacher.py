@@ -52,7 +52,7 @@ class TeacherStageConfig:
             draws its own between 1 and this, and then what becomes of the chunk at every check: the paper's random
             draw from the past, kept by the rollout's own bookkeeping.
         erft: Errors in the context.
-        resampling: Contexts that the network makes itself, from clips without errors of the bank.
+        resampling: Contexts that the network makes itself, with the world's sampler but for its guidance.
         spatial_balance: How far every position of a latent gets the same share of the flow loss, whatever its error: 0
             not at all, 1 wholly; see `SpatialBalance`.
         reward_weight: Weight of the squared error of the rewards.
@@ -191,7 +191,7 @@ class TeacherStage:
         self.errors.add(residual, sigma[known], generator, team)
         metrics = {"flow": flow, "reward": reward, "hazard": hazard, "residual": team.mean_of_all(residual.square())}
         if config.resampling.share:
-            metrics["asked"] = seen.asked_of_made(team)
+            metrics["asked"] = seen.asked_of_made(clips.present, team)
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:

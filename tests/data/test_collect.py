@@ -71,12 +71,11 @@ def test_seeds_policies_limits_and_god_follow_the_settings(tmp_path):
 
 
 def test_a_share_of_the_episodes_holds_its_actions(tmp_path):
-    """Half of them, and of the others the half in which the policy holds actions for four ticks by itself."""
-    settings = {"policies": {"random": 1.0}, "god_share": 0.0, "episodes": 40, "max_ticks": 30}
+    settings = {"policies": {"sticky": 1.0}, "god_share": 1.0, "episodes": 40, "god_max_ticks": 100}
     collect(config(tmp_path, hold_share=0.5, **settings), progress=False)
     store = EpisodeStore.open(tmp_path)
-    steps = [store.episode(e).actions[:28].reshape(7, 4) for e in range(40)]
-    assert 24 <= sum((actions == actions[:, :1]).all() for actions in steps) <= 36
+    steps = [store.episode(e).actions.reshape(25, 4) for e in range(40)]
+    assert 13 <= sum((actions == actions[:, :1]).all() for actions in steps) <= 27
 
 
 def test_an_environment_of_single_ticks_holds_actions_too(tmp_path):

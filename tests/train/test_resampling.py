@@ -70,7 +70,7 @@ def made(
     latents, actions, schedule = clips(chunk=chunk)
     first, level = torch.tensor(starts), torch.tensor(strengths)
     noise = still(2, chunk)
-    return resample(NETWORK, sampler_of(solver), schedule, latents, actions, first, stretch, level, noise)
+    return resample(NETWORK, sampler_of(solver), schedule, latents, latents, actions, first, stretch, level, noise)
 
 
 def rolled_out(row: int, start: int, solver: Solver, chunk: int = 1) -> Tensor:
@@ -121,6 +121,17 @@ def test_the_less_noise_the_nearer_to_the_truth(solver: Solver):
     mixed = made([2, 2], strengths=(0.5, 1.0), solver=solver)
     torch.testing.assert_close(mixed[0], half[0])
     torch.testing.assert_close(mixed[1], lost[1])
+
+
+def test_a_stretch_goes_on_from_the_past_that_is_given():
+    latents, actions, schedule = clips()
+    past = latents + 0.5
+    first, level = torch.tensor([4, 7]), torch.ones(2)
+    sampler = sampler_of(Solver.EULER)
+    found = resample(NETWORK, sampler, schedule, latents, past, actions, first, 2, level, still(2))
+    expected = resample(NETWORK, sampler, schedule, past, past, actions, first, 2, level, still(2))
+    torch.testing.assert_close(found, expected)
+    assert (found - made([4, 7], stretch=2))[0, 4:6].abs().max() > 1e-3
 
 
 def test_nothing_carries_a_gradient():
@@ -189,7 +200,9 @@ def test_the_truth_is_a_target_where_it_came_before_or_nothing_else_is_shown():
     after = ~seen.true & ~seen.made
     assert after.any()
     assert not seen.asked[after].any(), "slow memory holds what contradicts it"
-    assert seen.asked_of_made().item() == pytest.approx(seen.asked[seen.made].float().mean().item())
+    assert seen.asked_of_made(torch.ones_like(seen.made)).item() == pytest.approx(
+        seen.asked[seen.made].float().mean().item()
+    )
 
 
 def test_a_share_of_none_draws_and_changes_nothing():
@@ -277,7 +290,7 @@ def test_a_stage_learns_from_what_its_own_network_makes(make: Callable[..., Any]
     for reader, clean in read:
         assert torch.equal(clean, batch.clips.latents if reader is frozen else seen.context)
     assert {id(stage.module), id(frozen)} - {id(None)} <= {id(reader) for reader, _ in read}
-    assert metrics["asked"] == seen.asked_of_made()
+    assert metrics["asked"] == seen.asked_of_made(batch.clips.present)
 
 
 @STAGES
@@ -325,6 +338,10 @@ def test_a_resumed_stage_has_the_same_losses(make: Callable[..., Any], tmp_path:
 def test_a_run_that_knew_no_resampling_goes_on_without_it(tmp_path: Path):
     before, off, on = {"name": "init"}, {"share": 0.0, "stretch": 8}, {"share": 0.5, "stretch": 8}
     check_config(before, before | {"resampling": off}, tmp_path, 0)
+    sampler = {"sampler": {"num_steps": 4}}
+    check_config(before | {"resampling": off | sampler}, before | {"resampling": off}, tmp_path, 0)
+    with pytest.raises(ConfigError, match=r"resampling\.sampler\.num_steps: 4"):
+        check_config(before | {"resampling": on | sampler}, before | {"resampling": on}, tmp_path, 0)
     with pytest.raises(ConfigError, match=r"resampling\.share: 0\.0 -> 0\.5"):
         check_config(before, before | {"resampling": on}, tmp_path, 0)
     with pytest.raises(ConfigError, match=r"resampling\.new"):

@@ -26,7 +26,7 @@ from tests.train.toy_bank import toy_bank
 from tests.train.toy_dataset import settings
 
 RESAMPLING = ResamplingConfig(share=0.5, stretch=3, tolerance=100.0)
-"""Latents far from the truth agree with it all the same: what is rounded otherwise decides nothing."""
+"""The truth is a target wherever latents lie: what is rounded otherwise decides nothing."""
 
 
 def loop(steps: int = 3, **changes: Any) -> LoopConfig:
