@@ -43,7 +43,7 @@ class CollectCommand:
             'policies=[turn@0.7,scripted:moves.json@0.3]'.
         hold_share: The share of episodes in which actions change only every `hold_ticks` ticks, as those of an agent do
             that acts once a step; in the others they change wherever their policy says. Ways out and back, as those of
-            look_back, are then equally long but for up to two holds.
+            look_back, then differ by up to two holds.
         hold_ticks: How long actions are held there: the first of so many ticks decides.
         god_share: The share of episodes whose reset gets the option god.
         max_ticks: Truncate an episode after so many ticks.

@@ -32,7 +32,7 @@ class CollectConfig:
             agent:<folder> or agent:<world>, which agent-train wrote, too.
         hold_share: the share of episodes in which actions change only every `hold_ticks` ticks, as those of an agent do
             that acts once a step; in the others they change wherever their policy says. Ways out and back, as those of
-            look_back, are then equally long but for up to two holds.
+            look_back, then differ by up to two holds.
         hold_ticks: how long actions are held there: the first of so many ticks decides.
         god_share: the share of episodes whose reset gets the option god.
         max_ticks: truncate an episode after so many ticks.

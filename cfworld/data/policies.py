@@ -55,7 +55,7 @@ def make_policy(
 def held(policy: Policy, ticks: int) -> Policy:
     """The same policy, whose actions change only every so many ticks of an episode: the first of them decides.
 
-    Who comes back exactly otherwise may then miss the place by up to two holds.
+    Who comes back exactly otherwise may then miss the place, by up to two holds for every way out and back.
     """
     count, latest = 0, np.zeros(0)
 

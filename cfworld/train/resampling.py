@@ -109,10 +109,9 @@ def resampled(
         true = asked[..., 0, 0]
         return Resampled(context=context, made=~true, true=true, asked=asked)
     rows, device = len(latents) * team.size, latents.device
-    starts = draw_starts(rows, num_chunks, generator)
+    first = team.own(draw_starts(rows, num_chunks, generator))
     strengths = team.own(draw_strengths(rows, config.lowest, generator))
     hit = team.own(torch.rand(rows, generator=generator, device=device) < config.share)
-    first = team.own(starts)
 
     def noise() -> Tensor:
         return team.own(torch.randn(rows, chunk, *latents.shape[2:], generator=generator, device=device))
