@@ -146,8 +146,8 @@ def save_world(world: World, folder: Path) -> None:
     """Write a world; see `World.save_pretrained`.
 
     Weights are stored in bfloat16, the starts' latents in float16; the tokenizer's statistics stay float32. A UMT5
-    that encodes the world's texts is stored too; another encoder is to be given again. What the folder held can be
-    loaded until the new manifest, written last, takes its place.
+    that encodes the world's texts is stored too, and what other variants brought along stays; another encoder is to be
+    given again. What the folder held can be loaded until the new manifest, written last, takes its place.
 
     Raises:
         CheckpointError: If the path is no folder, its other variants are of another world, or the world's weights were
@@ -187,6 +187,8 @@ def save_world(world: World, folder: Path) -> None:
     }
     if isinstance(encoder, UMT5Texts):
         manifest[TEXT_ENCODER] = save_text_encoder(folder, encoder)
+    elif others and TEXT_ENCODER in before:
+        manifest[TEXT_ENCODER] = before[TEXT_ENCODER]
     write_manifest(folder, manifest)
     remove_unnamed(folder, manifest)
 

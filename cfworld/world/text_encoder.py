@@ -2,14 +2,17 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from cfworld.errors import CheckpointError
+from cfworld.files import write_aside
 from cfworld.model.wan_weights import check_tensors
 from cfworld.prompts.umt5 import UMT5Texts, transformers_parts
 from cfworld.world.checkpoint import TEXT_ENCODER, read_tensors, write_tensors
@@ -18,12 +21,15 @@ __all__ = ["open_text_encoder", "save_text_encoder"]
 
 
 def save_text_encoder(world: Path, encoder: UMT5Texts) -> dict[str, str]:
-    """Write an encoder and its tokenizer into a world's folder, weights in bfloat16; return the files' SHA-256."""
+    """Write an encoder and its tokenizer into a world's folder, weights in bfloat16; return the weights' SHA-256."""
     folder = world / TEXT_ENCODER
     model, tokenizer = encoder.model, encoder.tokenizer
-    folder.mkdir(parents=True, exist_ok=True)
-    model.config.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
+    with TemporaryDirectory() as aside:
+        model.config.save_pretrained(aside)
+        tokenizer.save_pretrained(aside)
+        for file in Path(aside).iterdir():
+            with write_aside(folder / file.name) as whole:
+                shutil.copyfile(file, whole)
     return write_tensors(folder, TEXT_ENCODER, _own_tensors(model))
 
 

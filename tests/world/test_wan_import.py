@@ -216,6 +216,18 @@ def test_an_encoder_that_cannot_be_read_leaves_nothing_behind(folder: Path, tmp_
     assert not (tmp_path / "world").exists()
 
 
+def test_a_variant_without_an_encoder_leaves_that_of_another_where_it_is(folder: Path, tmp_path: Path):
+    for variant in ("teacher", "student"):
+        world = wan_world(folder)
+        world.variant = variant
+        if variant == "student":
+            world.generator.prompts.use_encoder(lambda texts: torch.ones(len(texts), 6, 16))
+        world.save_pretrained(tmp_path)
+    again = World.from_pretrained(tmp_path, variant="teacher", precision="fp32").generator.prompts.encoder
+    expected = UMT5Texts.from_folder(folder, num_tokens=6)(["the red door"])
+    torch.testing.assert_close(again(["the red door"]), expected, atol=0.05, rtol=0.05, msg="stored in bfloat16")
+
+
 @pytest.mark.parametrize(("actions", "count"), [(TABLE, 3), ({}, 1)])
 def test_an_encoder_of_another_width_is_refused_at_once(folder: Path, actions: dict[str, str], count: int):
     message = refused(folder, actions=actions, text_encoder=lambda texts: torch.ones(len(texts), 6, 12))
