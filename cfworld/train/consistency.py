@@ -26,7 +26,7 @@ from cfworld.rollout import SamplerConfig
 from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random_promotions
 from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig, ErrorBank
-from cfworld.train.gathered import SlotSchedule, gathered_forward, slot_schedule
+from cfworld.train.gathered import SlotSchedule, gathered_forward, gathered_keys, gathered_velocity, slot_schedule
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.resampling import ResamplingConfig, resampled
@@ -289,6 +289,7 @@ class InitStage:
         to_data = config.target is Target.TRAJECTORY
         return level_path(level, config.num_levels, config.num_substeps, config.sigma_shift, to_data=to_data)
 
+    @torch.no_grad()
     def _targets(
         self, schedule: SlotSchedule, recorded: Tensor, context: Tensor, noisy: Tensor, path: Tensor, actions: Tensor
     ) -> Float[Tensor, "B M T C h w"]:
@@ -299,14 +300,17 @@ class InitStage:
         keys.
         """
 
+        network = self.teacher.generator
+        known = gathered_keys(network, schedule, recorded, actions)
+
         def teacher(x: Tensor, sigma: Tensor) -> Tensor:
             scale, copies = self.config.guidance, x.shape[1]
             if scale == 1:
-                return gathered_forward(self.teacher.generator, schedule, recorded, x, sigma, actions).velocity
+                return gathered_velocity(network, schedule, known, x, sigma, actions)
             dropped = torch.zeros_like(sigma, dtype=torch.bool).repeat(1, 2, 1)
             dropped[:, copies:] = True
             x, sigma = x.repeat(1, 2, 1, 1, 1, 1), sigma.repeat(1, 2, 1)
-            both = gathered_forward(self.teacher.generator, schedule, recorded, x, sigma, actions, dropped).velocity
+            both = gathered_velocity(network, schedule, known, x, sigma, actions, dropped)
             return guided(both[:, :copies], both[:, copies:], scale)
 
         def student(x: Tensor, sigma: Tensor) -> Tensor:

@@ -18,7 +18,17 @@ from torch import Tensor
 from cfworld.memory import MemoryConfig, memory_positions, push_index
 from cfworld.model import Generator, TransformerOutput, apply_rope, rope_table
 
-__all__ = ["GatheredOutput", "SlotSchedule", "gathered_forward", "gathered_keys", "slot_schedule"]
+__all__ = [
+    "GatheredOutput",
+    "SlotSchedule",
+    "gathered_forward",
+    "gathered_keys",
+    "gathered_velocity",
+    "slot_schedule",
+]
+
+Known = tuple[Float[Tensor, "layers B T n H d"], Float[Tensor, "layers B T n H d"]]
+"""Keys, before RoPE, and values of every latent of a batch of clips."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -99,18 +109,13 @@ def gathered_forward(
         actions: One action per frame.
         dropped: Targets whose prompt becomes the null prompt; the context keeps its own.
     """
-    num_copies = noisy.shape[1]
     prompts = generator.prompts(actions)
-    target_prompts = prompts[:, None].expand(-1, num_copies, *prompts.shape[1:])
-    if dropped is not None:
-        copies = actions[:, None].expand(-1, num_copies, *actions.shape[1:])
-        target_prompts = generator.prompts(copies, dropped)
     output = _one_pass(
         generator,
         schedule,
         torch.cat([clean[:, None], noisy], dim=1),
         torch.cat([torch.zeros_like(sigma[:, :1]), sigma], dim=1),
-        torch.cat([prompts[:, None], target_prompts], dim=1),
+        torch.cat([prompts[:, None], _target_prompts(generator, prompts, actions, noisy.shape[1], dropped)], dim=1),
     )
     chunk = schedule.positions.shape[2]
     reward, hazard_logit = generator.heads(output.features[:, :chunk])
@@ -119,7 +124,7 @@ def gathered_forward(
         return rearrange(part, "(B K) N ... -> B (K N) ...", B=len(clean))
 
     return GatheredOutput(
-        velocity=rearrange(output.velocity[:, chunk:], "(B K) (m N) ... -> B m (K N) ...", B=len(clean), m=num_copies),
+        velocity=_by_copy(output.velocity[:, chunk:], noisy),
         reward=ungrouped(reward),
         hazard_logit=ungrouped(hazard_logit),
         has_heads=generator.transformer.config.heads,
@@ -131,7 +136,7 @@ def gathered_keys(
     schedule: SlotSchedule,
     clean: Float[Tensor, "B T C h w"],
     actions: Num[Tensor, "B T f *action"],
-) -> tuple[Float[Tensor, "layers B T n H d"], Float[Tensor, "layers B T n H d"]]:
+) -> Known:
     """Keys, before RoPE, and values of every latent of a batch of clips, as a memory would come to hold them.
 
     Args:
@@ -149,14 +154,57 @@ def gathered_keys(
     return keys, values
 
 
+def gathered_velocity(
+    generator: Generator,
+    schedule: SlotSchedule,
+    known: Known,
+    noisy: Float[Tensor, "B M T C h w"],
+    sigma: Float[Tensor, "B M T"],
+    actions: Num[Tensor, "B T f *action"],
+    dropped: Bool[Tensor, "B M T"] | None = None,
+) -> Float[Tensor, "B M T C h w"]:
+    """The velocity that `gathered_forward` predicts, for a context that has been read: for several looks at one.
+
+    Args:
+        generator: Prompt encoder and transformer.
+        schedule: What the memory shows to each chunk.
+        known: What `gathered_keys` gave for the context.
+        noisy: As in `gathered_forward`, like what follows.
+        sigma: Noise level of each target.
+        actions: One action per frame.
+        dropped: Targets whose prompt becomes the null prompt.
+    """
+    prompts = _target_prompts(generator, generator.prompts(actions), actions, noisy.shape[1], dropped)
+    return _by_copy(_one_pass(generator, schedule, noisy, sigma, prompts, known).velocity, noisy)
+
+
+def _target_prompts(
+    generator: Generator,
+    prompts: Float[Tensor, "B T P E"],
+    actions: Num[Tensor, "B T f *action"],
+    num_copies: int,
+    dropped: Bool[Tensor, "B M T"] | None,
+) -> Float[Tensor, "B M T P E"]:
+    """Every copy's prompts, some of them dropped."""
+    if dropped is None:
+        return prompts[:, None].expand(-1, num_copies, *prompts.shape[1:])
+    return generator.prompts(actions[:, None].expand(-1, num_copies, *actions.shape[1:]), dropped)
+
+
+def _by_copy(velocity: Float[Tensor, "G MN C h w"], noisy: Float[Tensor, "B M T C h w"]) -> Tensor:
+    """Velocities in the order of the noisy latents."""
+    return rearrange(velocity, "(B K) (M N) ... -> B M (K N) ...", B=len(noisy), M=noisy.shape[1])
+
+
 def _one_pass(
     generator: Generator,
     schedule: SlotSchedule,
     copies: Float[Tensor, "B m T C h w"],
     sigma: Float[Tensor, "B m T"],
     prompts: Float[Tensor, "B m T P E"],
+    known: Known | None = None,
 ) -> TransformerOutput:
-    """Read copies of clips, [G, m N, ...], of which the first is clean: its keys and values are what all attend to."""
+    """Read copies of clips, [G, m N, ...]; all attend to what is known, or else to the first, which is clean."""
     rows, num_copies, length = copies.shape[:3]
     num_chunks, num_slots = schedule.source.shape[1:]
     chunk = length // num_chunks
@@ -173,17 +221,24 @@ def _one_pass(
         for table in rope_table(schedule.slot_positions, model.grid, model.head_dim, model.rope_theta)
     )
 
-    def gather(new: Tensor) -> Tensor:
-        flat = rearrange(new[:, :chunk], "(B K) N n H d -> (B K N) (n H d)", K=num_chunks)
-        slots = flat.index_select(0, gather_index)
-        return rearrange(slots, "(G S) (n H d) -> G (S n) H d", S=num_slots, n=tokens, H=model.num_heads)
+    def gather(latents: Tensor) -> Tensor:
+        slots = latents.index_select(0, gather_index)
+        return rearrange(slots, "(G S) n H d -> G (S n) H d", S=num_slots)
+
+    def context(layer: int, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        if known is None:
+            seen = (rearrange(new[:, :chunk], "G N n H d -> (G N) n H d") for new in (keys, values))
+        else:
+            seen = (part[layer].flatten(0, 1) for part in known)
+        keys, values = map(gather, seen)
+        return apply_rope(keys, cos, sin), values
 
     return generator.transformer(
         grouped(copies),
         grouped(sigma),
         grouped(prompts),
         rearrange(schedule.positions, "B K N -> (B K) N").repeat(1, num_copies),
-        lambda _layer, keys, values: (apply_rope(gather(keys), cos, sin), gather(values)),
+        context,
         _mask(schedule.valid, num_copies, chunk * tokens, tokens),
     )
 

@@ -1,9 +1,10 @@
 """Gathered teacher forcing: the schedule is the memory's own, and no target sees its future."""
 
+import pytest
 import torch
 
 from cfworld.memory import MemoryConfig, PromotionRule
-from cfworld.train.gathered import gathered_forward, slot_schedule
+from cfworld.train.gathered import gathered_forward, gathered_keys, gathered_velocity, slot_schedule
 from tests.memory_tools import filled
 from tests.toy import toy_config, toy_generator
 
@@ -66,6 +67,22 @@ def test_copies_are_the_passes_that_each_would_be_alone():
     together = forward(clean, copies)
     for index in range(3):
         torch.testing.assert_close(together[:, index], forward(clean, copies[:, index : index + 1])[:, 0])
+
+
+@pytest.mark.parametrize("drops", [False, True])
+def test_a_context_that_was_read_before_gives_the_same_velocities(drops: bool):
+    generator = toy_generator(toy_config(memory=CONFIG)).eval()
+    clean, noisy = two_clips()
+    noisy = torch.cat([noisy, -noisy], dim=1)
+    sigma = torch.linspace(0.1, 0.9, 18).view(1, 2, 9)
+    actions = torch.arange(36).view(1, 9, 4) % 3
+    dropped = sigma > 0.4 if drops else None
+    schedule = slot_schedule(CONFIG, torch.ones(1, 9, dtype=torch.bool))
+    with torch.no_grad():
+        known = gathered_keys(generator, schedule, clean, actions)
+        found = gathered_velocity(generator, schedule, known, noisy, sigma, actions, dropped)
+        expected = gathered_forward(generator, schedule, clean, noisy, sigma, actions, dropped).velocity
+    torch.testing.assert_close(found, expected)
 
 
 def test_the_gradient_of_a_target_reaches_the_context():
