@@ -90,6 +90,17 @@ def check_num_envs(num_envs: Any) -> int:
     return int(num_envs)
 
 
+def check_count(name: str, value: Any) -> int:
+    """Give back a number of steps, ticks or the like.
+
+    Raises:
+        ConfigError: if it is no integer, below 1, or above 2^63 - 1.
+    """
+    if not _is_integer(value) or not 1 <= value < 2**63:
+        raise ConfigError(f"got {name}={value!r}; expected an integer of at least 1, below 2^63, or None for the usual")
+    return int(value)
+
+
 def check_row(row: Any, num_envs: int) -> int:
     """The index of one row.
 
@@ -136,11 +147,7 @@ def check_horizon(horizon: Any, frames: int, frames_per_step: int) -> int:
     """
     if horizon is None:
         return -(-frames // frames_per_step)
-    if not _is_integer(horizon) or not 1 <= horizon < 2**63:
-        raise ConfigError(
-            f"got horizon={horizon!r}; expected an integer of at least 1 step, below 2^63, or None for the world's own"
-        )
-    return int(horizon)
+    return check_count("horizon", horizon)
 
 
 def check_starts(starts: Any, world: World) -> list[ChosenStart] | None:

@@ -156,7 +156,7 @@ class EnvCore:
         steps = state.steps + 1
         late = ~dead & (odd | (steps >= state.horizon))
         following = dataclasses.replace(
-            state, world=world, steps=steps, end_frame=out.end_frame, ended=dead | late, frames=out.frames
+            state, world=world, steps=steps, end_frame=out.end_frame.clone(), ended=dead | late, frames=out.frames
         )
         return following, RowsStep(
             observation=observation,

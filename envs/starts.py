@@ -59,7 +59,7 @@ def find_start(given: Any, world: World) -> ChosenStart:
     if isinstance(given, str | Path):
         found = _from_address(str(given), world)
     else:
-        found = given.world if isinstance(given, EnvState) else given
+        found = _running(given, world) if isinstance(given, EnvState) else given
     world.check_start(found)
     if isinstance(found, np.integer):
         found = int(found)
@@ -106,11 +106,18 @@ def _from_state(address: str, world: World) -> WorldState:
         return WorldState.load(address, device=world.device)
     except CheckpointError:
         try:
-            return EnvState.load(address, device=world.device).world
+            return _running(EnvState.load(address, device=world.device), world)
         except CheckpointError as error:
             raise StartError(
                 f"got {address!r} as a start; it holds no state that WorldState.save or EnvState.save wrote"
             ) from error
+
+
+def _running(snapshot: EnvState, world: World) -> WorldState:
+    """The world's state, unless the episode has ended, by a user's function or by itself."""
+    if bool((snapshot.end_frame < world.config.frames_per_step).any()):
+        raise StartError("got a snapshot whose episode has ended as a start; expected one from before its end")
+    return snapshot.world
 
 
 def _name(start: int | Start | WorldState | Opening) -> int | str:

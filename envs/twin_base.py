@@ -9,6 +9,7 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Float32, UInt8
 
+from cfworld.envs.arguments import check_count, check_flag
 from cfworld.envs.rendering import Window
 from cfworld.envs.spaces import (
     check_discrete_sequence,
@@ -88,11 +89,13 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         self.max_ticks = _tick_limit(horizon, max_ticks, self.frames_per_step)
         self.horizon = -(-self.max_ticks // self.frames_per_step)
         self.render_mode = render_mode
-        self.info_frames = info_frames
+        self.info_frames = check_flag("info_frames", info_frames)
         per_render = self.frames_per_step if render_mode == "rgb_array" else 1
         self.metadata = {**self.metadata, "render_fps": self.fps / per_render}
         actions = ActionConfig(num_actions=self.num_actions, names=list(self.action_names))
-        self.action_space = world_action_space(actions, self.frames_per_step if action_chunks else None)
+        self.action_space = world_action_space(
+            actions, self.frames_per_step if check_flag("action_chunks", action_chunks) else None
+        )
         self.observation_space = (
             frame_space(self.resolution) if obs == "frame" else frames_space(self.resolution, self.frames_per_step)
         )
@@ -284,12 +287,9 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
 def _tick_limit(horizon: int | None, max_ticks: int | None, frames_per_step: int) -> int:
     if horizon is not None and max_ticks is not None:
         raise ConfigError(f"got both horizon={horizon} and max_ticks={max_ticks}, expected one of them")
-    limit = horizon * frames_per_step if horizon is not None else max_ticks
-    if limit is None:
-        return DEFAULT_MAX_TICKS
-    if limit < 1:
-        raise ConfigError(f"got horizon={horizon}, max_ticks={max_ticks}, expected at least 1")
-    return limit
+    if max_ticks is not None:
+        return check_count("max_ticks", max_ticks)
+    return DEFAULT_MAX_TICKS if horizon is None else check_count("horizon", horizon) * frames_per_step
 
 
 def _god(options: Any) -> bool:

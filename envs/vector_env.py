@@ -26,6 +26,7 @@ from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window, tiled
 from cfworld.envs.rewards import StepFunction
 from cfworld.envs.spaces import world_observation_space
+from cfworld.envs.undo import stream_kept_on_error
 from cfworld.envs.vector_info import blanked, masked_info, row_objects, start_array
 from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
@@ -213,10 +214,11 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self._check_open()
         seeds = check_row_seeds(seed, self.num_envs)
         mask, starts = check_row_options(options, self.num_envs)
-        if isinstance(seed, int):
-            super().reset(seed=seed)
-        before = self._state if mask.all() else self._begun()
-        self._state = self._restarted(before, mask, seeds, starts)
+        with stream_kept_on_error(self):
+            if isinstance(seed, int):
+                super().reset(seed=seed)
+            before = self._state if mask.all() else self._begun()
+            self._state = self._restarted(before, mask, seeds, starts)
         self._show()
         end_frame = self._out(self._state.end_frame.clone())
         return self._observation(), masked_info(self._whereabouts() | {"end_frame": end_frame}, mask)

@@ -1,6 +1,5 @@
 """A generated world as a Gymnasium environment: a thin shell around the world's pure step function."""
 
-import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +15,7 @@ from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Window
 from cfworld.envs.rewards import StepFunction
 from cfworld.envs.spaces import world_observation_space
+from cfworld.envs.undo import stream_kept_on_error
 from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
 from cfworld.world import World
@@ -170,17 +170,13 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             EnvironmentClosedError: after `close`.
         """
         self._check_open()
-        before = copy.deepcopy((self._np_random, self._np_random_seed))
-        try:
+        with stream_kept_on_error(self):
             super().reset(seed=seed)
             if seed is not None or self._state is None:
                 seed, episode = int(self.np_random.integers(2**63)) if seed is None else seed, 0
             else:
                 seed, episode = self._state.seeds[0], int(self._state.episodes[0]) + 1
             self._state = self._core.begin([seed], [episode], [check_options(options)])
-        except Exception:
-            self._np_random, self._np_random_seed = before  # a call that raises has changed nothing
-            raise
         self._show()
         state = self._state if self._core.obs == "latent" else self._decoded()
         return self._core.observe(state)[0].cpu().numpy(), self._info(self.num_frames, {})

@@ -123,6 +123,18 @@ def test_setting_rows_leaves_the_bits_of_the_others_alone(world: World) -> None:
     )
 
 
+def test_writing_into_what_a_step_returned_leaves_the_state_alone(world: World) -> None:
+    envs = WorldVectorEnv(2, world, obs="frames", info_frames=True)
+    envs.reset(seed=0)
+    step = envs.step([0, 1])
+    snapshot = envs.get_state()
+    before = bits(snapshot)
+    for returned in (*step[:4], *step[4].values()):
+        if returned.dtype != object:
+            returned.fill(0)
+    assert bits(snapshot) == before
+
+
 def test_snapshots_that_do_not_fit_the_rows_are_refused(world: World) -> None:
     envs = WorldVectorEnv(3, world)
     envs.reset(seed=0)

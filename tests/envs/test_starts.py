@@ -111,6 +111,17 @@ def test_a_snapshot_of_an_environment_stands_for_its_world(world: World) -> None
     assert find_start(snapshot, world).start is snapshot.world
 
 
+def test_a_snapshot_from_after_a_users_end_is_refused_and_one_from_after_the_horizon_is_not(world: World) -> None:
+    ended = WorldEnv(world, termination_fn=lambda step: [True])
+    late = WorldEnv(world, horizon=1, termination_fn=lambda step: [False])
+    for env in (ended, late):
+        env.reset(seed=4)
+        env.step(0)
+    with pytest.raises(StartError, match="got a snapshot whose episode has ended"):
+        find_start(ended.get_state(), world)
+    assert find_start(late.get_state(), world).start is late.get_state().world
+
+
 @pytest.mark.parametrize(
     ("given", "message"),
     [

@@ -204,6 +204,7 @@ def test_nothing_goes_after_closing_and_closing_twice_is_fine(cls):
             call()
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     "kwargs",
     [
@@ -212,6 +213,11 @@ def test_nothing_goes_after_closing_and_closing_twice_is_fine(cls):
         {"horizon": 0},
         {"max_ticks": 0},
         {"horizon": 1, "max_ticks": 4},
+        {"horizon": 2.5},
+        {"horizon": True},
+        {"max_ticks": "5"},
+        {"info_frames": "no"},
+        {"action_chunks": 1},
     ],
 )
 def test_wrong_arguments_are_refused(kwargs):

@@ -70,6 +70,16 @@ def test_rows_without_a_seed_draw_their_own_once_and_go_on(world: World) -> None
     assert envs.get_state().episodes.tolist() == [1, 1, 1]
 
 
+def test_a_refused_reset_leaves_the_random_stream_as_it_was(world: World) -> None:
+    envs, untouched = WorldVectorEnv(3, world), WorldVectorEnv(3, world)
+    for one in (envs, untouched):
+        one.reset(seed=1)
+    with pytest.raises(StartError):
+        envs.reset(seed=3, options={"start": 9999})
+    assert envs.np_random.random() == untouched.np_random.random()
+    assert envs.np_random_seed == untouched.np_random_seed
+
+
 @pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("seed", [[1, 2], [1, 2, -3], -1, 1.5, "123", [1, 2, True]])
 def test_wrong_seeds_are_refused(world: World, seed: Any) -> None:
