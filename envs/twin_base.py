@@ -93,9 +93,8 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         per_render = self.frames_per_step if render_mode == "rgb_array" else 1
         self.metadata = {**self.metadata, "render_fps": self.fps / per_render}
         actions = ActionConfig(num_actions=self.num_actions, names=list(self.action_names))
-        self.action_space = world_action_space(
-            actions, self.frames_per_step if check_flag("action_chunks", action_chunks) else None
-        )
+        chunks = check_flag("action_chunks", action_chunks)
+        self.action_space = world_action_space(actions, self.frames_per_step if chunks else None)
         self.observation_space = (
             frame_space(self.resolution) if obs == "frame" else frames_space(self.resolution, self.frames_per_step)
         )

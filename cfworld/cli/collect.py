@@ -2,21 +2,17 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from pathlib import Path
 from typing import Any
-
-import gymnasium as gym
-import numpy as np
 
 from cfworld.agents.players import agent_policy
 from cfworld.cli import checks, common
 from cfworld.cli.presets import preset
+from cfworld.cli.sb3_policy import sb3_agent
 from cfworld.data.collect import collect
 from cfworld.data.collection import CollectConfig
-from cfworld.data.policies import Policy
 from cfworld.errors import ConfigError
 
-__all__ = ["CollectCommand", "main", "policy_weights", "sb3_agent"]
+__all__ = ["CollectCommand", "main", "policy_weights"]
 
 SUMMARY = (
     "Record episodes of a simulator as a Minari dataset, in datasets/<world>/<split>. The same command resumes a "
@@ -122,34 +118,6 @@ def run(command: CollectCommand) -> dict[str, Any]:
     common.open_output("collect", config.out, command)
     print(f"{figures['episodes']} episodes, {figures['ticks']} ticks in {config.out}")
     return figures
-
-
-def sb3_agent(argument: str, rng: np.random.Generator, action_space: gym.Space) -> Policy:
-    """The policy `sb3:<file>`: an agent that Stable-Baselines3 trained, acting once a step.
-
-    Args:
-        argument: The agent's zip file.
-        rng: Not used: the agent is greedy.
-        action_space: What the agent's action space must equal.
-
-    Raises:
-        ConfigError: There is no such file; what is in it is read with the first frame.
-    """
-    from cfworld.cli.sb3_policy import sb3_policy
-
-    del rng
-    if not Path(argument).is_file():
-        raise ConfigError(f"there is no agent {argument!r}; expected sb3:<file>, the .zip that its save wrote")
-    agent: Policy | None = None
-
-    def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
-        nonlocal agent
-        if agent is None:
-            agent = sb3_policy(argument, action_space, frames.shape[1:3], num_ticks)
-            frames = np.repeat(frames, num_ticks, axis=0)  # the reset gives one frame, which stands for a step
-        return agent(frames, num_ticks)
-
-    return policy
 
 
 def main() -> None:

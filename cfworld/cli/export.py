@@ -1,21 +1,16 @@
 """`cfworld export`: generates a dataset from a world."""
 
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
-
-import gymnasium as gym
-import numpy as np
 
 from cfworld.agents.players import agent_policy
 from cfworld.cli import checks, common
 from cfworld.cli.collect import policy_weights
-from cfworld.data.policies import Policy, PolicyFactory
-from cfworld.errors import ConfigError
+from cfworld.cli.sb3_policy import sb3_agent
 from cfworld.export.config import ExportConfig
 from cfworld.export.dataset import export_dataset
 
-__all__ = ["ExportCommand", "main", "run", "sb3_agents"]
+__all__ = ["ExportCommand", "main", "run"]
 
 SUMMARY = (
     "Roll a world out, many episodes side by side, and write them as a dataset that says what generated it. The same "
@@ -87,31 +82,10 @@ def run(command: ExportCommand) -> dict[str, Any]:
     """Export, and return the figures."""
     config = command.config()
     checks.check_folder(config.out)
-    figures = export_dataset(config, factories={"sb3": sb3_agents(), "agent": agent_policy})
+    figures = export_dataset(config, factories={"sb3": sb3_agent, "agent": agent_policy})
     common.open_output("export", config.out, command)
     print(f"{figures['episodes']} generated episodes, {figures['ticks']} ticks in {config.out}")
     return figures
-
-
-def sb3_agents() -> PolicyFactory:
-    """Policies `sb3:<file>`: agents that Stable-Baselines3 trained. A file is read once, for all its episodes."""
-    agents: dict[str, Policy] = {}
-
-    def agent(argument: str, rng: np.random.Generator, action_space: gym.Space) -> Policy:
-        del rng
-        if not Path(argument).is_file():
-            raise ConfigError(f"there is no agent {argument!r}; expected sb3:<file>, the .zip that its save wrote")
-
-        def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
-            if argument not in agents:
-                from cfworld.cli.sb3_policy import sb3_policy
-
-                agents[argument] = sb3_policy(argument, action_space, frames.shape[1:3], num_ticks)
-            return agents[argument](frames, num_ticks)
-
-        return policy
-
-    return agent
 
 
 def main() -> None:

@@ -114,8 +114,8 @@ def policies(name: str, world: World) -> Callable[[int], Policy]:
     """Make the policies of a world's episodes.
 
     Args:
-        name: a policy of `cfworld.data.policies`; the folder of an agent that `cfworld agent-train` wrote; planner; or
-            the `.zip` of an agent of Stable-Baselines3.
+        name: a policy of `cfworld.data.policies`; planner; an agent that `cfworld agent-train` wrote, its folder or
+            `agent:<world>` for the one that ships; or the `.zip` of an agent of Stable-Baselines3.
         world: where they act.
 
     Returns:

@@ -47,8 +47,8 @@ class RolloutConfig:
         frames: Frames to generate in every world.
         worlds: Worlds generated side by side, as one batch.
         policy: Who acts: random, sticky, sweep, sweep:<ticks>, noop, turn, look_back, round_trip, wander,
-            scripted:<file>, the folder of an agent that agent-train wrote, planner, or an agent of Stable-Baselines3
-            (<file>.zip).
+            scripted:<file>, planner, an agent that agent-train wrote (its folder, or agent:<world> for the one that
+            ships), or an agent of Stable-Baselines3 (<file>.zip).
         seed: Seed of the first world; the others count on from it.
         num_steps: Denoising steps; null for the world's own.
         memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that

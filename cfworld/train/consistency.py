@@ -299,7 +299,6 @@ class InitStage:
         on; the averaged student the one that the student reads, of which a stretch may be its own. Each has its own
         keys.
         """
-
         network = self.teacher.generator
         known = gathered_keys(network, schedule, recorded, actions)
 

@@ -1,6 +1,8 @@
+import io
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sb3_contrib import RecurrentPPO
 from stable_baselines3 import PPO
 
 from cfworld.cli import main as cli
@@ -138,9 +141,29 @@ def test_an_agent_of_sb3_may_act(tmp_path: Path, obs: str) -> None:
 
 
 def test_a_file_that_is_no_agent_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "agent.zip").write_text("no")
-    with pytest.raises(ConfigError, match="not an agent"):
-        policies(str(tmp_path / "agent.zip"), toy_world())
+    world = toy_world()
+    PPO("CnnPolicy", WorldEnv(world), device="cpu", n_steps=8, batch_size=8).save(tmp_path / "agent.zip")
+    for spoilt in (b"no", (tmp_path / "agent.zip").read_bytes()[:2000], archived({"clip_range": 3})):
+        (tmp_path / "spoilt.zip").write_bytes(spoilt)
+        with pytest.raises(ConfigError, match="not an agent"):
+            policies(str(tmp_path / "spoilt.zip"), world)
+
+
+def archived(settings: dict[str, Any]) -> bytes:
+    """A zip whose settings say nothing that an agent can be made of."""
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as archive:
+        archive.writestr("data", json.dumps(settings))
+    return content.getvalue()
+
+
+def test_an_agent_of_sb3_that_remembers_is_refused(tmp_path: Path) -> None:
+    world = toy_world()
+    small = {"lstm_hidden_size": 4, "features_extractor_kwargs": {"features_dim": 8}}
+    agent = RecurrentPPO("CnnLstmPolicy", WorldEnv(world), n_steps=8, batch_size=8, policy_kwargs=small, device="cpu")
+    agent.save(tmp_path / "agent.zip")
+    with pytest.raises(ConfigError, match=r"remembers \(RecurrentActorCriticCnnPolicy\), and would act .* without"):
+        policies(str(tmp_path / "agent.zip"), world)
 
 
 @pytest.mark.parametrize("wrong", [{"frames": 0}, {"worlds": 0}, {"seed": -1}, {"num_steps": 0}, {"scale": 0}])

@@ -14,7 +14,8 @@ import pytest
 from stable_baselines3 import PPO
 
 from cfworld.cli import main as cli
-from cfworld.cli.collect import CollectCommand, policy_weights, sb3_agent
+from cfworld.cli.collect import CollectCommand, policy_weights
+from cfworld.cli.sb3_policy import sb3_agent
 from cfworld.data import CollectConfig, EpisodeStore, StoreWriter, collect
 from cfworld.errors import CollectionError, ConfigError, DatasetError
 from tests.data import fakes

@@ -15,7 +15,8 @@ import pytest
 from stable_baselines3 import PPO
 
 from cfworld.cli import main as cli
-from cfworld.cli.export import ExportCommand, sb3_agents
+from cfworld.cli.export import ExportCommand
+from cfworld.cli.sb3_policy import sb3_agent
 from cfworld.data import EpisodeStore
 from cfworld.envs import WorldEnv
 from cfworld.errors import ConfigError, DatasetError
@@ -201,7 +202,7 @@ def test_an_agent_of_sb3_and_a_script_may_act_and_are_known_by_their_checksums(t
     (tmp_path / "moves.json").write_text("[[2, 1]]")
     policies = {f"sb3:{tmp_path}/agent.zip": 1.0, f"scripted:{tmp_path}/moves.json": 1.0}
     settings = config(toy, tmp_path / "out", policies=policies, episodes=6)
-    export_dataset(settings, factories={"sb3": sb3_agents()}, progress=False)
+    export_dataset(settings, factories={"sb3": sb3_agent}, progress=False)
     store = EpisodeStore.open(tmp_path / "out")
     assert set(store.policies) == set(policies)
     script = hashlib.sha256((tmp_path / "moves.json").read_bytes()).hexdigest()
