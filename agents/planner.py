@@ -13,6 +13,7 @@ from cfworld.agents.sight import Seen
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ConfigError
 from cfworld.world import Ends, Start, World, WorldState
+from cfworld.world.start_encoding import neutral_action
 
 __all__ = ["Method", "Planner", "PlannerConfig"]
 
@@ -126,10 +127,8 @@ class Planner:
         length = self._world.config.prefix_latents * self._world.config.frames_per_latent
         if self._frames is None or self._actions is None:
             self._frames = np.repeat(frames[:, :1], length, axis=1)
-            neutral = np.zeros((*self._frames.shape[:2], *(self._space.shape or ())), self._space.dtype)
-            if isinstance(self._space, spaces.Box):
-                neutral = neutral.clip(self._space.low, self._space.high)
-            self._actions = neutral
+            neutral = np.asarray(neutral_action(self._world.config.actions), self._space.dtype)
+            self._actions = np.broadcast_to(neutral, (*self._frames.shape[:2], *neutral.shape))
         self._frames = np.concatenate([self._frames, frames], axis=1)[:, -length:]
         self._actions = self._actions[:, -length:]
 

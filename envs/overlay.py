@@ -8,6 +8,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
+from cfworld.envs.rendering import tiled
+
 __all__ = ["Caption", "annotate", "tile", "upscale"]
 
 _PANEL = 44
@@ -87,14 +89,7 @@ def tile(pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> UInt8[np.ndarray, "H
     Returns:
         uint8 [rows * H, columns * W, 3]; places without a picture are dark.
     """
-    columns = int(np.ceil(np.sqrt(len(pictures))))
-    rows = -(-len(pictures) // columns)
-    height, width = pictures[0].shape[:2]
-    sheet = np.zeros((rows * height, columns * width, 3), np.uint8) + np.array(_GROUND, np.uint8)
-    for place, picture in enumerate(pictures):
-        top, left = height * (place // columns), width * (place % columns)
-        sheet[top : top + height, left : left + width] = picture
-    return sheet
+    return tiled(np.stack(pictures)[:, None], _GROUND)[0]
 
 
 def _draw_hazard(draw: ImageDraw.ImageDraw, hazard: float, top: int, width: int) -> None:

@@ -78,11 +78,14 @@ class Window:
         self._pygame.display.quit()
 
 
-def tiled(frames: UInt8[np.ndarray, "B F H W 3"]) -> UInt8[np.ndarray, "F R C 3"]:
-    """The frames of many rows in one picture each, nearly square, black where there are no more rows.
+def tiled(
+    frames: UInt8[np.ndarray, "B F H W 3"], ground: tuple[int, int, int] = (0, 0, 0)
+) -> UInt8[np.ndarray, "F R C 3"]:
+    """The frames of many rows in one picture each, nearly square.
 
     Args:
         frames: uint8 [B, F, H, W, 3].
+        ground: red, green and blue where there are no more rows.
 
     Returns:
         uint8 [F, R H, C W, 3], row after row.
@@ -90,7 +93,7 @@ def tiled(frames: UInt8[np.ndarray, "B F H W 3"]) -> UInt8[np.ndarray, "F R C 3"
     rows, num_frames, height, width, _ = frames.shape
     across = int(np.ceil(np.sqrt(rows)))
     down = -(-rows // across)
-    grid = np.zeros((down * across, *frames.shape[1:]), np.uint8)
+    grid = np.full((down * across, *frames.shape[1:]), ground, np.uint8)
     grid[:rows] = frames
     grid = grid.reshape(down, across, num_frames, height, width, 3).transpose(2, 0, 3, 1, 4, 5)
     return grid.reshape(num_frames, down * height, across * width, 3)

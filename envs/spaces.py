@@ -15,6 +15,7 @@ from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts import ActionConfig, ActionKind, ActionPart
 from cfworld.prompts.base import as_tensor
 from cfworld.prompts.discrete import check_discrete
+from cfworld.prompts.names import numbered
 from cfworld.world import WorldConfig
 
 __all__ = [
@@ -163,12 +164,15 @@ def check_discrete_step(
     return check_discrete(action, num_actions, names, None, num_frames)[0].numpy()
 
 
-def check_discrete_sequence(actions: Any, num_actions: int, max_length: int) -> Int64[np.ndarray, " n"]:
+def check_discrete_sequence(
+    actions: Any, num_actions: int, names: Sequence[str], max_length: int
+) -> Int64[np.ndarray, " n"]:
     """Validate a sequence of discrete actions, one per tick.
 
     Args:
-        actions: 1 to max_length integers in [0, num_actions).
+        actions: 1 to max_length integers in [0, num_actions), or names.
         num_actions: size of the action space.
+        names: name of each action, or none.
         max_length: the greatest number of actions allowed.
 
     Returns:
@@ -177,23 +181,9 @@ def check_discrete_sequence(actions: Any, num_actions: int, max_length: int) -> 
     Raises:
         ActionError: if the actions have another shape, another dtype, or one lies outside the range.
     """
-    array = _integers(actions)
-    if array.ndim != 1 or not 1 <= len(array) <= max_length:
+    given = as_tensor(numbered(actions, names, num_actions)).cpu()
+    if given.ndim != 1 or not 1 <= len(given) <= max_length:
         raise ActionError(
-            f"got actions of shape {array.shape}; expected [n] with 1 <= n <= {max_length}: pass one per tick"
+            f"got actions of shape {tuple(given.shape)}; expected [n] with 1 <= n <= {max_length}: pass one per tick"
         )
-    return _in_range(array, num_actions)
-
-
-def _integers(actions: Any) -> np.ndarray:
-    array = as_tensor(actions).cpu().numpy()
-    if array.dtype.kind not in "iu":
-        raise ActionError(f"got actions of dtype {array.dtype}; expected integers: the actions are discrete")
-    return array
-
-
-def _in_range(array: np.ndarray, num_actions: int) -> np.ndarray:
-    wrong = array[(array < 0) | (array >= num_actions)]
-    if wrong.size:
-        raise ActionError(f"got action {wrong[0]}; expected integers from 0 to {num_actions - 1}")
-    return array.astype(np.int64)
+    return check_discrete(given, num_actions, names, None, len(given))[0].numpy()

@@ -159,7 +159,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         """Advance by single ticks, each with its own action, or up to the end.
 
         Args:
-            actions: 1 to `frames_per_step` integers of the action space.
+            actions: 1 to `frames_per_step` integers of the action space, or names of actions.
 
         Returns:
             The ticks.
@@ -170,7 +170,8 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
             EnvironmentClosedError: after `close`.
         """
         self._check_running()
-        return self._advance(check_discrete_sequence(actions, self.num_actions, self.frames_per_step))
+        checked = check_discrete_sequence(actions, self.num_actions, self.action_names, self.frames_per_step)
+        return self._advance(checked)
 
     def frames(self) -> UInt8[np.ndarray, "F H W 3"]:
         """All frames of the last step, the last valid one repeated after an end.

@@ -124,6 +124,10 @@ class EpisodeStore:
         other.options = [self.options[index] for index in listed]
         return other
 
+    def stored_number(self, index: int) -> int:
+        """Number of an episode in the dataset itself, of which this store may hold a selection."""
+        return int(self._stored[index])
+
     def __len__(self) -> int:
         """The number of episodes E."""
         return len(self.lengths)
@@ -140,7 +144,7 @@ class EpisodeStore:
         stop = ticks + 1 if stop is None else stop
         if not 0 <= start < stop <= ticks + 1:
             raise IndexError(f"frames [{start}:{stop}] of episode {index}; it has frames [0:{ticks + 1}]")
-        return self._reader.frames(int(self._stored[index]), start, stop)
+        return self._reader.frames(self.stored_number(index), start, stop)
 
     def episode(self, index: int, start: int = 0, stop: int | None = None) -> Episode:
         """An episode, or its ticks `start` to `stop - 1` as an episode of their own.
@@ -157,7 +161,7 @@ class EpisodeStore:
         stop = ticks if stop is None else stop
         if not 0 <= start < stop <= ticks:
             raise IndexError(f"ticks [{start}:{stop}] of episode {index}; it has ticks [0:{ticks}]")
-        read, stored = self._reader, int(self._stored[index])
+        read, stored = self._reader, self.stored_number(index)
         return Episode(
             frames=read.frames(stored, start, stop + 1),
             actions=read.actions(stored, start, stop),
@@ -201,7 +205,7 @@ class EpisodeStore:
 
     def _ended(self, index: int) -> bool:
         ticks = int(self.lengths[index])
-        return bool(self._reader.array(int(self._stored[index]), "terminations", ticks - 1, ticks)[-1])
+        return bool(self._reader.array(self.stored_number(index), "terminations", ticks - 1, ticks)[-1])
 
 
 def _address(path_or_id: str | Path) -> tuple[str, str]:

@@ -1,8 +1,10 @@
 """Openings: episodes that begin from nothing, their first chunk generated as a text-to-video model does."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -13,6 +15,7 @@ from cfworld.model import Generator
 from cfworld.rollout import blank_memory, clean_pass, context_from_memory, denoise
 from cfworld.world.config import WorldConfig
 from cfworld.world.seeds import as_int64
+from cfworld.world.start import content_digest
 
 __all__ = ["Opening", "check_opening", "opened"]
 
@@ -32,8 +35,11 @@ class Opening:
 
     @property
     def name(self) -> str:
-        """What to write into a log; as `options={"start": ...}` it brings the same opening back."""
-        return f"prompt:{self.action}"
+        """What to write into a log: of a text an address, which brings the opening back; of other actions a digest."""
+        if isinstance(self.action, str):
+            return f"prompt:{self.action}"
+        parts = self.action if isinstance(self.action, Mapping) else {"": self.action}
+        return f"opening:sha256:{content_digest([np.asarray(part) for _, part in sorted(parts.items())])}"
 
 
 def check_opening(opening: Opening, config: WorldConfig, generator: Generator) -> Tensor:

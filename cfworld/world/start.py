@@ -140,7 +140,7 @@ class Start:
         _check_moment(name, tick, length, ticks, ended=False)
         piece = store.episode(episode, tick - length, tick)
         _check_moment(name, tick, length, ticks, piece.terminated)
-        origin = f"minari:{store.folder}#{episode}@{tick - length}..{tick}"
+        origin = f"minari:{store.folder}#{store.stored_number(episode)}@{tick - length}..{tick}"
         actions = nested(store.action_space, piece.actions, store.texts)
         return cls(frames=piece.frames[1:], actions=actions, origin=origin)
 

@@ -12,12 +12,13 @@ from gymnasium import spaces
 from PIL import Image
 
 from cfworld import Start, World, WorldState
-from cfworld.data import Episode, StoreWriter
+from cfworld.data import Episode, EpisodeStore, StoreWriter
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.starts import find_start
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import DonatedStateError, StartError
+from cfworld.world import Opening
 from tests.toy import toy_world
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (21, 64, 64, 3), dtype=np.uint8)
@@ -47,8 +48,9 @@ def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
         policy="none",
     )
     box = spaces.Box(0, 255, (64, 64, 3), np.uint8)
-    writer = StoreWriter(folder / "noise", observation_space=box, action_space=spaces.Discrete(3), source="test/Noise")
-    writer.publish([writer.write_shard(0, 0, [episode])])
+    for name, episodes in (("noise", [episode]), ("two", [dataclasses.replace(episode, frames=FRAMES[::-1]), episode])):
+        writer = StoreWriter(folder / name, observation_space=box, action_space=spaces.Discrete(3), source="test/Noise")
+        writer.publish([writer.write_shard(0, 0, episodes)])
     return folder
 
 
@@ -90,6 +92,21 @@ def test_a_dataset_is_addressed_by_episode_and_tick(
     assert np.array_equal(chosen.start.frames, FRAMES[first + 1 : last + 1])
     assert chosen.start.actions is not None
     assert np.array_equal(chosen.start.actions, np.arange(20)[first:last] % 3)
+
+
+def test_the_address_of_a_moment_in_a_selection_names_the_datasets_own_episode(world: World, files: Path) -> None:
+    store = EpisodeStore.open(files / "two")
+    start = Start.from_episode(store.select([1]))
+    assert start.name == f"minari:{store.folder}#1@0..16"
+    again = find_start(start.name, world).start
+    assert isinstance(again, Start)
+    assert np.array_equal(again.frames, start.frames)
+
+
+def test_an_opening_under_a_number_is_named_by_a_digest_and_one_under_a_text_by_an_address() -> None:
+    names = [Opening(action=action).name for action in (1, 2, [1, 1], "the sky")]
+    assert len(set(names)) == 4
+    assert [name.partition(":")[0] for name in names] == ["opening"] * 3 + ["prompt"]
 
 
 def test_a_saved_state_is_named_by_its_path_and_one_at_hand_by_a_digest(world: World, files: Path) -> None:

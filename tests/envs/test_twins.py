@@ -163,7 +163,15 @@ def test_a_wrong_action_is_refused_and_changes_nothing(panorama, action):
     assert panorama.tick == 0
 
 
-@pytest.mark.parametrize("actions", [[], [0] * 5, 0, [[0]], [0.5], [0, 3], [[0], [0, 1]]])
+def test_single_ticks_take_names_too(panorama):
+    seen = []
+    for actions in ([1, 2, 0], ["turn left", "Turn Right", "stay"]):
+        panorama.reset(seed=0)
+        seen.append(panorama.step_ticks(actions).frames)
+    assert np.array_equal(*seen)
+
+
+@pytest.mark.parametrize("actions", [[], [0] * 5, 0, [[0]], [0.5], [0, 3], [[0], [0, 1]], "stay", ["jump"]])
 def test_wrong_action_sequences_are_refused(panorama, actions):
     panorama.reset(seed=0)
     with pytest.raises(ActionError, match="expected"):
