@@ -29,6 +29,9 @@ __all__ = [
     "prompt_tokens",
 ]
 
+PRIMED_BYTES = 2**31
+"""What the keys and values of prefixes may take that are read at once for their mean."""
+
 
 class Solver(StrEnum):
     """How a chunk is denoised."""
@@ -313,9 +316,20 @@ def mean_keys(
     latents: Float[Tensor, "B L C h w"],
     actions: Num[Tensor, "B L f *action"],
 ) -> Float[Tensor, "layers width"]:
-    """Mean un-rotated key of every layer over what a memory holds after these prefixes: `Generator.key_centre`."""
-    memory = prime(generator, config, latents, actions)
-    return memory.keys[:, memory.valid].float().mean(dim=(1, 2)).flatten(1)
+    """Mean un-rotated key of every layer over what a memory holds after these prefixes: `Generator.key_centre`.
+
+    So many prefixes are read at once as `PRIMED_BYTES` of keys and values hold, and one at least.
+    """
+    model = generator.transformer.config
+    width = model.tokens_per_latent * model.num_heads * model.head_dim
+    element = generator.transformer.patch_embedding.weight.element_size()
+    at_once = max(1, PRIMED_BYTES // (2 * model.depth * config.num_slots * width * element))
+    total, count = torch.zeros((), device=latents.device), 0
+    for rows, given in zip(latents.split(at_once), actions.split(at_once), strict=True):
+        memory = prime(generator, config, rows, given)
+        total = total + memory.keys[:, memory.valid].sum(dim=(1, 2), dtype=torch.float32)
+        count += int(memory.valid.sum()) * model.tokens_per_latent
+    return (total / count).flatten(1)
 
 
 def blank_memory(

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from cfworld import rollout
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.rollout import (
@@ -95,7 +96,9 @@ def test_guidance_of_one_costs_nothing_and_guidance_of_two_moves_the_sample():
     assert (plain - strong).abs().max() > 1e-5
 
 
-def test_the_centre_of_the_keys_is_their_mean_over_what_a_memory_holds():
+@pytest.mark.parametrize("room", [1, 2**31])
+def test_the_centre_of_the_keys_is_their_mean_over_what_a_memory_holds(room: int, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(rollout, "PRIMED_BYTES", room)
     config = toy_config(memory=memory_config(1))
     generator = toy_generator(config).eval()
     latents, actions = torch.randn(2, 2, 4, 8, 8), torch.zeros(2, 2, 4, dtype=torch.long)
