@@ -27,6 +27,7 @@ __all__ = [
     "denoise",
     "prime",
     "prompt_tokens",
+    "take_in",
 ]
 
 PRIMED_BYTES = 2**31
@@ -288,6 +289,17 @@ def clean_pass(
     )
 
 
+def take_in(
+    generator: Generator,
+    config: MemoryConfig,
+    memory: MemoryState,
+    latents: Float[Tensor, "B N C h w"],
+    actions: Num[Tensor, "B N f *action"],
+) -> CleanPass:
+    """Read a chunk that was given and not made, in the context of a memory, and commit it."""
+    return clean_pass(generator, config, memory, context_from_memory(generator, config, memory), latents, actions)
+
+
 def prime(
     generator: Generator,
     config: MemoryConfig,
@@ -304,9 +316,8 @@ def prime(
         raise ConfigError(f"a prefix must be whole chunks of {chunk} latents; got {length} latents.")
     memory = blank_memory(generator, config, latents[:, :chunk], actions[:, :chunk])
     for first in range(0, length, chunk):
-        context = context_from_memory(generator, config, memory)
         piece = slice(first, first + chunk)
-        memory = clean_pass(generator, config, memory, context, latents[:, piece], actions[:, piece]).memory
+        memory = take_in(generator, config, memory, latents[:, piece], actions[:, piece]).memory
     return memory
 
 

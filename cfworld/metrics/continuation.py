@@ -28,7 +28,7 @@ from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin
-from cfworld.rollout import clean_pass, context_from_memory
+from cfworld.rollout import take_in
 from cfworld.world import World, WorldState
 
 __all__ = ["ContinuationConfig", "judge_continuations", "run_continuation", "taken_in"]
@@ -80,9 +80,8 @@ def taken_in(world: World, state: WorldState, latents: Tensor, actions: np.ndarr
     config, generator = world.config, world.generator
     checked = generator.prompts.check(actions, state.num_rows, config.frames_per_step).to(world.device)
     per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
-    context = context_from_memory(generator, config.memory, state.memory)
-    clean = clean_pass(generator, config.memory, state.memory, context, latents, per_latent)
-    return replace(state, memory=clean.memory, step=state.step + 1, latents=latents)
+    memory = take_in(generator, config.memory, state.memory, latents, per_latent).memory
+    return replace(state, memory=memory, step=state.step + 1, latents=latents)
 
 
 def judge_continuations(

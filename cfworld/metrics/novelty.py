@@ -24,7 +24,7 @@ from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin
-from cfworld.rollout import clean_pass, context_from_memory
+from cfworld.rollout import take_in
 from cfworld.world import World
 
 __all__ = ["NoveltyConfig", "Scores", "judge_novelty", "run_novelty", "switching_actions"]
@@ -178,8 +178,7 @@ def _read(
         checked = generator.prompts.check(chosen, len(frames), per_step).to(world.device)
         per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
         latents = world.tokenizer.encode(torch.from_numpy(np.ascontiguousarray(frames[:, step])).to(world.device))
-        context = context_from_memory(generator, config.memory, memory)
-        clean = clean_pass(generator, config.memory, memory, context, latents.float(), per_latent)
+        clean = take_in(generator, config.memory, memory, latents.float(), per_latent)
         found.append(score.of(memory, clean.keys).double().cpu().numpy())
         memory = clean.memory
         done(len(frames))

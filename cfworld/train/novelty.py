@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError, DatasetError
-from cfworld.rollout import clean_pass, context_from_memory, prime
+from cfworld.rollout import prime, take_in
 from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.world import World
 from cfworld.world.novelty import ODDEST, Novelty, compared_layers, mean_keys_of_chunk, mean_keys_of_newest
@@ -129,8 +129,7 @@ def real_means(
     means = [mean_keys_of_newest(memory, layers)[:, None]]
     for first in range(prefix, clips.latents.shape[1] - chunk + 1, chunk):
         piece = slice(first, first + chunk)
-        context = context_from_memory(generator, config.memory, memory)
-        clean = clean_pass(generator, config.memory, memory, context, clips.latents[:, piece], clips.actions[:, piece])
+        clean = take_in(generator, config.memory, memory, clips.latents[:, piece], clips.actions[:, piece])
         means.append(mean_keys_of_chunk(clean.keys, layers))
         memory = clean.memory
     found = torch.cat(means, dim=1)
