@@ -1,7 +1,7 @@
 """How an agent is trained, and what of it must be known to use it."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 
 from cfworld.errors import ConfigError
@@ -75,6 +75,13 @@ class ForesightConfig:
     def num_steps(self, frames_per_step: int) -> int:
         """Steps of a future, of so many ticks each."""
         return -(-self.horizon // frames_per_step)
+
+    def ignored(self) -> list[str]:
+        """What was set and does nothing, as `name=value`: all that is not as usual, where nothing is watched."""
+        if self.steps:
+            return []
+        given = {entry.name: (getattr(self, entry.name), entry.default) for entry in fields(self)}
+        return [f"foresight.{name}={value}" for name, (value, usual) in given.items() if value != usual]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -206,6 +213,8 @@ class AgentTrainConfig:
         for name in ("ent_coef", "vf_coef"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more")
+        if self.batch_size < 2:
+            raise ConfigError("got batch_size=1; expected at least 2: what a gradient step learns from is normalised")
         if self.n_steps * self.num_envs < 2:
             raise ConfigError("got n_steps=1 and num_envs=1; expected at least two steps between updates")
         if self.own_actions and self.obs is not Obs.latent:

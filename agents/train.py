@@ -1,5 +1,6 @@
 """Training of an agent in a generated world or its simulator, judged in the simulator while it goes on."""
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -50,7 +51,12 @@ def train_agent(
 
     Returns:
         How far it came.
+
+    Warns:
+        UserWarning: if there are settings of foresight, and nothing is watched.
     """
+    if ignored := config.foresight.ignored():
+        warnings.warn(f"foresight.steps=0 watches nothing, so {', '.join(ignored)} does nothing", stacklevel=2)
     progress, checkpoint = TrainProgress(), None
     if (folder / CHECKPOINT_FILE).exists():
         checkpoint = load_checkpoint(folder / CHECKPOINT_FILE)

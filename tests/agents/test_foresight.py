@@ -176,3 +176,11 @@ def test_foresight_that_makes_no_sense_is_refused(data: str) -> None:
     for wrong in bad:
         with pytest.raises(ConfigError, match="got foresight"):
             ForesightConfig(**wrong)
+
+
+def test_settings_of_foresight_without_foresight_are_warned_of(world: World, tmp_path: Path) -> None:
+    assert ForesightConfig(steps=12, updates=3, margin=0.1).ignored() == []
+    assert ForesightConfig().ignored() == []
+    config = settings(eval_every=0, total_steps=8, foresight=ForesightConfig(updates=3, margin=0.1))
+    with pytest.warns(UserWarning, match=r"foresight\.updates=3, foresight\.margin=0\.1 does nothing"):
+        train_agent(config, world, tmp_path)
