@@ -7,11 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from gymnasium import spaces
 from safetensors import SafetensorError
 from safetensors.torch import load, save
+from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
 from cfworld.agents.card import AgentCard, agent_folder, read_card, tokenizer_digest
+from cfworld.agents.drawing import draw
 from cfworld.agents.policy import build_policy, num_own
 from cfworld.agents.sight import Eyes, Seen
 from cfworld.errors import CheckpointError, ConfigError
@@ -79,14 +82,31 @@ class Agent:
     def act(self, seen: Seen) -> np.ndarray:
         """One action for each running episode; drawn ones follow from the episode's seed."""
         observation = self.eyes.look(seen)
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(self._rngs[0].integers(2**63)))
-            actions, self._state = self.policy.predict(
-                observation, self._state, self._starts, deterministic=self.card.deterministic
-            )
+        if self.card.deterministic:
+            actions, self._state = self.policy.predict(observation, self._state, self._starts, deterministic=True)
+        else:
+            actions = self._drawn(observation)
         self._starts = np.zeros_like(self._starts)
         self.eyes.acted(actions)
         return actions
+
+    @torch.no_grad()
+    def _drawn(self, observation: np.ndarray) -> np.ndarray:
+        """What `predict` would draw, but from the generators of the episodes."""
+        policy = self.policy
+        shown, _ = policy.obs_to_tensor(observation)
+        if isinstance(policy, RecurrentActorCriticPolicy):
+            layers, _, width = policy.lstm_hidden_state_shape
+            nothing = np.zeros((layers, len(observation), width), np.float32)
+            state = [torch.as_tensor(part, device=policy.device) for part in self._state or (nothing, nothing)]
+            starts = torch.as_tensor(self._starts, dtype=torch.float32, device=policy.device)
+            likely, state = policy.get_distribution(shown, (state[0], state[1]), starts)
+            self._state = tuple(part.cpu().numpy() for part in state)
+        else:
+            likely = policy.get_distribution(shown)
+        actions = draw(likely.distribution, self._rngs)
+        space = policy.action_space
+        return actions.clip(space.low, space.high) if isinstance(space, spaces.Box) else actions
 
     def keep(self, rows: np.ndarray) -> None:
         """Go on with these episodes."""

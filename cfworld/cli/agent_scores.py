@@ -11,6 +11,7 @@ import numpy as np
 
 from cfworld import files
 from cfworld.agents.card import agent_folder, read_card
+from cfworld.agents.drawing import DRAWING
 from cfworld.agents.evaluate import Scores
 from cfworld.agents.planner import PlannerConfig
 from cfworld.data.policies import written_file
@@ -19,12 +20,20 @@ __all__ = ["kept_or_played", "who"]
 
 
 def who(name: str, planner: PlannerConfig) -> dict[str, Any]:
-    """All that decides how a player acts, besides the world: a changed script or agent is another."""
+    """All that decides how a player acts, besides the world: a changed script or agent is another.
+
+    Args:
+        name: as `make_player` knows them.
+        planner: how the planner plans.
+    """
     about: dict[str, Any] = {"policy": name}
     if name == "planner":
         about["planner"] = asdict(planner)
     elif (folder := agent_folder(name)) is not None:
-        about["agent"] = asdict(read_card(folder))
+        card = read_card(folder)
+        about["agent"] = asdict(card)
+        if not card.deterministic:
+            about["drawing"] = DRAWING
     elif script := written_file(name):
         about["script"] = hashlib.sha256(Path(script).read_bytes()).hexdigest()
     return about
