@@ -22,6 +22,7 @@ from cfworld.agents.costs import Costs, costs_loss, worth
 from cfworld.agents.features import LatentFeatures
 from cfworld.agents.futures import Futures
 from cfworld.agents.policy import num_own, seen_space
+from cfworld.agents.randomness import random_aside
 from cfworld.agents.watching import watch_all
 from cfworld.world import World
 
@@ -62,8 +63,7 @@ def foresee(
     num_actions = num_own(config, world)
     futures = watch_all(config, world, folder, tell)
     lesson = Lesson(config, futures, num_actions)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with random_aside(world.device, config.seed):
         costs = _build(config, world, num_actions, futures.hazard.shape[1])
     lesson.learn(costs)
     agreement = lesson.teach(policy, costs)

@@ -11,6 +11,7 @@ from stable_baselines3.common.policies import ActorCriticPolicy
 
 from cfworld.agents.config import Algorithm
 from cfworld.agents.features import FrameFeatures, LatentFeatures
+from cfworld.agents.randomness import random_aside
 from cfworld.envs.spaces import world_action_space, world_observation_space
 from cfworld.errors import ConfigError
 from cfworld.world import World
@@ -94,7 +95,7 @@ def num_own(network: Network, world: World) -> int:
 
 
 def build_policy(network: Network, world: World) -> ActorCriticPolicy:
-    """A policy with random weights.
+    """A policy with random weights, drawn aside: making one changes no other random numbers.
 
     Raises:
         ConfigError: if no agent can act in the world.
@@ -102,9 +103,9 @@ def build_policy(network: Network, world: World) -> ActorCriticPolicy:
     seen = seen_space(network, world)
     if len(seen.shape) == 3:  # Stable-Baselines3 gives pixels to a policy with the channels first
         seen = spaces.Box(0, 255, (seen.shape[2], *seen.shape[:2]), np.uint8)
-    return POLICIES[network.algorithm](seen, acting_space(world), lambda _: 0.0, **policy_kwargs(network, world)).to(
-        world.device
-    )
+    kind, space = POLICIES[network.algorithm], acting_space(world)
+    with random_aside(world.device):
+        return kind(seen, space, lambda _: 0.0, **policy_kwargs(network, world)).to(world.device)
 
 
 def acting_space(world: World) -> spaces.Space[Any]:

@@ -171,6 +171,15 @@ def test_a_training_goes_on_as_it_was_begun_or_not_at_all(world: World, tmp_path
     assert train_agent(settings(eval_every=0, total_steps=24, patience=None), world, tmp_path).steps == 24
 
 
+@pytest.mark.parametrize("changes", [{}, {"algorithm": Algorithm.recurrent_ppo}], ids=str)
+def test_who_is_judged_learns_what_it_would_learn_unseen(world: World, tmp_path: Path, changes: dict[str, Any]) -> None:
+    learnt = []
+    for every in (0, 8):
+        train_agent(settings(eval_every=every, total_steps=24, **changes), world, tmp_path / str(every))
+        learnt.append(load_checkpoint(tmp_path / str(every) / "checkpoint.pt")["parameters"]["policy"])
+    assert all(learnt[0][name].equal(value) for name, value in learnt[1].items())
+
+
 def test_training_that_is_done_is_left_alone(world: World, tmp_path: Path) -> None:
     train_agent(settings(eval_every=0), world, tmp_path)
     content = (tmp_path / "checkpoint.pt").read_bytes()
