@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,10 @@ from cfworld.errors import CheckpointError, ConfigError
 from cfworld.files import write_aside
 from cfworld.world import World
 
-__all__ = ["WEIGHTS_FILE", "Agent", "write_weights"]
+__all__ = ["Agent", "write_agent"]
 
-WEIGHTS_FILE = "policy.safetensors"
+_FORMER_FILE = "policy.safetensors"
+"""Where all agents had their weights before files were named by what is in them."""
 
 
 class Agent:
@@ -64,7 +66,7 @@ class Agent:
                 f"{world.config.name!r} has {tokenizer_digest(world.tokenizer)}: train it in that world"
             )
         policy = build_policy(card, world)
-        _read_weights(policy, folder / WEIGHTS_FILE, card.weights)
+        _read_weights(policy, folder, card.weights)
         return cls(card, policy, world)
 
     @property
@@ -120,15 +122,34 @@ class Agent:
 _ACTION_STREAM = 7
 
 
-def write_weights(policy: ActorCriticPolicy, folder: Path) -> str:
-    """Write an agent's weights into its folder; gives their SHA-256."""
+def write_agent(policy: ActorCriticPolicy, card: AgentCard, folder: Path) -> None:
+    """Write an agent into its folder, in which there is at every moment either this agent or the one before.
+
+    Args:
+        policy: its network.
+        card: what it is; its `weights` are those that are written.
+        folder: where. Weights that the card no longer names are removed.
+    """
     content = save({name: value.detach().cpu().contiguous() for name, value in policy.named_parameters()})
-    with write_aside(folder / WEIGHTS_FILE) as aside:
+    checksum = hashlib.sha256(content).hexdigest()
+    path = _weights_path(folder, checksum)
+    with write_aside(path) as aside:
         aside.write_bytes(content)
-    return hashlib.sha256(content).hexdigest()
+    replace(card, weights=checksum).write(folder)
+    for former in folder.glob("policy*.safetensors"):
+        if former != path:
+            former.unlink()
 
 
-def _read_weights(policy: ActorCriticPolicy, path: Path, checksum: str) -> None:
+def _weights_path(folder: Path, checksum: str) -> Path:
+    """Named by what is in it, so that no weights take the place of others before the card names them."""
+    return folder / f"policy-{checksum[:12]}.safetensors"
+
+
+def _read_weights(policy: ActorCriticPolicy, folder: Path, checksum: str) -> None:
+    path = _weights_path(folder, checksum)
+    if not path.exists():
+        path = folder / _FORMER_FILE
     try:
         content = path.read_bytes()
     except OSError as error:

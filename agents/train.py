@@ -10,8 +10,8 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
-from cfworld.agents.agent import Agent, write_weights
-from cfworld.agents.card import AgentCard, tokenizer_digest
+from cfworld.agents.agent import Agent, write_agent
+from cfworld.agents.card import AgentCard, agent_folder, read_card, tokenizer_digest
 from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.evaluate import twin_scores
 from cfworld.agents.foresight import foresee
@@ -115,7 +115,7 @@ class _Course(BaseCallback):
         )
 
     def imitate(self, learner: OnPolicyAlgorithm) -> int:
-        """Before all else; gives the steps that it took."""
+        """Before all else, judged and saved; gives the steps that it took."""
         config = self._config
         assert config.imitate is not None
         per_step = self._world.config.frames_per_step
@@ -128,38 +128,41 @@ class _Course(BaseCallback):
             config.seed,
             self._bar.update,
         )
-        learner.num_timesteps = self._bar.n
         tqdm.write(
             f"imitated {config.imitate}: the likeliest action is the same in {agreement:.0%} of {self._bar.n} steps"
         )
-        return self._bar.n
+        return self._begun(learner, self._bar.n)
 
     def foresee(self, learner: OnPolicyAlgorithm) -> int:
         """Before all else, judged and saved; gives the steps that it took."""
-        config, progress = self._config, self._progress
-        found = foresee(config, self._world, learner.policy, self._folder / "futures", self._bar.update)
-        self.init_callback(learner)
-        self.num_timesteps = learner.num_timesteps = found.steps
-        self._count()
+        found = foresee(self._config, self._world, learner.policy, self._folder / "futures", self._bar.update)
         tqdm.write(
             f"watched {found.steps} steps, in each of which one dies with a probability of {found.danger:.2%}; at the "
             f"end of the lesson the likeliest action is the best in {found.agreement:.0%}"
         )
+        return self._begun(learner, found.steps)
+
+    def _begun(self, learner: OnPolicyAlgorithm, steps: int) -> int:
+        """Count, judge, save and show what was learned in steps before PPO's own; gives the steps."""
+        config, progress = self._config, self._progress
+        self.init_callback(learner)
+        self.num_timesteps = learner.num_timesteps = steps
+        self._count()
         if config.eval_every:
             self._judge()
+        else:
+            self._save()
         progress.stopped = progress.reason_to_stop(config)
-        self._save()
         self._show(progress)
-        if progress.stopped or found.steps >= config.total_steps:
+        if progress.stopped or steps >= config.total_steps:
             self._bar.close()
-        return found.steps
+        return steps
 
     def _on_rollout_start(self) -> None:
         self._count()
         config, progress = self._config, self._progress
         judged = progress.curve[-1].steps if progress.curve else 0
-        imitated = config.imitate is not None and not progress.curve
-        if config.eval_every and (imitated or progress.steps - judged >= config.eval_every):
+        if config.eval_every and progress.steps - judged >= config.eval_every:
             self._judge()
         if progress.steps > self._first:
             progress.stopped = progress.reason_to_stop(config)
@@ -177,7 +180,8 @@ class _Course(BaseCallback):
         judged = self._progress.curve[-1].steps if self._progress.curve else -1
         if self._config.eval_every and judged != self._progress.steps:
             self._judge()
-        self._save()
+        else:
+            self._save()
         self._show(self._progress)
         self._bar.close()
 
@@ -188,7 +192,7 @@ class _Course(BaseCallback):
         self._bar.set_postfix(score=_shown(self._training_score()), refresh=False)
 
     def _judge(self) -> None:
-        """Score the agent in the simulator; keep it if it has never been better."""
+        """Score the agent in the simulator; keep it if it has never been better, and the curve that says so."""
         config, progress = self._config, self._progress
         agent = self._agent(None)
         twin = make_twin(self._world.config.source, config.eval_horizon or self._world.config.horizon_frames)
@@ -205,16 +209,24 @@ class _Course(BaseCallback):
             real=float(returns.mean()),
             error=error,
         )
-        better = progress.best is None or point.real > progress.best.real
+        better = point.real > self._best_score()
         progress.curve.append(point)
         if better:
             self._write("best", point.real)
+        self._save()
         self.logger.record("eval/real_score", point.real)
         tqdm.write(
             f"step {point.steps}: {_shown(point.training)} in training, {point.real:.1f} +- {error:.1f} in the "
             f"simulator{', the best so far' if better else ''}"
         )
         self._show(progress)
+
+    def _best_score(self) -> float:
+        """The best so far, be it that what was interrupted had written it and not yet the curve."""
+        scores = [point.real for point in self._progress.curve]
+        if self._first and (best := agent_folder(self._folder / "best")):
+            scores.append(read_card(best).real_score or -np.inf)
+        return max(scores, default=-np.inf)
 
     def _save(self) -> None:
         last = self._progress.curve[-1] if self._progress.curve else None
@@ -230,14 +242,12 @@ class _Course(BaseCallback):
     def _agent(self, real_score: float | None) -> Agent:
         policy = build_policy(self._config, self._world)
         policy.load_state_dict(self.model.policy.state_dict())
-        return Agent(self._card("", real_score), policy, self._world)
+        return Agent(self._card(real_score), policy, self._world)
 
     def _write(self, name: str, real_score: float | None) -> None:
-        folder = self._folder / name
-        weights = write_weights(self.model.policy, folder)  # pyright: ignore[reportArgumentType]
-        self._card(weights, real_score).write(folder)
+        write_agent(self.model.policy, self._card(real_score), self._folder / name)  # pyright: ignore[reportArgumentType]
 
-    def _card(self, weights: str, real_score: float | None) -> AgentCard:
+    def _card(self, real_score: float | None) -> AgentCard:
         config = self._config
         return AgentCard(
             world=config.world,
@@ -257,7 +267,7 @@ class _Course(BaseCallback):
             steps=self._progress.steps,
             real_score=real_score,
             seed=config.seed,
-            weights=weights,
+            weights="",
         )
 
 

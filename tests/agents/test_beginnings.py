@@ -103,6 +103,23 @@ def test_steps_that_are_watched_count_and_are_judged(world: World, tmp_path: Pat
     assert progress.steps == Agent.load(tmp_path / "last", world).card.steps == 16
 
 
+def test_imitation_that_takes_all_steps_is_judged_and_kept(world: World, tmp_path: Path) -> None:
+    shown: list[int] = []
+    config = settings(imitate="sweep:6", imitate_steps=15, num_envs=4)
+    progress = train_agent(config, world, tmp_path, lambda now: shown.append(now.steps))
+    assert [point.steps for point in progress.curve] == [16]
+    assert shown == [16, 16]
+    for name in ("last", "best"):
+        assert Agent.load(tmp_path / name, world).card.real_score == progress.curve[0].real
+    assert train_agent(config, world, tmp_path).steps == 16, "there is no more to do"
+
+
+def test_imitation_without_a_judge_is_kept_too(world: World, tmp_path: Path) -> None:
+    config = settings(imitate="sweep:6", imitate_steps=15, num_envs=4, eval_every=0)
+    assert train_agent(config, world, tmp_path).curve == []
+    assert Agent.load(tmp_path / "last", world).card.steps == 16
+
+
 def test_beginnings_that_make_no_sense_are_refused(world: World, tmp_path: Path) -> None:
     for wrong in (
         {"imitate": "sweep:110", "algorithm": Algorithm.recurrent_ppo},

@@ -1,6 +1,7 @@
 """An agent learns in a toy world and in its simulator, is kept with its card, and comes back as it was."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from cfworld import World
 from cfworld.agents import Agent
+from cfworld.agents.agent import write_agent
+from cfworld.agents.card import AgentCard
 from cfworld.agents.config import AgentTrainConfig, Algorithm, ForesightConfig, Obs, Place
 from cfworld.agents.evaluate import twin_scores
 from cfworld.agents.learner import load_checkpoint
@@ -203,10 +206,44 @@ def test_an_agent_of_another_tokenizer_or_with_other_weights_is_refused(world: W
     with pytest.raises(CheckpointError, match=r"agent\.json is not as .*taste"):
         Agent.load(folder, world)
     (folder / "agent.json").write_text(json.dumps(card))
-    weights = folder / "policy.safetensors"
+    (weights,) = folder.glob("*.safetensors")
     save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
     with pytest.raises(CheckpointError, match="damaged"):
         Agent.load(folder, world)
+
+
+def test_whoever_is_interrupted_while_an_agent_is_written_finds_the_one_before(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train_agent(settings(eval_every=0), world, tmp_path)
+    folder = tmp_path / "last"
+    before, after = (Agent.load(folder, world) for _ in range(2))
+    for weight in after.policy.parameters():
+        weight.data += 1
+    with monkeypatch.context() as patch:
+        patch.setattr(AgentCard, "write", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_agent(after.policy, after.card, folder)
+    assert Agent.load(folder, world).card == before.card
+    write_agent(after.policy, after.card, folder)
+    assert Agent.load(folder, world).card.weights != before.card.weights
+    assert len(list(folder.glob("*.safetensors"))) == 1, "nothing of the one before is left"
+    next(folder.glob("*.safetensors")).rename(folder / "policy.safetensors")
+    assert Agent.load(folder, world).card.steps == 16, "weights used to be named so"
+
+
+def test_whoever_is_interrupted_after_a_judgement_knows_of_it(world: World, tmp_path: Path) -> None:
+    def interrupt(_: object) -> None:
+        raise KeyboardInterrupt
+
+    config = settings(total_steps=24, save_every=1000)
+    with pytest.raises(KeyboardInterrupt):
+        train_agent(config, world, tmp_path, interrupt)
+    assert [point["steps"] for point in load_checkpoint(tmp_path / "checkpoint.pt")["progress"]["curve"]] == [8]
+    best = replace(Agent.load(tmp_path / "best", world).card, real_score=1e9)
+    best.write(tmp_path / "best")
+    assert [point.steps for point in train_agent(config, world, tmp_path).curve] == [8, 16, 24]
+    assert Agent.load(tmp_path / "best", world).card == best, "what was better is kept, whatever the curve knew"
 
 
 def test_the_width_of_an_agent_is_kept_in_its_card_and_was_32_before(world: World, tmp_path: Path) -> None:
