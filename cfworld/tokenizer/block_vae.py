@@ -4,7 +4,7 @@ Shape suffixes: B rows, N latents, F frames, H W pixels, C latent channels, h w 
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import torch
 from einops import rearrange
 from jaxtyping import Float, Float32, UInt8
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -273,7 +274,7 @@ class BlockVAE(Tokenizer):
             The tokenizer on the CPU, in evaluation mode.
 
         Raises:
-            CheckpointError: If a file is missing, or weights and configuration do not fit together.
+            CheckpointError: If a file is missing or damaged, or weights and configuration do not fit together.
         """
         for name in ("config.json", "tokenizer.safetensors"):
             if not (folder / name).is_file():
@@ -281,9 +282,16 @@ class BlockVAE(Tokenizer):
                     f"Got no file {name} in {folder}; expected an exported tokenizer. Run "
                     "`cfworld train stage=tokenizer` first, or give another folder."
                 )
-        tokenizer = cls(_read_config(json.loads((folder / "config.json").read_text()), folder))
         try:
-            tokenizer.load_state_dict(load_file(folder / "tokenizer.safetensors"))
+            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+            weights = load_file(folder / "tokenizer.safetensors")
+        except (OSError, ValueError, SafetensorError) as error:
+            raise CheckpointError(
+                f"Cannot read the tokenizer in {folder}: {error}. Copy the folder again, or export it again."
+            ) from error
+        tokenizer = cls(_read_config(values, folder))
+        try:
+            tokenizer.load_state_dict(weights)
         except RuntimeError as error:
             raise CheckpointError(
                 f"The weights in {folder} do not fit its config.json: {error}. Export the tokenizer again."
@@ -302,8 +310,8 @@ class BlockVAE(Tokenizer):
         return next(self.decoder.parameters()).dtype
 
 
-def _read_config(values: Mapping[str, Any], folder: Path) -> BlockVAEConfig:
-    kind = values.get("type")
+def _read_config(values: Any, folder: Path) -> BlockVAEConfig:
+    kind = values.get("type") if isinstance(values, dict) else None
     if kind != "block_vae":
         raise CheckpointError(f"Got a tokenizer of type {kind!r} in {folder}; expected 'block_vae'.")
     try:

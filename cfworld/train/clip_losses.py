@@ -7,11 +7,12 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn import functional
 
+from cfworld.errors import ConfigError
 from cfworld.train.gathered import GatheredOutput
 from cfworld.train.latent_bank import ClipBatch
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["ClipStep", "head_losses", "masked_mean", "random_promotions"]
+__all__ = ["ClipStep", "check_head_weights", "head_losses", "masked_mean", "random_promotions"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,6 +49,18 @@ def random_promotions(
     return promoted & ((torch.arange(num_chunks, device=device) + phase) % cadence == 0)
 
 
+def check_head_weights(reward_weight: float, hazard_weight: float) -> None:
+    """Make sure that the weights of `head_losses` are weights.
+
+    Raises:
+        ConfigError: If one of them is negative.
+    """
+    if not min(reward_weight, hazard_weight) >= 0:
+        raise ConfigError(
+            f"Got reward_weight={reward_weight}, hazard_weight={hazard_weight}; expected 0 or more of each."
+        )
+
+
 def head_losses(
     output: GatheredOutput, clips: ClipBatch, team: Team = ALONE, true: Bool[Tensor, "B T"] | None = None
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
@@ -61,6 +74,9 @@ def head_losses(
         team: Who has the other clips.
         true: Where the context is the recording's, for what happens in what a network made nobody knows; everywhere
             if it is None.
+
+    Returns:
+        The loss of the rewards, and that of the ends.
     """
     if not output.has_heads:
         return clips.rewards.new_zeros(()), clips.rewards.new_zeros(())

@@ -23,7 +23,7 @@ from cfworld.diffusion.consistency import consistency_target, draw_levels, level
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
-from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random_promotions
+from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import SlotSchedule, gathered_forward, gathered_keys, gathered_velocity, slot_schedule
@@ -139,6 +139,7 @@ class InitStageConfig:
                 f"Got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "
                 "share in 0 to 1, a scale of 0 or more, and a positive shift."
             )
+        check_head_weights(self.reward_weight, self.hazard_weight)
         SpatialBalance.check(self.spatial_balance)
 
 

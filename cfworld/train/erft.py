@@ -49,6 +49,8 @@ class ErftConfig:
                 "erft.num_levels, capacity and per_step must be 1 or more; "
                 f"got {self.num_levels}, {self.capacity}, {self.per_step}."
             )
+        if not min(self.start_step, self.noise) >= 0:
+            raise ConfigError(f"erft.start_step and noise must be 0 or more; got {self.start_step}, {self.noise}.")
 
     def check_reach(self, sigma: Float[Tensor, " levels"]) -> None:
         """Make sure that some of the noise levels at which errors are made may give any.

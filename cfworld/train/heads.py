@@ -14,7 +14,7 @@ from cfworld.diffusion import denoised, interpolate, sigmas
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.train.calibration import calibrate
-from cfworld.train.clip_losses import ClipStep, head_losses, random_promotions
+from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses, random_promotions
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import GatheredOutput, gathered_forward, slot_schedule
 from cfworld.train.latent_bank import ClipBatch, LatentBank
@@ -76,6 +76,7 @@ class HeadsStageConfig:
                 f"Got calibration_rollouts={self.calibration_rollouts}, calibration_prior={self.calibration_prior}; "
                 "expected 0 or more rollouts and a positive deviation."
             )
+        check_head_weights(self.reward_weight, self.hazard_weight)
 
 
 class HeadsStage:

@@ -102,6 +102,9 @@ def resampled(
         actions: One action per frame.
         generator: Draws.
         team: Who has the other clips.
+
+    Returns:
+        The contexts, and what is known of them.
     """
     num_chunks, chunk = schedule.positions.shape[1:]
     if not config.share or num_chunks == 1:

@@ -16,7 +16,7 @@ from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
 from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
-from cfworld.train.clip_losses import ClipStep, head_losses, masked_mean, random_promotions
+from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import gathered_forward, slot_schedule
 from cfworld.train.latent_bank import LatentBank
@@ -89,6 +89,12 @@ class TeacherStageConfig:
         for name in ("num_copies", "promotion_cadence", "promotion_interval"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is at least 1; got {getattr(self, name)}.")
+        if not self.sigma_shift > 0 or not 0 <= self.prompt_dropout <= 1:
+            raise ConfigError(
+                f"Got sigma_shift={self.sigma_shift}, prompt_dropout={self.prompt_dropout}; expected a positive shift "
+                "and a share in 0 to 1."
+            )
+        check_head_weights(self.reward_weight, self.hazard_weight)
         SpatialBalance.check(self.spatial_balance)
 
 

@@ -133,3 +133,12 @@ def test_weights_of_other_sizes_are_refused(tmp_path) -> None:
     (tmp_path / "config.json").write_text(text.replace('"latent_channels": 3', '"latent_channels": 4'))
     with pytest.raises(CheckpointError, match="do not fit"):
         BlockVAE.load(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.safetensors"])
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe"])
+def test_a_damaged_file_is_refused_with_its_folder(tmp_path, name: str, content: bytes) -> None:
+    small().save(tmp_path)
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(CheckpointError, match=str(tmp_path)):
+        BlockVAE.load(tmp_path)

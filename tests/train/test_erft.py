@@ -1,7 +1,9 @@
 """Error recycling: what is banked comes back, in the context alone, and can be switched off."""
 
+import pytest
 import torch
 
+from cfworld.errors import ConfigError
 from cfworld.train.erft import ErftConfig, ErrorBank
 
 CPU = torch.device("cpu")
@@ -48,3 +50,10 @@ def test_a_bank_survives_saving():
     bank, other = bank_with(3.0, 0.5), ErrorBank(ErftConfig(start_step=5, noise=0.0), (1, 2, 2), CPU)
     other.load_state_dict(bank.state_dict())
     assert torch.equal(inject(bank), inject(other))
+
+
+@pytest.mark.parametrize("change", [{"noise": -0.1}, {"start_step": -1}, {"probability": 1.5}, {"capacity": 0}])
+def test_settings_out_of_range_are_refused(change: dict):
+    (name,) = change
+    with pytest.raises(ConfigError, match=rf"{name}.* got "):
+        ErftConfig(**change)

@@ -165,3 +165,10 @@ def test_a_teacher_begins_where_another_ended_if_it_fits(tmp_path: Path):
     assert all(parameter.requires_grad for parameter in second.module.parameters())
     with pytest.raises(ConfigError, match="the world asks for"):
         teacher_weights(export, toy_config(actions=ActionConfig(num_actions=5)))
+
+
+@pytest.mark.parametrize("change", [{"sigma_shift": 0.0}, {"prompt_dropout": 7.0}, {"num_copies": 0}])
+def test_settings_out_of_range_are_refused(change: dict):
+    (name,) = change
+    with pytest.raises(ConfigError, match=name):
+        TeacherStageConfig(**change)
