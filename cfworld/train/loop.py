@@ -1,5 +1,6 @@
 """The one training loop: any stage, resumable to bit-identical losses on the CPU."""
 
+import json
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -64,7 +65,8 @@ def run(
 
     Returns:
         The figures: steps, minutes, last losses, examples a second, and what the last sample and the export returned
-        (to the leader of several processes alone).
+        (to the leader of several processes alone). Where there was no step left to take, losses and examples a second
+        are those of the run that took the last one.
 
     Raises:
         ConfigError: If the folder holds a run of another configuration, or the batch cannot be shared out.
@@ -227,12 +229,21 @@ class TrainingRun:
             "minutes": round(minutes, 3),
             "examples_per_second": round(taken * self.config.batch_size / seconds, 2) if taken else None,
             "last": self.logged,
+            **({} if taken else self._measured_before()),
             **sampled,
             **(exported or {}),
         }
         if self.team.leads:
             files.write_json(self.folder / "figures.json", figures)
         return figures
+
+    def _measured_before(self) -> dict[str, Any]:
+        """What is measured on steps alone, as it was when the last step was taken: a finished run may be run again."""
+        written = self.folder / "figures.json"
+        before = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
+        if before.get("steps") != self.step:
+            return {}
+        return {name: before[name] for name in ("examples_per_second", "last")}
 
     def minutes(self) -> float:
         """Time spent in training, over all resumed parts."""

@@ -109,6 +109,27 @@ def test_figures_and_configuration_are_written(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_a_finished_run_that_is_run_again_keeps_what_its_steps_measured(tmp_path: Path) -> None:
+    first = run(ToyStage(), toy_config(), tmp_path)
+    again = run(ToyStage(), toy_config(), tmp_path)
+    for name in ("steps", "last", "examples_per_second"):
+        assert again[name] == first[name] is not None
+    assert json.loads((tmp_path / "figures.json").read_text()) == again
+
+
+def test_figures_of_fewer_steps_are_not_taken_for_those_of_the_last(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run dies after its last save, before its figures are written."""
+    run(ToyStage(), toy_config(steps=3), tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(ToyStage, "sample", lambda *_: pytest.fail("died"))
+        with pytest.raises(pytest.fail.Exception):
+            run(ToyStage(), toy_config(steps=6), tmp_path)
+    figures = run(ToyStage(), toy_config(steps=6), tmp_path)
+    assert (figures["last"], figures["examples_per_second"]) == ({}, None)
+
+
 def test_the_last_two_checkpoints_are_kept(tmp_path: Path) -> None:
     trained(tmp_path, steps=7, save_every=2)
     names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
