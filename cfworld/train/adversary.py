@@ -76,28 +76,38 @@ class AdversarialPair(nn.Module):
         latents: Float[Tensor, "B C h w"],
         criticism: Criticism,
         team: Team = ALONE,
-    ) -> tuple[Tensor, Tensor]:
+        *,
+        match: bool = True,
+    ) -> tuple[Tensor, ...]:
         """The tokenizer's losses, whose gradients do not reach the critic's weights.
 
+        Args:
+            made: Reconstructed blocks.
+            latents: What they were made of.
+            criticism: What the critic found.
+            team: The processes that train together.
+            match: Whether the critic's features are to be matched.
+
         Returns:
-            The adversarial loss, -E[w D(x_hat)], a mean over the scales; and the distance of the critic's features of
-            made and real blocks, each layer's as a share of the real features' mean absolute value.
+            The adversarial loss, -E[w D(x_hat)], a mean over the scales; and, if they are to be matched, the distance
+            of the critic's features of made and real blocks, each layer's as a share of the real features' mean
+            absolute value.
         """
         frozen = {name: value.detach() for name, value in self.critic.named_parameters()}
         judged = functional_call(self.critic, frozen, (made, latents))
         pairs = zip(judged.logits, criticism.weights, strict=True)
         adversarial = -torch.stack([(weights * logits).mean() for logits, weights in pairs]).mean()
-        return adversarial, _feature_distance(judged.features, criticism.features, team)
+        return (adversarial, _feature_distance(judged.features, criticism.features, team)) if match else (adversarial,)
 
     def balanced(
         self,
         reconstruction: Tensor,
-        terms: tuple[Tensor, Tensor],
+        terms: tuple[Tensor, ...],
         weight: nn.Parameter,
         steps_since_start: int,
         team: Team = ALONE,
     ) -> Tensor:
-        """The two losses of `fooled` [2], in units that make their gradients as large as the reconstruction's.
+        """The losses of `fooled` [1 or 2], in units that make their gradients as large as the reconstruction's.
 
         The units are measured (`balance`) at the first step and at every twentieth after it, and smoothed.
 
@@ -110,8 +120,8 @@ class AdversarialPair(nn.Module):
         """
         if steps_since_start % BALANCE_EVERY == 0:
             found = torch.stack([balance(reconstruction, term, weight, team) for term in terms])
-            self.balances.lerp_(found, BALANCE_RATE if steps_since_start else 1.0)
-        return self.balances * torch.stack(terms)
+            self.balances[: len(terms)].lerp_(found, BALANCE_RATE if steps_since_start else 1.0)
+        return self.balances[: len(terms)] * torch.stack(terms)
 
 
 def hinge_loss(

@@ -224,9 +224,11 @@ class InitStage:
         asked = present & seen.asked.any(dim=(-2, -1))[:, None]
         difference = (estimate - target) * seen.asked[:, None, :, None]
         distance = masked_mean(pseudo_huber(difference, config.huber), asked, team)
-        weighted = self.balance.weights().sqrt() * difference
-        balanced = masked_mean(pseudo_huber(weighted, config.huber), asked, team)
-        self.balance.add(difference[known], team)
+        balanced = distance
+        if self.balance.exponent:
+            weighted = self.balance.weights().sqrt() * difference
+            balanced = masked_mean(pseudo_huber(weighted, config.huber), asked, team)
+        self.balance.add(difference, known, team)
         reward, hazard = head_losses(output, clips, team, seen.true)
         residual = (estimate.detach() - latents)[known]
         self.errors.add(residual, sigma[known], generator, team)

@@ -52,6 +52,11 @@ class ErftConfig:
         if not min(self.start_step, self.noise) >= 0:
             raise ConfigError(f"erft.start_step and noise must be 0 or more; got {self.start_step}, {self.noise}.")
 
+    @property
+    def injects(self) -> bool:
+        """Whether anything is ever put into a context."""
+        return self.probability > 0 or self.noise > 0
+
     def check_reach(self, sigma: Float[Tensor, " levels"]) -> None:
         """Make sure that some of the noise levels at which errors are made may give any.
 
@@ -68,12 +73,14 @@ class ErftConfig:
 
 
 class ErrorBank:
-    """Residuals x0_hat - x0 by noise level; the oldest of a level makes room."""
+    """Residuals x0_hat - x0 by noise level; the oldest of a level makes room.
+
+    It takes no space before the first one, and none at all where nothing is ever injected.
+    """
 
     def __init__(self, config: ErftConfig, latent_shape: tuple[int, ...], device: torch.device) -> None:
-        self.config = config
-        shape = (config.num_levels, config.capacity, *latent_shape)
-        self.errors = torch.zeros(shape, dtype=torch.bfloat16, device=device)
+        self.config, self.latent_shape = config, latent_shape
+        self.errors = torch.zeros(0, dtype=torch.bfloat16, device=device)
         self.added = torch.zeros(config.num_levels, dtype=torch.int64)
 
     def add(
@@ -84,6 +91,9 @@ class ErrorBank:
         team: Team = ALONE,
     ) -> None:
         """Bank a random few of the residuals of a step: of a team's, who all bank the same."""
+        if not self.config.injects:
+            return
+        self._make_room()
         number = team.total(len(residuals))
         chosen = torch.randperm(number, generator=generator, device=sigma.device)[: self.config.per_step]
         levels = (team.take(sigma, chosen) * self.config.num_levels).long().clamp(max=self.config.num_levels - 1)
@@ -114,8 +124,15 @@ class ErrorBank:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Restore what `state_dict` returned."""
-        self.errors.copy_(state["errors"])
-        self.added.copy_(state["added"])
+        if self.config.injects and state["added"].any():
+            self._make_room()
+            self.errors.copy_(state["errors"])
+            self.added.copy_(state["added"])
+
+    def _make_room(self) -> None:
+        if not len(self.errors):
+            shape = (self.config.num_levels, self.config.capacity, *self.latent_shape)
+            self.errors = self.errors.new_zeros(shape)
 
     def _usable(self) -> Tensor:
         """Flat indices of the residuals that may be injected."""

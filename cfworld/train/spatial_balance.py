@@ -1,7 +1,7 @@
 """Weights of a latent's positions, so that those which are hard to predict do not drown those which must be exact."""
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from cfworld.errors import ConfigError
@@ -51,12 +51,13 @@ class SpatialBalance:
         weights = shares**-self.exponent
         return weights * (shares.mean() / (weights * shares).mean())
 
-    def add(self, errors: Float[Tensor, "M C h w"], team: Team = ALONE) -> None:
-        """Take a step's errors into account; all of a team's, which share one mean."""
+    def add(self, errors: Float[Tensor, "*lead C h w"], known: Bool[Tensor, "*lead"], team: Team = ALONE) -> None:
+        """Take a step's errors into account where they are known; all of a team's, which share one mean."""
         if not self.exponent:
             return
-        count = max(team.total(len(errors)), 1)
-        squares = team.sum(errors.detach().square().mean(dim=1).sum(dim=0)) / count
+        counted = errors.detach()[known]
+        count = max(team.total(len(counted)), 1)
+        squares = team.sum(counted.square().mean(dim=1).sum(dim=0)) / count
         self.steps += 1
         self.mean_squares += max(1 / self.steps, SLOWEST) * (squares - self.mean_squares)
 

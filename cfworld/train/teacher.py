@@ -189,8 +189,8 @@ class TeacherStage:
         asked = present[..., None, None] & seen.asked[:, None]
         known = present & seen.true[:, None]
         flow = masked_mean(squared, asked, team)
-        balanced = masked_mean(self.balance.weights() * squared, asked, team)
-        self.balance.add(error[known], team)
+        balanced = masked_mean(self.balance.weights() * squared, asked, team) if self.balance.exponent else flow
+        self.balance.add(error, known, team)
         reward, hazard = head_losses(output, clips, team, seen.true)
         estimate = denoised(noisy, output.velocity.detach(), sigma)
         residual = (estimate - latents)[known]

@@ -217,11 +217,13 @@ class TokenizerStage:
         criticism = self.module.criticise(batch.pixels, pixels.float(), known, team)
         metrics["critic"] = criticism.loss
         if batch.step >= config.adversarial_start:
-            terms = self.module.fooled(pixels.float(), known, criticism, team)
-            metrics |= dict(zip(("adversarial", "features"), terms, strict=True))
+            weights = {"adversarial": config.adversarial_weight, "features": config.feature_weight}
+            terms = self.module.fooled(pixels.float(), known, criticism, team, match=config.feature_weight > 0.0)
+            metrics |= dict(zip(weights, terms, strict=False))
             steps = batch.step - config.adversarial_start
-            adversarial, features = self.module.balanced(loss, terms, self.vae.last_weight, steps, team)
-            loss = loss + config.adversarial_weight * adversarial + config.feature_weight * features
+            balanced = self.module.balanced(loss, terms, self.vae.last_weight, steps, team)
+            for weight, term in zip(weights.values(), balanced, strict=False):
+                loss = loss + weight * term
         return loss + criticism.loss, metrics
 
     def state_dict(self) -> dict[str, Any]:

@@ -52,6 +52,37 @@ def test_a_bank_survives_saving():
     assert torch.equal(inject(bank), inject(other))
 
 
+def test_an_empty_bank_takes_no_space_and_survives_saving():
+    bank, other = (ErrorBank(ErftConfig(), (1, 2, 2), CPU) for _ in range(2))
+    other.load_state_dict(bank.state_dict())
+    assert bank.errors.numel() == other.errors.numel() == 0
+    assert inject(other, step=1000).abs().max() == 0
+    assert len(bank_with(1.0, 0.5).errors) == 10
+
+
+def test_a_bank_that_was_saved_before_its_first_residual_loads_whatever_its_size():
+    """As those were saved that had their space from the beginning."""
+    full = {"errors": torch.zeros(10, 256, 1, 2, 2, dtype=torch.bfloat16), "added": torch.zeros(10, dtype=torch.int64)}
+    bank = ErrorBank(ErftConfig(), (1, 2, 2), CPU)
+    bank.load_state_dict(full)
+    assert inject(bank, step=1000).abs().max() == 0
+
+
+def test_a_bank_from_which_nothing_is_injected_keeps_nothing():
+    bank = bank_with(1.0, 0.5, probability=0.0)
+    assert bank.errors.numel() == 0
+    assert inject(bank).abs().max() == 0
+    bank.load_state_dict(bank_with(1.0, 0.5).state_dict())
+    assert bank.errors.numel() == 0
+    assert inject(bank).abs().max() == 0
+
+
+def test_white_noise_alone_is_injected_too():
+    bank = ErrorBank(ErftConfig(start_step=5, probability=0.0, noise=0.1), (1, 2, 2), CPU)
+    bank.add(torch.ones(8, 1, 2, 2), torch.full((8,), 0.5), torch.Generator())
+    assert 0 < inject(bank).abs().mean() < 0.1
+
+
 @pytest.mark.parametrize("change", [{"noise": -0.1}, {"start_step": -1}, {"probability": 1.5}, {"capacity": 0}])
 def test_settings_out_of_range_are_refused(change: dict):
     (name,) = change

@@ -300,10 +300,10 @@ def test_bank_and_balance_learn_from_true_contexts_alone(make: Callable[..., Any
     seen, added = [], []
     monkeypatch.setattr(module, "resampled", lambda *given: seen.append(resampled(*given)) or seen[-1])
     monkeypatch.setattr(stage.errors, "add", lambda residuals, *_: added.append(len(residuals)))
-    monkeypatch.setattr(stage.balance, "add", lambda errors, *_: added.append(len(errors)))
+    monkeypatch.setattr(stage.balance, "add", lambda errors, known, *_: added.append(len(errors[known])))
     batch = stage.batch(0)
     stage.loss(batch, step_generator(0, 0))
-    count = (seen[0].true & batch.clips.present).sum().item() * stage.config.num_copies
+    count = int((seen[0].true & batch.clips.present).sum()) * stage.config.num_copies
     assert 0 < count < batch.clips.present.sum().item() * stage.config.num_copies
     assert added == [count, count]
 

@@ -15,15 +15,17 @@ from tests.train.test_consistency import stage as init_stage
 from tests.train.test_teacher import stage as teacher_stage
 
 
-def errors(*sizes: float) -> torch.Tensor:
-    """Five latents of two channels whose positions are off by these."""
-    return torch.tensor(sizes).view(1, 1, 1, -1).expand(5, 2, 1, -1)
+def errors(*sizes: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Five latents of two channels whose positions are off by these, and one of which nothing is known."""
+    off = torch.tensor(sizes).view(1, 1, 1, -1).expand(6, 2, 1, -1).clone()
+    off[3] = 1e6
+    return off, torch.arange(6) != 3
 
 
 def balanced(exponent: float, *sizes: float) -> SpatialBalance:
     balance = SpatialBalance(exponent, (1, len(sizes)))
     for _ in range(3):
-        balance.add(errors(*sizes))
+        balance.add(*errors(*sizes))
     return balance
 
 
@@ -62,18 +64,18 @@ def test_a_position_without_any_error_weighs_no_more_than_one_with_a_thousandth_
 def test_the_first_steps_are_averaged_and_later_ones_fade_in():
     balance = SpatialBalance(1.0, (1, 1))
     for size in (1.0, 3.0):
-        balance.add(errors(size))
+        balance.add(*errors(size))
     assert balance.mean_squares.item() == pytest.approx(5.0)
     balance.steps = 10_000
-    balance.add(errors(105**0.5))
+    balance.add(*errors(105**0.5))
     assert balance.mean_squares.item() == pytest.approx(6.0)
 
 
 def test_it_survives_saving():
     balance, other = balanced(0.5, 1.0, 2.0), SpatialBalance(0.5, (1, 2))
     other.load_state_dict(balance.state_dict())
-    balance.add(errors(3.0, 1.0))
-    other.add(errors(3.0, 1.0))
+    balance.add(*errors(3.0, 1.0))
+    other.add(*errors(3.0, 1.0))
     assert torch.equal(balance.weights(), other.weights())
 
 
@@ -84,6 +86,18 @@ def test_another_exponent_is_refused(exponent: float):
 
 
 STAGES = pytest.mark.parametrize("make", [teacher_stage, init_stage], ids=["teacher", "init"])
+
+
+@STAGES
+def test_without_a_balance_nothing_is_weighed_or_gathered(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    stage = make()
+    monkeypatch.setattr(stage.balance, "weights", lambda: pytest.fail("weighed"))
+    batch = stage.batch(0)
+    config = stage.config
+    total, metrics = stage.loss(batch, step_generator(0, 0))
+    plain = metrics.get("flow", metrics.get("distance"))
+    heads = config.reward_weight * metrics["reward"] + config.hazard_weight * metrics["hazard"]
+    assert total.item() == pytest.approx((plain + heads).item())
 
 
 def loss(stage: Any) -> float:

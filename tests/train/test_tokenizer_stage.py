@@ -137,10 +137,21 @@ def test_the_adversarial_term_waits_for_its_step_and_is_not_exported(tmp_path: P
     adversarial = stage({"adversarial_weight": 0.5, "adversarial_start": 2})
     found = [adversarial.loss(adversarial.batch(step), torch.Generator().manual_seed(0))[1] for step in (1, 2)]
     assert ["adversarial" in metrics for metrics in found] == [False, True]
-    assert ["features" in metrics for metrics in found] == [False, True]
+    assert not any("features" in metrics for metrics in found), "they are not asked for"
     assert all(metrics["critic"] > 0 for metrics in found)
     run(adversarial, adversarial.config.loop, tmp_path)
     assert BlockVAE.load(tmp_path / "export").config == adversarial.vae.config
+
+
+def test_features_are_matched_only_where_they_weigh() -> None:
+    plain, matched = (stage({"adversarial_weight": 0.5, "feature_weight": weight}) for weight in (0.0, 0.5))
+    (loss, metrics), (more, found) = (
+        made.loss(made.batch(0), torch.Generator().manual_seed(0)) for made in (plain, matched)
+    )
+    assert found.keys() - metrics.keys() == {"features"}
+    assert found["features"] > 0
+    assert more > loss
+    assert plain.module.get_buffer("balances")[1] == 0, "nothing was measured for it"
 
 
 def test_a_decoder_can_be_trained_on_beside_a_frozen_encoder(tmp_path: Path) -> None:
