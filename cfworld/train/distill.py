@@ -28,7 +28,7 @@ from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.rollouts import DistillStep, RolloutSource
 from cfworld.train.scores import following_loss, matching_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout
-from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
+from cfworld.train.student_world import centre_clips, check_sampler, few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 
@@ -66,8 +66,8 @@ class DistillConfig:
         curriculum: How many chunks are generated between prefix and targets.
         num_targets: Targets of a step, one after the other along the rollout.
         score_window: Chunks of a target: the scores read them together, attending to each other.
-        num_steps: Denoising steps of the student.
-        sigma_shift: Timestep shift of its grid.
+        num_steps: Denoising steps of the student: those that it was distilled for, if it was.
+        sigma_shift: Timestep shift of its grid, likewise.
         score_shift: Shift of the noise levels at which the scores are compared and the critic learns.
         guidance: Textbook guidance of the teacher; 1 for none (Self-Forcing's 3.0 is 4.0 here).
         normalise_chunks: Normalise the direction by chunk instead of by target.
@@ -133,6 +133,9 @@ class DistillStage(ABC):
         student: The world whose generator the student begins as.
         train: Latents whose beginnings and actions rollouts take.
         held_out: Latents of other episodes, for the sheets.
+
+    Raises:
+        ConfigError: If prefix, episodes and chunks do not fit together, or the student was distilled for other steps.
     """
 
     def __init__(
@@ -148,6 +151,8 @@ class DistillStage(ABC):
                 f"Got prefix_latents={self.prefix} and min_latents={config.min_latents}; expected a prefix of whole "
                 f"chunks of {chunk} latents, and at least one chunk of an episode after it, whose actions are taken."
             )
+        sampler = few_step_sampler(config.num_steps, config.sigma_shift)
+        check_sampler(student, sampler)
         targets = config.num_targets * config.score_window
         self.clip_latents = self.prefix + (config.curriculum.last + targets) * chunk
         self.sampler = ClipSampler(
@@ -164,7 +169,7 @@ class DistillStage(ABC):
             self.critic,
             student_memory=config.student_memory.of(teacher.config.memory),
             score_memory=config.score_memory.of(teacher.config.memory),
-            sampler=few_step_sampler(config.num_steps, config.sigma_shift),
+            sampler=sampler,
             score_window=config.score_window,
             checkpointed=config.checkpointed,
         )

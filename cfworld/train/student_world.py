@@ -18,6 +18,7 @@ from cfworld.world import World, WorldConfig
 
 __all__ = [
     "centre_clips",
+    "check_sampler",
     "check_tokenizer",
     "few_step_sampler",
     "load_for_training",
@@ -87,6 +88,26 @@ def check_tokenizer(world: World, tokenizer: Tokenizer) -> None:
             f"The {world.variant} of {world.config.name} was trained with another tokenizer than the one that is to "
             "encode the data, whose latents would mean something else to it. Train a teacher on the new tokenizer, or "
             "bring the old one back."
+        )
+
+
+def check_sampler(student: World, sampler: SamplerConfig) -> None:
+    """Refuse to roll a few-step student out at other noise levels than those that it was distilled for.
+
+    Args:
+        student: Where a stage begins.
+        sampler: How the stage would have it denoise a chunk.
+
+    Raises:
+        ConfigError: If it is a few-step student of another sampler.
+    """
+    own = student.sampler
+    if own.solver is Solver.FEW_STEP and (own.num_steps, own.shift) != (sampler.num_steps, sampler.shift):
+        raise ConfigError(
+            f"The student of {student.config.name} was distilled for num_steps={own.num_steps}, shift={own.shift}, but "
+            f"the stage has num_steps={sampler.num_steps}, sigma_shift={sampler.shift}, and would export it so. Give "
+            f"stage.num_steps={own.num_steps} stage.sigma_shift={own.shift:g}, and a stage.score_shift that fits them, "
+            "or distil it for other steps by stage=init first."
         )
 
 

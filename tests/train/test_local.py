@@ -15,7 +15,8 @@ from cfworld.train.distill import DistillConfig, DistillStage, Shown
 from cfworld.train.local import LocalStageConfig
 from cfworld.train.loop import TrainingRun, run, step_generator
 from cfworld.train.rollouts import looped_actions
-from tests.toy import toy_config
+from cfworld.train.student_world import few_step_sampler
+from tests.toy import toy_config, toy_world
 from tests.train.toy_distill import local_stage, toy_loop
 
 
@@ -159,3 +160,13 @@ def test_stage_1_has_no_curriculum_and_an_episode_must_reach_beyond_the_prefix()
         LocalStageConfig(curriculum=CurriculumConfig(last=4))
     with pytest.raises(ConfigError, match="min_latents=2"):
         local_stage(min_latents=2)
+
+
+@pytest.mark.parametrize(("num_steps", "shift"), [(2, 5.0), (4, 3.0)])
+def test_a_student_that_was_distilled_for_other_steps_is_refused(num_steps: int, shift: float):
+    student = toy_world(seed=1, sampler=few_step_sampler(num_steps, shift))
+    needed = rf"stage\.num_steps={num_steps} stage\.sigma_shift={shift:g}"
+    with pytest.raises(ConfigError, match=rf"num_steps=2, sigma_shift=3\.0.*{needed}"):
+        local_stage(student=student, num_steps=2, sigma_shift=3.0)
+    made = local_stage(student=student, num_steps=num_steps, sigma_shift=shift)
+    assert made.machine.sampler == student.sampler

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from cfworld import World
 from cfworld.train.context import ContextStage, ContextStageConfig
 from cfworld.train.curriculum import CurriculumConfig
 from cfworld.train.local import LocalStage, LocalStageConfig
@@ -21,9 +22,9 @@ def _settings(steps: int, changes: dict[str, Any]) -> dict[str, Any]:
     return plain | {"sheet_rows": 1, "sheet_latents": 8, "num_targets": 2} | changes
 
 
-def local_stage(steps: int = 4, **changes: Any) -> LocalStage:
+def local_stage(steps: int = 4, *, student: World | None = None, **changes: Any) -> LocalStage:
     config = LocalStageConfig(**_settings(steps, changes))
-    return LocalStage(config, toy_world(), toy_world(seed=1), toy_bank(14, 7, 12), toy_bank(20, seed=1))
+    return LocalStage(config, toy_world(), student or toy_world(seed=1), toy_bank(14, 7, 12), toy_bank(20, seed=1))
 
 
 def context_stage(steps: int = 4, **changes: Any) -> ContextStage:
