@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +103,9 @@ def init_stage(
     world: WorldSettings, config: InitStageConfig, device: str, team: Team = ALONE
 ) -> tuple[Stage, dict[str, Any]]:
     """Read the teacher, and the latents that it was trained on."""
-    teacher = load_for_training(_export(world, config.teacher, "teacher"), "teacher", world.world_config(), device)
-    student = load_for_training(config.student, "student", world.world_config(), device) if config.student else None
+    load = partial(load_for_training, config=world.world_config(), device=device, shown=world.memory)
+    teacher = load(_export(world, config.teacher, "teacher"), "teacher")
+    student = load(config.student, "student") if config.student else None
     tokenizer = _trained_tokenizer(world)
     depends = {**_without_inference_settings(_given(world)), "teacher": weights_name(teacher)}
     check_tokenizer(teacher, tokenizer)
@@ -135,7 +137,7 @@ def heads_stage(
 ) -> tuple[Stage, dict[str, Any]]:
     """Read the world whose heads are to be trained, and the latents of both datasets."""
     folder = _export(world, config.student, "context" if config.variant == "student" else "teacher")
-    frozen = load_for_training(folder, config.variant, world.world_config(), device, own_memory=True)
+    frozen = load_for_training(folder, config.variant, world.world_config(), device, shown=None)
     tokenizer = _trained_tokenizer(world)
     check_tokenizer(frozen, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "generator": weights_name(frozen)}
@@ -146,10 +148,9 @@ def _distilled(
     world: WorldSettings, config: DistillConfig, before: str, device: str, team: Team
 ) -> tuple[tuple[World, World, LatentBank, LatentBank], dict[str, Any]]:
     """Teacher, student and latents; rollouts decide on promotions, so that the run depends on how."""
-    teacher, student = (
-        load_for_training(_export(world, folder, stage), variant, world.world_config(), device)
-        for folder, stage, variant in ((config.teacher, "teacher", "teacher"), (config.student, before, "student"))
-    )
+    load = partial(load_for_training, config=world.world_config(), device=device)
+    teacher = load(_export(world, config.teacher, "teacher"), "teacher", shown=config.score_memory.of(world.memory))
+    student = load(_export(world, config.student, before), "student", shown=config.student_memory.of(world.memory))
     tokenizer = _trained_tokenizer(world)
     for part in (teacher, student):
         check_tokenizer(part, tokenizer)

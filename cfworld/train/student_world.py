@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError
+from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, Solver, mean_keys
 from cfworld.tokenizer import Tokenizer
@@ -19,6 +21,7 @@ from cfworld.world import World, WorldConfig
 __all__ = [
     "centre_clips",
     "check_sampler",
+    "check_shown",
     "check_tokenizer",
     "few_step_sampler",
     "load_for_training",
@@ -32,6 +35,8 @@ CENTRE_CLIPS, CENTRE_LATENTS = 32, 40
 
 ESSENTIAL = ("prefix_latents", "actions", "tokenizer", "transformer")
 """What weights and starts depend on."""
+FIXED, SIZES = ("latents_per_chunk", "positions"), ("num_sink", "num_slow", "num_fast")
+"""Settings of a memory by which a network reads it: what must stay as it was trained, and what had better do so."""
 
 
 def load_for_training(
@@ -40,7 +45,7 @@ def load_for_training(
     config: WorldConfig,
     device: torch.device | str,
     *,
-    own_memory: bool = False,
+    shown: MemoryConfig | None,
 ) -> World:
     """Load the world that a stage begins with, in float32, with the memory and the ends that `config` asks for.
 
@@ -49,11 +54,15 @@ def load_for_training(
         variant: "teacher" or "student".
         config: The world as the settings have it now.
         device: Where it goes.
-        own_memory: Leave it the memory that it was exported with, which a paradigm may have made smaller.
+        shown: What the stage shows it of the past, which must fit what it was trained with; None to leave it the memory
+            that it was exported with, which a paradigm may have made smaller.
 
     Raises:
         UnknownWorldError: If there is no such folder.
-        ConfigError: If it holds a world of other actions, starts, tokenizer or transformer.
+        ConfigError: If it holds a world of other actions, starts, tokenizer or transformer, or `shown` does not fit.
+
+    Warns:
+        UserWarning: If `shown` has other sizes than it was trained with.
     """
     world = World.from_pretrained(folder, variant=variant, device=device, precision="fp32")
     config = replace(config, actions=config.actions.with_statistics_of(world.config.actions))
@@ -63,9 +72,42 @@ def load_for_training(
             f"The {variant} in {folder} has {_named(world.config, differs)}, but the settings ask for "
             f"{_named(config, differs)}. Go back to its settings, or train a teacher for the new ones."
         )
-    memory = world.config.memory if own_memory else config.memory
+    if shown:
+        check_shown(world.config.memory, shown, variant, folder)
+    memory = config.memory if shown else world.config.memory
     world.config = replace(config, sampler=world.config.sampler, memory=memory)
     return world
+
+
+def check_shown(trained: MemoryConfig, shown: MemoryConfig, variant: str, folder: str | Path) -> None:
+    """Hold the memory that a stage shows a network against the one that it was trained with (docs/adr/0003).
+
+    Another length of chunks or another kind of positions is refused: to the network the latents would lie elsewhere
+    than it learned. So are sink or slow slots for a teacher that never had any, since it stays as it is. Other sizes
+    may be meant, as those of a baseline with a window or without slow memory, to which a student can get used, and are
+    only warned of. Cadence and rule of promotion are free.
+
+    Args:
+        trained: What it was exported with.
+        shown: What the stage shows it.
+        variant: "teacher" or "student".
+        folder: Where it comes from.
+
+    Raises:
+        ConfigError: If it cannot read what it is shown.
+
+    Warns:
+        UserWarning: If the sizes differ.
+    """
+    both = f"The {variant} in {folder} was trained with {_sizes(trained)}, but this stage shows it {_sizes(shown)}"
+    new = [name for name in ("num_sink", "num_slow") if getattr(shown, name) and not getattr(trained, name)]
+    if any(getattr(trained, name) != getattr(shown, name) for name in FIXED) or (variant == "teacher" and new):
+        raise ConfigError(
+            f"{both}. It has not learned to read that: go back to its world.memory, show it less by a paradigm, or "
+            "train a teacher for the new one."
+        )
+    if any(getattr(trained, name) != getattr(shown, name) for name in SIZES):
+        warnings.warn(f"{both}. If no such baseline is meant, go back to its world.memory.", stacklevel=3)
 
 
 def weights_name(world: World) -> str:
@@ -169,3 +211,7 @@ def _described(config: WorldConfig, name: str) -> Any:
 
 def _named(config: WorldConfig, names: list[str]) -> str:
     return ", ".join(f"{name}={_described(config, name)}" for name in names)
+
+
+def _sizes(memory: MemoryConfig) -> str:
+    return ", ".join(f"{name}={getattr(memory, name)}" for name in (*SIZES, *FIXED))

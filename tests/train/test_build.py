@@ -1,12 +1,18 @@
 """Stages are built from what they read, and refuse what does not fit before anything is trained."""
 
+import warnings
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from cfworld import World
+from cfworld.cli.train import Paradigm
+from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
+from cfworld.memory import MemoryConfig, Positions, PromotionRule
 from cfworld.model import ActionConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 from cfworld.train.build import (
@@ -18,15 +24,16 @@ from cfworld.train.build import (
     teacher_stage,
     tokenizer_stage,
 )
-from cfworld.train.consistency import InitStageConfig
+from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStageConfig
-from cfworld.train.distill import DistillStage
+from cfworld.train.distill import DistillStage, Shown
 from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStageConfig
 from cfworld.train.local import LocalStageConfig
+from cfworld.train.loop import Stage
 from cfworld.train.teacher import TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStageConfig
-from tests.toy import toy_world
+from tests.toy import toy_config, toy_world
 from tests.train.toy_dataset import settings, write_dataset
 
 
@@ -132,3 +139,63 @@ def test_stages_1_and_2_begin_with_what_the_stages_before_exported(data: str) ->
 def _save_tokenizer(world: World, folder: Path) -> None:
     assert isinstance(world.tokenizer, BlockVAE)
     world.tokenizer.save(folder)
+
+
+def exported(world: WorldSettings, variant: str, memory: MemoryConfig, folder: Path) -> None:
+    """A network that was trained with a memory."""
+    made = toy_world(actions=world.actions, memory=memory)
+    made.variant, made.tokenizer = variant, BlockVAE.load(run_folder(world.name, "tokenizer") / "export")
+    made.save_pretrained(folder)
+
+
+def begun(memory: MemoryConfig, *, trained: MemoryConfig, paradigm: Paradigm | None = None) -> Stage:
+    """Stage 1 under a paradigm, or `init` without one, with networks that were trained with some memory."""
+    world = settings(memory=memory)
+    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    for name, variant in (("teacher", "teacher"), ("init", "student")):
+        exported(world, variant, trained, run_folder(world.name, name) / "export")
+    if paradigm is None:
+        return init_stage(world, InitStageConfig(min_latents=4, clip_latents=4), "cpu")[0]
+    return local_stage(world, LocalStageConfig(min_latents=4, num_targets=1, **asdict(paradigm)), "cpu")[0]
+
+
+FULL = toy_config().memory
+FAST = replace(FULL, num_sink=0, num_slow=0)
+WIDE = replace(FULL, num_slow=0, num_fast=6)
+
+
+@pytest.mark.parametrize(
+    "changes", [{"latents_per_chunk": 2}, {"positions": Positions.ABSOLUTE}, {"num_sink": 0}, {"num_slow": 0}]
+)
+def test_a_teacher_is_not_shown_what_it_never_learned_to_read(data: str, changes: dict[str, Any]) -> None:
+    trained = replace(FULL, **changes)
+    for paradigm in (None, Paradigm()):
+        with pytest.raises(ConfigError, match=r"The teacher in .* trained with .*, but this stage shows it num_sink=1"):
+            begun(FULL, trained=trained, paradigm=paradigm)
+
+
+@pytest.mark.parametrize("memory", [FAST, WIDE])
+def test_baselines_of_other_sizes_are_distilled_from_the_full_teacher_with_a_warning(
+    data: str, memory: MemoryConfig
+) -> None:
+    both = rf"num_slow=2, num_fast=4.* shows it num_sink={memory.num_sink}, num_slow=0, num_fast={memory.num_fast}"
+    with pytest.warns(UserWarning, match=both) as told:
+        stage = begun(memory, trained=FULL)
+    assert len(told) == 1
+    assert isinstance(stage, InitStage)
+    assert stage.teacher.config.memory == memory
+
+
+@pytest.mark.parametrize("trained", [FULL, FAST])
+def test_what_counts_is_what_a_paradigm_shows_and_cadence_and_rule_are_free(data: str, trained: MemoryConfig) -> None:
+    """A teacher of fast memory alone is the short score of a world with more; a full one may be shown its fast part."""
+    often = replace(FULL, consolidate_every=1, rule=PromotionRule.UNIFORM)
+    paradigm = Paradigm(score_memory=Shown.WINDOW, student_memory=Shown.WINDOW)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        stage = begun(often, trained=trained, paradigm=paradigm)
+    assert len([warning for warning in told if "was trained with" in str(warning.message)]) == (
+        2 if trained == FULL else 0
+    )
+    assert isinstance(stage, DistillStage)
+    assert stage.machine.score_memory.num_slots == FAST.num_slots
