@@ -11,6 +11,7 @@ from cfworld.errors import ConfigError, UnknownWorldError
 from cfworld.prompts import ActionKind
 from cfworld.prompts.encoded_text import EncodedTextPrompts
 from cfworld.prompts.umt5 import UMT5Texts
+from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAE, Tokenizer
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStage, ContextStageConfig
@@ -94,6 +95,8 @@ def teacher_stage(
         actions = measured(world.actions, train.actions)
     settings = replace(world.world_config(), actions=actions)
     depends = {**_without_inference_settings(_given(world)), "actions": actions.settings()}
+    if config.resampling.share:
+        depends["sampler"] = _of(world.sampler, "solver", "num_steps", "shift")
     if world.imported:
         depends["imported"] = content_of(world.imported)
     return TeacherStage(config, settings, tokenizer, train, held_out, device, encoder), depends
@@ -141,6 +144,8 @@ def heads_stage(
     tokenizer = _trained_tokenizer(world)
     check_tokenizer(frozen, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "generator": weights_name(frozen)}
+    memory = _without_inference_memory(config_to_dict(frozen.config.memory))
+    depends["frozen"] = {"sampler": _of(frozen.sampler, "num_steps", "shift"), "memory": memory}
     return HeadsStage(config, frozen, *_banks(world, tokenizer, device, team)), depends
 
 
@@ -226,8 +231,16 @@ INFERENCE_MEMORY = ("consolidate_every", "rule", "threshold", "centred", "target
 def _without_inference_settings(world: dict[str, Any]) -> dict[str, Any]:
     """What training does not depend on may change before a finished run is exported again."""
     kept = {name: value for name, value in world.items() if name not in ("sampler", "ends", "horizon_frames")}
-    memory = {name: value for name, value in world["memory"].items() if name not in INFERENCE_MEMORY}
-    return {**kept, "memory": memory}
+    return {**kept, "memory": _without_inference_memory(world["memory"])}
+
+
+def _without_inference_memory(memory: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in memory.items() if name not in INFERENCE_MEMORY}
+
+
+def _of(sampler: SamplerConfig, *names: str) -> dict[str, Any]:
+    """Those settings of a sampler that training depends on."""
+    return {name: value for name, value in config_to_dict(sampler).items() if name in names}
 
 
 def _given(world: WorldSettings) -> dict[str, Any]:

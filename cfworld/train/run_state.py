@@ -36,7 +36,7 @@ CADENCE = {"steps", "log_every", "save_every", "sample_every", "max_minutes"}
 FREE_KEYS = frozenset(CADENCE | {"num_threads", "gradient_checkpointing", "shard"})
 LATER_KEYS: Mapping[str, Any] = {"spatial_balance": 0.0, "resampling.share": 0.0}
 """Settings that stages have had since later, and what they are where a checkpoint does not say."""
-LATER_GROUPS = ("resampling",)
+LATER_GROUPS = ("resampling", "world.sampler", "world.frozen")
 """Groups of such settings; the others of a group, which say how, may be any where a checkpoint does not say."""
 
 

@@ -14,6 +14,7 @@ from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, Positions, PromotionRule
 from cfworld.model import ActionConfig
+from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 from cfworld.train.build import (
     context_stage,
@@ -31,6 +32,8 @@ from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStageConfig
 from cfworld.train.local import LocalStageConfig
 from cfworld.train.loop import Stage
+from cfworld.train.resampling import ResamplingConfig
+from cfworld.train.run_state import check_config
 from cfworld.train.teacher import TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStageConfig
 from tests.toy import toy_config, toy_world
@@ -199,3 +202,39 @@ def test_what_counts_is_what_a_paradigm_shows_and_cadence_and_rule_are_free(data
     )
     assert isinstance(stage, DistillStage)
     assert stage.machine.score_memory.num_slots == FAST.num_slots
+
+
+def test_a_teacher_that_makes_its_own_contexts_depends_on_how_it_samples_them(data: str) -> None:
+    depends = []
+    for share in (0.0, 0.5):
+        world = settings(sampler=SamplerConfig(num_steps=3, shift=2.0, guidance=4.0))
+        BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+        config = TeacherStageConfig(min_latents=4, clip_latents=4, resampling=ResamplingConfig(share=share))
+        depends.append(teacher_stage(world, config, "cpu")[1])
+    assert "sampler" not in depends[0]
+    assert depends[1]["sampler"] == {"solver": "euler", "num_steps": 3, "shift": 2.0}, "guidance is left out there"
+
+
+def test_heads_depend_on_the_memory_and_the_steps_of_the_world_that_they_read(data: str) -> None:
+    world = settings()
+    teacher = toy_world(actions=world.actions, memory=FAST, sampler=SamplerConfig(num_steps=3, shift=2.0))
+    _save_tokenizer(teacher, run_folder(world.name, "tokenizer") / "export")
+    teacher.save_pretrained(run_folder(world.name, "teacher") / "export")
+    config = HeadsStageConfig(variant="teacher", erft=ErftConfig(max_sigma=1.0))
+    frozen = heads_stage(world, config, "cpu")[1]["frozen"]
+    assert frozen["sampler"] == {"num_steps": 3, "shift": 2.0}
+    assert (frozen["memory"]["num_sink"], frozen["memory"]["num_fast"]) == (0, 4)
+    assert "threshold" not in frozen["memory"]
+
+
+@pytest.mark.parametrize("group", ["sampler", "frozen"])
+def test_a_run_that_did_not_know_what_it_depends_on_goes_on_and_one_that_did_is_held_to_it(
+    tmp_path: Path, group: str
+) -> None:
+    def config(steps: int | None) -> dict[str, Any]:
+        return {"world": {"name": "toy"} | ({} if steps is None else {group: {"num_steps": steps}})}
+
+    check_config(config(None), config(3), tmp_path, 0)
+    check_config(config(3), config(3), tmp_path, 0)
+    with pytest.raises(ConfigError, match=rf"world\.{group}\.num_steps: 3 -> 4"):
+        check_config(config(3), config(4), tmp_path, 0)
