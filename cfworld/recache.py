@@ -7,13 +7,13 @@ one has come. Slots keep their latents, so that all of them can be read again.
 from dataclasses import replace
 
 import torch
-from jaxtyping import Bool, Int, Num
+from jaxtyping import Bool, Int, Int64, Num
 from torch import Tensor
 
 from cfworld.memory import MemoryConfig, MemoryState, memory_positions
 from cfworld.model import Generator, apply_rope
 
-__all__ = ["recache", "recache_switched"]
+__all__ = ["recache", "recache_switched", "switched_rows"]
 
 
 def recache_switched(
@@ -29,13 +29,23 @@ def recache_switched(
         memory: What is remembered.
         actions: The actions of the latent to come.
     """
-    newest = memory.source.argmax(dim=1)
-    before = memory.actions[torch.arange(memory.num_rows, device=newest.device), newest]
-    switched = (before != actions).flatten(1).any(dim=1) & memory.valid.any(dim=1)
-    rows = switched.nonzero()[:, 0]
+    rows = switched_rows(memory, actions)
     if not len(rows):
         return memory
     return memory.replace(rows, recache(generator, config, memory.select(rows), actions[rows]))
+
+
+def switched_rows(memory: MemoryState, actions: Num[Tensor, "B f *action"]) -> Int64[Tensor, " R"]:
+    """Which rows remember a latent, and come to another prompt than that of their last one.
+
+    Args:
+        memory: What is remembered.
+        actions: The actions of the latent to come.
+    """
+    newest = memory.source.argmax(dim=1)
+    before = memory.actions[torch.arange(memory.num_rows, device=newest.device), newest]
+    switched = (before != actions).flatten(1).any(dim=1) & memory.valid.any(dim=1)
+    return switched.nonzero()[:, 0]
 
 
 def recache(

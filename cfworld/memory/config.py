@@ -44,7 +44,8 @@ class MemoryConfig:
         adaptation: Step by which an adaptive tau moves after each check.
         positions: Bounded by rank (the method) or absolute (an ablation).
         recache: When a row's prompt changes, read its slots' latents anew under the new prompt: for worlds whose
-            prompts are descriptions that hold for long, as Wan's are, and not one action after the other.
+            prompts are descriptions that hold for long, as Wan's are, and not one action after the other. Rollouts do
+            so, in training too; stages that learn from real clips do not.
     """
 
     num_sink: int = 2

@@ -146,6 +146,8 @@ class InitStageConfig:
 class InitStage:
     """Distils a teacher into a few-step student, on real clips under gathered teacher forcing.
 
+    At a prompt switch slots are not read anew; see `TeacherStage`.
+
     Args:
         config: How.
         teacher: The frozen teacher's world; its memory, starts and tokenizer become the student's.

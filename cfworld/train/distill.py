@@ -190,7 +190,7 @@ class DistillStage(ABC):
 
     def join(self, team: Team) -> None:
         """Share out the clips, the rollouts, and the teacher."""
-        self.team = self.source.team = team
+        self.team = self.source.team = self.machine.team = team
         team.shard(self.teacher.generator)
 
     def batch(self, step: int) -> DistillStep:

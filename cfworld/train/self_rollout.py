@@ -6,7 +6,8 @@ that carries a gradient; and what is remembered is written by clean passes outsi
 greedy: none reaches the keys and values of the context, nor the chunks before.
 
 Student, teacher and critic each keep keys of their own, computed beside a latent's true neighbours, and all follow
-the student's decisions on what to promote: the same latents sit in the slots of all three.
+the student's decisions on what to promote: the same latents sit in the slots of all three. Where the memory asks for
+it (`recache`), all three are read anew at a prompt switch, as `World.step` does it.
 
 Shapes: B rows, N latents a chunk, R chunks scored together.
 """
@@ -24,7 +25,9 @@ from cfworld.diffusion import counter_noise, denoised, renoise, sigmas
 from cfworld.memory import MemoryConfig, MemoryState
 from cfworld.memory.state import row_axis
 from cfworld.model import Generator
+from cfworld.recache import recache, switched_rows
 from cfworld.rollout import Context, SamplerConfig, blank_memory, clean_pass, context_from_memory, read
+from cfworld.train.team import ALONE, Team
 
 __all__ = ["Rollout", "SelfRollout", "Target", "recording"]
 
@@ -141,6 +144,7 @@ class SelfRollout:
         self.student_memory, self.score_memory = student_memory, score_memory
         self.sampler, self.score_window, self.checkpointed = sampler, score_window, checkpointed
         self.chunk = student_memory.latents_per_chunk
+        self.team: Team = ALONE
 
     @torch.no_grad()
     def begin(
@@ -168,6 +172,7 @@ class SelfRollout:
         self, rollout: Rollout, actions: Num[Tensor, "B N f *action"]
     ) -> tuple[Rollout, Float[Tensor, "B N C h w"]]:
         """Generate a context chunk: every pass, no gradient, then the clean passes."""
+        rollout = self._recached(rollout, actions)
         context = self._view(rollout)
         _, final = self._generate(rollout, context, actions, self.sampler.num_steps - 1, grad=False, finish=True)
         return self._committed(rollout, context, final, actions), final
@@ -175,7 +180,7 @@ class SelfRollout:
     def target(
         self, rollout: Rollout, actions: Num[Tensor, "B R_N f *action"], exit_step: int, *, grad: bool, finish: bool
     ) -> tuple[Rollout, Target]:
-        """Generate the chunks of one target.
+        """Generate the chunks of one target; the scores' slots are those before it, read under its first prompt.
 
         Args:
             rollout: Where the rows are.
@@ -189,11 +194,13 @@ class SelfRollout:
             The rollout after the target, and the target.
         """
         num_current = self.chunk * self.score_window
+        rollout = self._recached(rollout, actions)
         with torch.no_grad():
             real = context_from_memory(self.real, self.score_memory, rollout.real, num_current)
             fake = context_from_memory(self.fake, self.score_memory, rollout.fake, num_current)
         made = []
         for piece in actions.split(self.chunk, dim=1):
+            rollout = self._recached(rollout, piece)
             context = self._view(rollout)
             left, final = self._generate(rollout, context, piece, exit_step, grad=grad, finish=finish)
             rollout = self._committed(rollout, context, final, piece)
@@ -236,6 +243,28 @@ class SelfRollout:
         again = checkpoint(velocity, x, sigma, actions, use_reentrant=False, preserve_rng_state=False)
         assert isinstance(again, Tensor)
         return again
+
+    @torch.no_grad()
+    def _recached(self, rollout: Rollout, actions: Num[Tensor, "B N f *action"]) -> Rollout:
+        """The memories, read anew in those rows whose prompt changes with a chunk, if the student's asks for that."""
+        if not self.student_memory.recache:
+            return rollout
+        rows = switched_rows(rollout.student, actions[:, 0])
+        if not self.team.any(len(rows) > 0):
+            return rollout
+        # Networks that are shared out must run everywhere at once: on a row that comes to nothing if need be.
+        read_anew = rows if len(rows) else rows.new_zeros(1)
+
+        def memory(network: Generator, config: MemoryConfig, before: MemoryState) -> MemoryState:
+            again = recache(network, config, before.select(read_anew), actions[read_anew, 0])
+            return before.replace(rows, again) if len(rows) else before
+
+        return replace(
+            rollout,
+            student=memory(self.student, self.student_memory, rollout.student),
+            real=memory(self.real, self.score_memory, rollout.real),
+            fake=memory(self.fake, self.score_memory, rollout.fake),
+        )
 
     @torch.no_grad()
     def _committed(self, rollout: Rollout, context: Context, latents: Tensor, actions: Tensor) -> Rollout:

@@ -101,6 +101,9 @@ class TeacherStageConfig:
 class TeacherStage:
     """Trains a `Generator` by gathered teacher forcing.
 
+    Where a clip's prompt changes, slots keep the keys of their own time, also in a world whose rollouts read them anew
+    (`MemoryConfig.recache`); so it is in the other stages that learn from real clips.
+
     Args:
         config: How it is trained.
         world: What it is trained for.

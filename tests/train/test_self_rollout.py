@@ -9,6 +9,7 @@ from torch import Tensor
 from cfworld import World
 from cfworld.diffusion import counter_noise
 from cfworld.memory import MemoryConfig
+from cfworld.recache import recache
 from cfworld.rollout import Solver, blank_memory, clean_pass, context_from_memory, read
 from cfworld.train.scores import following_loss, matching_loss, score_velocity
 from cfworld.train.self_rollout import Rollout, SelfRollout, Target
@@ -39,16 +40,22 @@ def start(made: SelfRollout, rows: int = 2, num_chunks: int = 0) -> tuple[Rollou
     return rollout, actions[:, PREFIX + num_chunks :]
 
 
-def test_the_rollout_is_the_worlds_own_for_the_same_noise():
-    """Context chunks, and targets that leave at the last pass, are what `World.step` generates."""
-    toy = toy_world()
+@pytest.mark.parametrize("recache", [False, True])
+def test_the_rollout_is_the_worlds_own_for_the_same_noise(recache: bool):
+    """Context chunks, and targets that leave at the last pass, are what `World.step` generates.
+
+    So they are where it reads the memory anew: one row's prompt changes at every chunk, the other's at some.
+    """
+    toy = toy_world(memory=replace(MEMORY, recache=recache))
     sampler = replace(toy.config.sampler, solver=Solver.FEW_STEP)
     world = World(replace(toy.config, sampler=sampler), toy.tokenizer, toy.generator, toy.starts)
     networks = [world.generator] * 3
-    made = SelfRollout(*networks, student_memory=MEMORY, score_memory=MEMORY, sampler=sampler)
+    memory = world.config.memory
+    made = SelfRollout(*networks, student_memory=memory, score_memory=memory, sampler=sampler)
     state, _ = world.initial(seeds=[3, 4], starts=[0, 1])
     rollout = made.begin(world.starts.latents[:2], world.starts.actions[:2], torch.tensor([3, 4]))
     actions = torch.randint(0, 3, (2, 9, 4))
+    actions[1] = torch.tensor([0, 0, 0, 0, 1, 1, 1, 2, 2])[:, None]
     for chunk in range(9):
         piece = actions[:, chunk : chunk + 1]
         state, out = world.step(state, piece.flatten(1), decode=False)
@@ -60,6 +67,26 @@ def test_the_rollout_is_the_worlds_own_for_the_same_noise():
         assert torch.equal(latents, out.latents)
     for name, value in state.memory.tensors().items():
         assert torch.equal(getattr(rollout.student, name), value), name
+    for follower in (rollout.real, rollout.fake):
+        assert torch.equal(follower.keys, state.memory.keys)
+        assert torch.equal(follower.values, state.memory.values)
+
+
+def test_at_a_prompt_switch_the_scores_read_their_slots_anew_before_they_are_shown_them():
+    memory = replace(MEMORY, recache=True)
+    made, plain = machine(memory), machine(MEMORY)
+    rollout, _ = start(made, num_chunks=8)
+    now = (rollout.student.actions[:, -1:] + 1) % 3
+    _, target = made.target(rollout, now, LAST, grad=False, finish=False)
+    _, before = plain.target(rollout, now, LAST, grad=False, finish=False)
+    for network, config, held, seen, unread in (
+        (made.real, made.score_memory, rollout.real, target.real, before.real),
+        (made.fake, made.score_memory, rollout.fake, target.fake, before.fake),
+    ):
+        with torch.no_grad():
+            expected = context_from_memory(network, config, recache(network, config, held, now[:, 0]))
+        torch.testing.assert_close(seen.keys, expected.keys)
+        assert not torch.allclose(seen.keys, unread.keys, atol=1e-2)
 
 
 def test_all_networks_hold_the_same_latents_and_keys_of_their_own():
