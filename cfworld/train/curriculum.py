@@ -16,10 +16,11 @@ __all__ = ["CurriculumConfig", "draw_exit", "draw_horizons", "largest_horizon"]
 
 @dataclass(kw_only=True, slots=True)
 class CurriculumConfig:
-    """How many chunks a student generates on its own before those that carry the loss.
+    """How many chunks a student generates on its own before those that carry the loss: its horizon.
 
     Attributes:
-        shortest: k_min: fewest chunks between the real prefix and the targets.
+        shortest: k_min, the least horizon. Fresh rollouts have at least so many chunks between the real prefix and the
+            targets; ongoing ones are judged at every age up to their horizon, from the first chunk on.
         first: N_max at the first step.
         last: N_max from step `ramp_steps` on.
         ramp_steps: Steps over which N_max grows.
