@@ -216,6 +216,7 @@ class InitStage:
             clips.actions,
             generator,
             team,
+            clips.present,
         )
         target = self._targets(schedule, injected, seen.context, noisy, path, clips.actions)
 

@@ -24,7 +24,7 @@ from cfworld.train.clip_losses import masked_mean
 from cfworld.train.gathered import SlotSchedule, gathered_keys
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["Resampled", "ResamplingConfig", "draw_starts", "draw_strengths", "resample", "resampled"]
+__all__ = ["Resampled", "ResamplingConfig", "before_padding", "draw_starts", "draw_strengths", "resample", "resampled"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -32,8 +32,8 @@ class ResamplingConfig:
     """How much of the context a network makes itself.
 
     Attributes:
-        share: Share of clips whose context is resampled; 0 leaves it out. In a padded clip the stretch may lie in the
-            padding, and then changes nothing.
+        share: Share of clips whose context is resampled; 0 leaves it out. In a padded clip of more than one chunk the
+            stretch begins before the padding.
         stretch: Chunks made one after the other, each from those before it, once in a clip; what comes before them is
             true, and what comes after them is no target.
         lowest: Every stretch is noised to a level t_s of its own, uniform between this and 1; at 1 nothing of the truth
@@ -88,6 +88,7 @@ def resampled(
     actions: Num[Tensor, "B T f *action"],
     generator: torch.Generator,
     team: Team = ALONE,
+    present: Bool[Tensor, "B T"] | None = None,
 ) -> Resampled:
     """Contexts in which a share of the clips is resampled; the others stay as they are.
 
@@ -102,6 +103,7 @@ def resampled(
         actions: One action per frame.
         generator: Draws.
         team: Who has the other clips.
+        present: Which latents are no padding; all if it is None.
 
     Returns:
         The contexts, and what is known of them.
@@ -113,6 +115,8 @@ def resampled(
         return Resampled(context=context, made=~true, true=true, asked=asked)
     rows, device = len(latents) * team.size, latents.device
     first = team.own(draw_starts(rows, num_chunks, generator))
+    if present is not None:
+        first = before_padding(first, present, num_chunks)
     strengths = team.own(draw_strengths(rows, config.lowest, generator))
     hit = team.own(torch.rand(rows, generator=generator, device=device) < config.share)
 
@@ -132,6 +136,19 @@ def resampled(
 def draw_starts(rows: int, num_chunks: int, generator: torch.Generator) -> Int[Tensor, " {rows}"]:
     """The chunk at which each clip's stretch begins: any but the first, of two or more."""
     return torch.randint(1, num_chunks, (rows,), generator=generator, device=generator.device)
+
+
+def before_padding(starts: Int[Tensor, " B"], present: Bool[Tensor, "B T"], num_chunks: int) -> Int[Tensor, " B"]:
+    """The same starts in clips without padding; in others, as far along what is there of them.
+
+    Args:
+        starts: Chunks, 1 to `num_chunks` - 1.
+        present: Which latents are no padding, which comes last.
+        num_chunks: Chunks of a clip.
+    """
+    chunk = present.shape[1] // num_chunks
+    there = -(-present.sum(dim=1) // chunk)
+    return 1 + (starts - 1) * (there - 1).clamp(min=1) // (num_chunks - 1)
 
 
 def draw_strengths(rows: int, lowest: float, generator: torch.Generator) -> Float[Tensor, " {rows}"]:

@@ -183,6 +183,7 @@ class TeacherStage:
             clips.actions,
             generator,
             team,
+            clips.present,
         )
         output = gathered_forward(self.module, schedule, seen.context, noisy, sigma, clips.actions, dropped)
 

@@ -17,7 +17,15 @@ from cfworld.train.clip_losses import head_losses
 from cfworld.train.gathered import GatheredOutput, SlotSchedule, gathered_forward, slot_schedule
 from cfworld.train.latent_bank import ClipBatch
 from cfworld.train.loop import run, step_generator
-from cfworld.train.resampling import Resampled, ResamplingConfig, draw_starts, draw_strengths, resample, resampled
+from cfworld.train.resampling import (
+    Resampled,
+    ResamplingConfig,
+    before_padding,
+    draw_starts,
+    draw_strengths,
+    resample,
+    resampled,
+)
 from cfworld.train.run_state import check_config
 from tests.toy import toy_config, toy_generator
 from tests.train.test_consistency import stage as init_stage
@@ -25,6 +33,8 @@ from tests.train.test_teacher import stage as teacher_stage
 
 LENGTH = 12
 NETWORK = toy_generator(toy_config()).eval()
+WHOLE = ResamplingConfig(share=1.0, stretch=2)
+STAGES = pytest.mark.parametrize("make", [teacher_stage, init_stage], ids=["teacher", "init"])
 SAMPLERS = pytest.mark.parametrize("solver", list(Solver))
 
 
@@ -144,6 +154,19 @@ def test_stretches_begin_at_any_chunk_but_the_first():
     assert drawn.bincount().tolist()[1:] == pytest.approx([400] * 5, abs=60)
 
 
+@pytest.mark.parametrize("chunk", [1, 2])
+def test_stretches_of_padded_clips_begin_before_the_padding_and_others_where_they_were_drawn(chunk: int):
+    drawn = draw_starts(2000, 6, torch.Generator().manual_seed(0))
+    whole, padded, single = (
+        before_padding(drawn, (torch.arange(6 * chunk) < length).expand(2000, -1), 6)
+        for length in (6 * chunk, 3 * chunk + 1, 1)
+    )
+    assert torch.equal(whole, drawn)
+    assert padded.unique().tolist() == [1, 2, 3], "the fourth chunk begins before the padding"
+    assert padded.bincount()[1:].min() > 300
+    assert single.unique().tolist() == [1]
+
+
 def test_strengths_are_uniform_between_the_lowest_and_1():
     drawn = draw_strengths(10_000, 0.6, torch.Generator().manual_seed(0))
     assert 0.6 <= drawn.min() < 0.605
@@ -228,6 +251,18 @@ def test_a_clip_of_a_single_chunk_has_no_past_to_make():
     assert seen.true.all()
 
 
+@STAGES
+def test_no_stage_makes_padding(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+    """The toy episodes are 14, 7 and 12 latents long."""
+    stage, seen = make(resampling=WHOLE, clip_latents=14), []
+    module = sys.modules[type(stage).__module__]
+    monkeypatch.setattr(module, "resampled", lambda *given: seen.append(resampled(*given)) or seen[-1])
+    for step in range(3):
+        batch = stage.batch(step)
+        stage.loss(batch, step_generator(0, step))
+        assert (seen[-1].made & batch.clips.present).any(dim=1).all(), "of every clip"
+
+
 def test_guidance_is_left_out():
     assert torch.equal(contexts(share=1.0)[1].context, contexts(share=1.0, guidance=3.0)[1].context)
 
@@ -257,10 +292,6 @@ def test_heads_are_asked_only_of_what_was_recorded():
     reward, hazard = head_losses(output, batch, true=true)
     assert reward.item() == pytest.approx(4.0)
     assert hazard.item() == pytest.approx(2.126928)  # log(1 + e^2)
-
-
-STAGES = pytest.mark.parametrize("make", [teacher_stage, init_stage], ids=["teacher", "init"])
-WHOLE = ResamplingConfig(share=1.0, stretch=2)
 
 
 @STAGES
