@@ -18,13 +18,13 @@ from cfworld.train.context import ContextStage, ContextStageConfig
 from cfworld.train.dataset import latent_folder, open_datasets, read_latents
 from cfworld.train.distill import DistillConfig
 from cfworld.train.encoded_texts import keep_features
+from cfworld.train.exports import check_tokenizer, load_for_training, weights_name
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import Stage
 from cfworld.train.recorded_actions import measured
-from cfworld.train.student_world import check_tokenizer, load_for_training, weights_name
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.team import ALONE, Team
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig

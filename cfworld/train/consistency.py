@@ -27,12 +27,13 @@ from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses,
 from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import SlotSchedule, gathered_forward, gathered_keys, gathered_velocity, slot_schedule
+from cfworld.train.key_centre import centre_clips
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.resampling import ResamplingConfig, resampled
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.spatial_balance import SpatialBalance
-from cfworld.train.student_world import centre_clips, few_step_sampler, student_world
+from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 

@@ -21,6 +21,8 @@ from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
 from cfworld.train.clip_losses import masked_mean
 from cfworld.train.curriculum import CurriculumConfig, draw_exit
+from cfworld.train.exports import check_sampler
+from cfworld.train.key_centre import centre_clips
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
@@ -28,7 +30,7 @@ from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.rollouts import DistillStep, RolloutSource
 from cfworld.train.scores import following_loss, matching_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout
-from cfworld.train.student_world import centre_clips, check_sampler, few_step_sampler, student_world
+from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 

@@ -19,12 +19,12 @@ from cfworld.tokenizer import Tokenizer
 from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import gathered_forward, slot_schedule
+from cfworld.train.key_centre import centre_clips, measure_centre
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.resampling import ResamplingConfig, resampled
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.spatial_balance import SpatialBalance
-from cfworld.train.student_world import centre_clips, measure_centre
 from cfworld.train.team import ALONE, Team
 from cfworld.world import EncodedStarts, World, WorldConfig
 from cfworld.world.pretrained import variants_of

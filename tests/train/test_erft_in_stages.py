@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfworld.train.erft import ErftConfig
-from cfworld.train.gathered import gathered_forward
+from cfworld.train.gathered import gathered_forward, gathered_keys, gathered_velocity
 from cfworld.train.loop import step_generator
 from tests.train.test_consistency import stage as init_stage
 from tests.train.test_heads import stage as heads_stage
@@ -22,22 +22,35 @@ ALWAYS = ErftConfig(start_step=3, per_step=16, max_sigma=1.0, probability=1.0, c
 STAGES = pytest.mark.parametrize("make", [teacher_stage, init_stage, heads_stage], ids=["teacher", "init", "heads"])
 
 
-def watched(
-    stage: Any, step: int, monkeypatch: pytest.MonkeyPatch
-) -> tuple[Tensor, list[tuple[nn.Module, Tensor, Tensor]]]:
-    """A step's clips, and of every pass of its loss the network, the context and the noisy copies."""
-    residuals = torch.full((16, *stage.errors.latent_shape), SIZE)
-    stage.errors.add(residuals, torch.full((16,), 0.5), torch.Generator().manual_seed(0))
-    passes: list[Any] = []
+class Watched:
+    """A step's clips, the contexts that its loss reads, by network, and the noisy copies that it shows."""
 
-    def watched_pass(network: nn.Module, schedule: Any, clean: Tensor, noisy: Tensor, *rest: Any) -> Any:
-        passes.append((network, clean, noisy))
-        return gathered_forward(network, schedule, clean, noisy, *rest)  # pyright: ignore[reportArgumentType]
+    def __init__(self, stage: Any, step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+        residuals = torch.full((16, *stage.errors.latent_shape), SIZE)
+        stage.errors.add(residuals, torch.full((16,), 0.5), torch.Generator().manual_seed(0))
+        self.contexts: dict[nn.Module, Tensor] = {}
+        self.noisy: list[Tensor] = []
 
-    monkeypatch.setattr(sys.modules[type(stage).__module__], "gathered_forward", watched_pass)
-    batch = stage.batch(step)
-    stage.loss(batch, step_generator(0, step))
-    return batch.clips.latents, passes
+        def whole(network: nn.Module, schedule: Any, clean: Tensor, noisy: Tensor, *rest: Any) -> Any:
+            self.contexts[network] = clean
+            self.noisy.append(noisy)
+            return gathered_forward(network, schedule, clean, noisy, *rest)  # pyright: ignore[reportArgumentType]
+
+        def context(network: nn.Module, schedule: Any, clean: Tensor, *rest: Any) -> Any:
+            self.contexts[network] = clean
+            return gathered_keys(network, schedule, clean, *rest)  # pyright: ignore[reportArgumentType]
+
+        def targets(network: Any, schedule: Any, known: Any, noisy: Tensor, *rest: Any) -> Any:
+            self.noisy.append(noisy)
+            return gathered_velocity(network, schedule, known, noisy, *rest)
+
+        module = sys.modules[type(stage).__module__]
+        for name, watcher in (("gathered_forward", whole), ("gathered_keys", context), ("gathered_velocity", targets)):
+            if hasattr(module, name):
+                monkeypatch.setattr(module, name, watcher)
+        batch = stage.batch(step)
+        stage.loss(batch, step_generator(0, step))
+        self.clean: Tensor = batch.clips.latents
 
 
 @STAGES
@@ -45,22 +58,19 @@ def test_every_pass_reads_a_context_with_errors_and_no_target_has_any(
     make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ):
     stage = make(erft=ALWAYS)
-    clean, passes = watched(stage, ALWAYS.start_step, monkeypatch)
-    for _, context, noisy in passes:
-        torch.testing.assert_close(context, clean + SIZE)
-        assert noisy.abs().max() < SIZE / 2
-    readers = {id(network) for network, *_ in passes}
-    if make is init_stage:
-        assert readers == {id(stage.teacher.generator), id(stage.target.module), id(stage.module)}
-    else:
-        assert readers == {id(stage.module)}
+    seen = Watched(stage, ALWAYS.start_step, monkeypatch)
+    for context in seen.contexts.values():
+        torch.testing.assert_close(context, seen.clean + SIZE)
+    assert max(noisy.abs().max() for noisy in seen.noisy) < SIZE / 2
+    others = {stage.teacher.generator, stage.target.module} if make is init_stage else set()
+    assert seen.contexts.keys() == {stage.module, *others}
 
 
 @STAGES
 def test_no_pass_reads_errors_before_their_first_step(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
-    clean, passes = watched(make(erft=ALWAYS), ALWAYS.start_step - 1, monkeypatch)
-    for _, context, _ in passes:
-        assert torch.equal(context, clean)
+    seen = Watched(make(erft=ALWAYS), ALWAYS.start_step - 1, monkeypatch)
+    for context in seen.contexts.values():
+        assert torch.equal(context, seen.clean)
 
 
 @STAGES
@@ -71,6 +81,6 @@ def test_residuals_are_those_of_the_clean_truth(make: Callable[..., Any], monkey
     monkeypatch.setattr(
         stage.errors, "add", lambda residuals, *rest: banked.append(residuals) or plain(residuals, *rest)
     )
-    watched(stage, ALWAYS.start_step, monkeypatch)
+    Watched(stage, ALWAYS.start_step, monkeypatch)
     assert banked[0].mean() == SIZE
     assert banked[-1].abs().max() < SIZE / 2
