@@ -7,7 +7,7 @@ from cfworld.cli import common
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.train.dataset import open_dataset, read_latents
-from cfworld.train.novelty import NoveltyConfig, measure_novelty
+from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from cfworld.world import World, WorldConfig, find_world
 from cfworld.world.checkpoint import read_manifest
 from cfworld.world.novelty_file import add_novelty
@@ -41,7 +41,7 @@ class CalibrateConfig:
     train_data: str | None = None
     eval_data: str | None = None
     image_key: str | None = None
-    novelty: NoveltyConfig = field(default_factory=NoveltyConfig)
+    novelty: NoveltyFitConfig = field(default_factory=NoveltyFitConfig)
     device: str = "cpu"
     out: str | None = None
 

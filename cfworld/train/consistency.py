@@ -37,10 +37,10 @@ from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 
-__all__ = ["InitStage", "InitStageConfig", "Target"]
+__all__ = ["InitStage", "InitStageConfig", "TargetKind"]
 
 
-class Target(StrEnum):
+class TargetKind(StrEnum):
     """What the student's jump from a noise level is compared with."""
 
     CONSISTENCY = "consistency"
@@ -95,7 +95,7 @@ class InitStageConfig:
     clip_latents: int = 40
     min_latents: int = 12
     num_copies: int = 2
-    target: Target = Target.CONSISTENCY
+    target: TargetKind = TargetKind.CONSISTENCY
     solver: TeacherSolver = TeacherSolver.EULER
     num_levels: int = 48
     num_substeps: int = 1
@@ -115,7 +115,7 @@ class InitStageConfig:
     sheet_latents: int = 40
 
     def __post_init__(self) -> None:
-        self.target, self.solver = Target(self.target), TeacherSolver(self.solver)
+        self.target, self.solver = TargetKind(self.target), TeacherSolver(self.solver)
         if not 1 <= self.min_latents <= self.clip_latents:
             raise ConfigError(
                 f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
@@ -293,7 +293,7 @@ class InitStage:
         lead = (rows, config.num_copies, num_chunks)
         level = draw_levels(lead, config.num_levels, config.num_steps, config.step_share, generator)
         level = level.repeat_interleave(self.teacher.config.latents_per_chunk, dim=2)
-        to_data = config.target is Target.TRAJECTORY
+        to_data = config.target is TargetKind.TRAJECTORY
         return level_path(level, config.num_levels, config.num_substeps, config.sigma_shift, to_data=to_data)
 
     @torch.no_grad()

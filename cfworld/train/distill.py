@@ -28,7 +28,7 @@ from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.rollout_sheet import rollout_sheet
 from cfworld.train.rollouts import DistillStep, RolloutSource
-from cfworld.train.scores import following_loss, matching_loss
+from cfworld.train.scores import fake_score_loss, student_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
@@ -210,11 +210,11 @@ class DistillStage(ABC):
             "exit_step": torch.tensor(float(exit_step)),
             **rollout_metrics(judged.rollout, self.machine, self.team),
         }
-        critic = following_loss(self.critic, judged.target, generator, shift=config.score_shift, team=self.team)
+        critic = fake_score_loss(self.critic, judged.target, generator, shift=config.score_shift, team=self.team)
         metrics["critic"] = critic
         if not students_turn:
             return critic, metrics
-        matching, found = matching_loss(
+        matching, found = student_loss(
             teacher,
             self.critic,
             judged.target,

@@ -19,7 +19,7 @@ from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import GatheredOutput, gathered_forward, slot_schedule
 from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.train.loop import LoopConfig
-from cfworld.train.novelty import NoveltyConfig, measure_novelty
+from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from cfworld.train.team import ALONE, Team
 from cfworld.world import World
 
@@ -63,7 +63,7 @@ class HeadsStageConfig:
     calibration_latents: int = 16
     calibration_prior: float = 1.0
     eval_clips: int = 32
-    novelty: NoveltyConfig = field(default_factory=NoveltyConfig)
+    novelty: NoveltyFitConfig = field(default_factory=NoveltyFitConfig)
 
     def __post_init__(self) -> None:
         if self.variant not in ("student", "teacher"):

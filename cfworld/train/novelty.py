@@ -19,7 +19,7 @@ from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.world import World
 from cfworld.world.novelty import ODDEST, Novelty, compared_layers, mean_keys_of_chunk, mean_keys_of_newest
 
-__all__ = ["NoveltyConfig", "fit_gaussian", "measure_novelty", "real_means"]
+__all__ = ["NoveltyFitConfig", "fit_gaussian", "measure_novelty", "real_means"]
 
 RIDGE = 0.01
 """Added to every direction of a covariance, as a share of the mean direction's: few clips leave some unseen."""
@@ -27,7 +27,7 @@ QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 
 
 @dataclass(kw_only=True, slots=True)
-class NoveltyConfig:
+class NoveltyFitConfig:
     """On how much the score is measured.
 
     Attributes:
@@ -51,7 +51,7 @@ class NoveltyConfig:
 
 
 def measure_novelty(
-    world: World, fitted: LatentBank, held_out: LatentBank, config: NoveltyConfig
+    world: World, fitted: LatentBank, held_out: LatentBank, config: NoveltyFitConfig
 ) -> tuple[Novelty, dict[str, Any]]:
     """Measure the score of a world; it is not changed.
 
@@ -136,7 +136,9 @@ def real_means(
     return found, clips.present[:, prefix - 1 :][:, : found.shape[1]]
 
 
-def _all_means(world: World, bank: LatentBank, config: NoveltyConfig, layers: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+def _all_means(
+    world: World, bank: LatentBank, config: NoveltyFitConfig, layers: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
     """The means of all clips, on the CPU."""
     shortest = world.config.prefix_latents + world.config.latents_per_chunk
     if max(bank.num_latents) < shortest:

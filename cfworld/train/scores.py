@@ -11,7 +11,7 @@ from cfworld.train.dmd import critic_loss, dmd_direction, dmd_loss, score_sigma
 from cfworld.train.self_rollout import Target, recording
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["following_loss", "matching_loss", "score_velocity"]
+__all__ = ["fake_score_loss", "score_velocity", "student_loss"]
 
 
 def score_velocity(
@@ -27,7 +27,7 @@ def score_velocity(
     return read(generator, noisy, sigma[:, None].expand(noisy.shape[:2]), prompts, context).velocity
 
 
-def matching_loss(
+def student_loss(
     real: Generator,
     fake: Generator,
     target: Target,
@@ -68,7 +68,7 @@ def matching_loss(
     return dmd_loss(x, direction), metrics
 
 
-def following_loss(
+def fake_score_loss(
     fake: Generator, target: Target, generator: torch.Generator, *, shift: float, team: Team = ALONE
 ) -> Tensor:
     """The critic's loss: flow matching on the student's targets, under the slots that they were made with."""

@@ -9,7 +9,7 @@ import torch
 from cfworld import World, WorldState
 from cfworld.envs import WorldEnv, WorldVectorEnv
 from cfworld.model import TransformerConfig
-from cfworld.train.novelty import NoveltyConfig, measure_novelty
+from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from tests.toy import toy_config, toy_world
 from tests.train.toy_bank import toy_bank
 
@@ -35,7 +35,7 @@ def worlds() -> dict[str, World]:
         prompt_dim=16,
     )
     toy = toy_world(transformer=fine)
-    small = NoveltyConfig(clips=8, clip_latents=8, batch=8)
+    small = NoveltyFitConfig(clips=8, clip_latents=8, batch=8)
     toy.novelty, _ = measure_novelty(toy, toy_bank(*[9] * 8), toy_bank(*[9] * 8, seed=1), small)
     return {
         "toy": toy,

@@ -14,8 +14,7 @@ from cfworld.metrics.corruptions import CORRUPTIONS, FIRST_STEP_ONLY
 from cfworld.metrics.novelty import NoveltyConfig, Scores, judge_novelty, run_novelty, switching_actions
 from cfworld.metrics.recordings import held_out
 from cfworld.train.latent_bank import encode_store
-from cfworld.train.novelty import NoveltyConfig as MeasureConfig
-from cfworld.train.novelty import measure_novelty
+from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from tests.metrics.fakes import LONG
 from tests.toy import toy_world
 
@@ -111,7 +110,7 @@ def calibrated() -> World:
     fitted, held_back = (
         encode_store(Sticky(seed), world.tokenizer, None, world.device) for seed in (2_000_000, 3_000_000)
     )
-    world.novelty, _ = measure_novelty(world, fitted, held_back, MeasureConfig(clips=8, clip_latents=12))
+    world.novelty, _ = measure_novelty(world, fitted, held_back, NoveltyFitConfig(clips=8, clip_latents=12))
     return world
 
 

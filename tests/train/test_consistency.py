@@ -9,7 +9,7 @@ from cfworld import World
 from cfworld.errors import ConfigError
 from cfworld.rollout import Solver
 from cfworld.train import consistency
-from cfworld.train.consistency import InitStage, InitStageConfig, Target
+from cfworld.train.consistency import InitStage, InitStageConfig, TargetKind
 from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
 from tests.toy import toy_world
@@ -68,7 +68,7 @@ def test_a_student_that_is_its_own_teacher_misses_the_ends_of_trajectories_but_n
     assert last.loss(last.batch(0), step_generator(0, 0))[1]["squared"] < 1e-10
 
 
-@pytest.mark.parametrize("changes", [{"target": Target.TRAJECTORY, "num_substeps": 2}, {"guidance": 2.0}])
+@pytest.mark.parametrize("changes", [{"target": TargetKind.TRAJECTORY, "num_substeps": 2}, {"guidance": 2.0}])
 def test_training_brings_the_student_closer_to_its_targets(changes: dict):
     made = stage(huber=0.0, **changes)
     optimizer = torch.optim.Adam(made.module.parameters(), lr=3e-3)

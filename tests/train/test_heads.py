@@ -14,7 +14,7 @@ from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig, run, step_generator
-from cfworld.train.novelty import NoveltyConfig
+from cfworld.train.novelty import NoveltyFitConfig
 from tests.toy import toy_world
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_residuals import assert_one_step_errors, watched_loss
@@ -37,7 +37,7 @@ def stage(steps: int = 4, **changes) -> HeadsStage:
         "erft": ErftConfig(start_step=1, per_step=4, max_sigma=1.0),
         "calibration_rollouts": 0,
         "eval_clips": 8,
-        "novelty": NoveltyConfig(clips=0),
+        "novelty": NoveltyFitConfig(clips=0),
     }
     return HeadsStage(HeadsStageConfig(**(settings | changes)), toy_world(), bank(), bank(seed=1))
 
@@ -90,7 +90,7 @@ def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
 
 
 def test_the_export_is_the_same_world_with_other_heads(tmp_path: Path):
-    novelty = NoveltyConfig(clips=4, clip_latents=4)
+    novelty = NoveltyFitConfig(clips=4, clip_latents=4)
     made = stage(calibration_rollouts=3, calibration_latents=2, novelty=novelty)
     exported = made.export(made.module, tmp_path)
     figures = exported["calibration"]

@@ -10,12 +10,12 @@ import torch
 from cfworld import World
 from cfworld.cli.calibrate import CalibrateConfig, calibrate
 from cfworld.errors import ConfigError, DatasetError
-from cfworld.train.novelty import NoveltyConfig, fit_gaussian, measure_novelty, real_means
+from cfworld.train.novelty import NoveltyFitConfig, fit_gaussian, measure_novelty, real_means
 from tests.toy import toy_world
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_dataset import BOX, write_dataset
 
-SMALL = NoveltyConfig(clips=32, clip_latents=16, batch=16)
+SMALL = NoveltyFitConfig(clips=32, clip_latents=16, batch=16)
 
 
 def chain(generator: torch.Generator, rows: int = 64, length: int = 60) -> torch.Tensor:
@@ -101,7 +101,7 @@ def test_the_command_writes_the_score_into_the_world(tmp_path: Path, monkeypatch
     monkeypatch.chdir(tmp_path)
     toy_world(actions=BOX).save_pretrained("world")
     train, held_out = write_dataset("train"), write_dataset("eval", seed=1)
-    small = NoveltyConfig(clips=4, clip_latents=8)
+    small = NoveltyFitConfig(clips=4, clip_latents=8)
     calibrate(CalibrateConfig(world="world", train_data=train, eval_data=held_out, novelty=small, out="out"))
     novelty = World.from_pretrained("world").novelty
     assert novelty is not None
@@ -111,9 +111,9 @@ def test_the_command_writes_the_score_into_the_world(tmp_path: Path, monkeypatch
 
 def test_wrong_settings_and_short_episodes_are_explained():
     with pytest.raises(ConfigError, match="clips from 0"):
-        NoveltyConfig(clips=-1)
+        NoveltyFitConfig(clips=-1)
     with pytest.raises(ConfigError, match=r"novelty.clips=0; expected at least 1"):
-        CalibrateConfig(world="toy", novelty=NoveltyConfig(clips=0))
+        CalibrateConfig(world="toy", novelty=NoveltyFitConfig(clips=0))
     with pytest.raises(DatasetError, match="no episode of 3 latents"):
         measure_novelty(toy_world(), toy_bank(2), toy_bank(2), SMALL)
 

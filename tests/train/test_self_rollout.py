@@ -11,7 +11,7 @@ from cfworld.diffusion import counter_noise
 from cfworld.memory import MemoryConfig
 from cfworld.recache import recache
 from cfworld.rollout import Solver, blank_memory, clean_pass, context_from_memory, read
-from cfworld.train.scores import following_loss, matching_loss, score_velocity
+from cfworld.train.scores import fake_score_loss, score_velocity, student_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout, Target
 from tests.toy import toy_config, toy_generator, toy_world
 
@@ -140,8 +140,8 @@ def test_no_gradient_reaches_what_is_remembered(finish: bool):
         parts[name] = replace(memory, keys=memory.keys.requires_grad_(), values=memory.values.requires_grad_())
     rollout = replace(rollout, **parts)
     following, target = made.target(rollout, actions[:, :2], 0, grad=True, finish=finish)
-    loss, _ = matching_loss(made.real, made.fake, target, torch.Generator().manual_seed(0), shift=1.0)
-    (loss + following_loss(made.fake, target, torch.Generator().manual_seed(0), shift=1.0)).backward()
+    loss, _ = student_loss(made.real, made.fake, target, torch.Generator().manual_seed(0), shift=1.0)
+    (loss + fake_score_loss(made.fake, target, torch.Generator().manual_seed(0), shift=1.0)).backward()
     for memory in parts.values():
         assert memory.keys.grad is None
         assert memory.values.grad is None
@@ -176,7 +176,7 @@ def gradients(made: SelfRollout, precision: torch.dtype = torch.float32) -> list
             rollout, target = made.target(rollout, piece, 1, grad=True, finish=False)
             targets.append(target)
         draw = torch.Generator().manual_seed(0)
-        loss, _ = matching_loss(made.real, made.fake, Target.cat(targets), draw, shift=1.0)
+        loss, _ = student_loss(made.real, made.fake, Target.cat(targets), draw, shift=1.0)
     loss.backward()
     return [parameter.grad for parameter in made.student.parameters()]
 
