@@ -11,7 +11,7 @@ from cfworld.agents.card import agent_folder, read_card
 from cfworld.agents.planner import Planner, PlannerConfig
 from cfworld.agents.scripted import PolicyPlayer, named_policy
 from cfworld.agents.sight import Player, Seen
-from cfworld.data.policies import Policy
+from cfworld.data.policies import BLIND, Policy
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ConfigError
 from cfworld.world import World
@@ -43,6 +43,12 @@ def make_player(name: str, world: World, planner: PlannerConfig | None = None) -
         from cfworld.agents.agent import Agent  # Stable-Baselines3 takes a while
 
         return Agent.load(name, world)
+    if name.partition(":")[0] not in (*BLIND, "scripted"):
+        raise ConfigError(
+            f"policy {name!r} is unknown; expected one of {', '.join(sorted(BLIND))}, sweep:<ticks>, scripted:<file>, "
+            "planner, or an agent: the folder best/ or last/ that cfworld agent-train wrote, or agent:<world>, where "
+            "one ships with that world"
+        )
     space = world_action_space(world.config.actions)
     named_policy(name, 0, space)
     return PolicyPlayer(world, lambda seed: named_policy(name, seed, space))

@@ -25,7 +25,8 @@ class TwinJob:
     Attributes:
         world: the world, by name or as it is.
         variant: student or teacher, if it goes by name.
-        precision: bf16 or fp32, if it goes by name.
+        device: where it and its agents compute, if it goes by name.
+        precision: bf16 or fp32, if it goes by name; None for what the device does at full speed.
         num_steps: denoising steps, if it goes by name.
         player: who acts, as `make_player` knows them.
         planner: how the planner plans.
@@ -35,6 +36,7 @@ class TwinJob:
 
     world: str | World
     variant: str | None = None
+    device: str = "cpu"
     precision: str | None = None
     num_steps: int | None = None
     player: str
@@ -65,7 +67,11 @@ class TwinJob:
         world = self.world
         if not isinstance(world, World):
             world = World.from_pretrained(
-                world, variant=self.variant, precision=self.precision, num_steps=self.num_steps
+                world,
+                variant=self.variant,
+                device=self.device,
+                precision=self.precision,
+                num_steps=self.num_steps,
             )
         self._made = make_twin(world.config.source, self.max_ticks), make_player(self.player, world, self.planner)
         return self._made

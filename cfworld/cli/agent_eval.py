@@ -210,6 +210,7 @@ def _job(config: AgentEvalConfig, world: World, name: str, max_ticks: int) -> Tw
     return TwinJob(
         world=world if config.workers == 1 else config.world,
         variant=config.variant,
+        device=config.device,
         precision=config.precision,
         num_steps=config.num_steps,
         player=name,

@@ -102,6 +102,20 @@ def test_nobody_of_an_unknown_name_plays(world: World, name: str) -> None:
         make_player(name, world)
 
 
+def test_whoever_asks_for_nobody_is_told_who_there_is(world: World) -> None:
+    expected = r"'runs/bset' is unknown; expected one of .*noop.*sweep:<ticks>.*planner.*agent-train.*agent:<world>"
+    with pytest.raises(ConfigError, match=expected):
+        make_player("runs/bset", world)
+
+
+def test_a_world_that_goes_by_name_is_read_where_it_shall_compute(world: World, tmp_path: Path) -> None:
+    world.save_pretrained(tmp_path)
+    job = _job(str(tmp_path), "noop")
+    job.device = "nowhere"
+    with pytest.raises(ConfigError, match="got device='nowhere'"):
+        job(3, lambda _: None)
+
+
 @pytest.mark.parametrize("method", Method)
 def test_the_planner_takes_the_actions_after_which_most_is_lived_to_see(
     world: World, method: Method, monkeypatch: pytest.MonkeyPatch
