@@ -7,12 +7,14 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from cfworld.agents.config import AgentTrainConfig
 from cfworld.errors import CheckpointError
 from cfworld.files import write_json
 from cfworld.tokenizer import Tokenizer
+from cfworld.world import World
 from cfworld.world.pretrained import zoo_names
 
-__all__ = ["CARD_FILE", "AgentCard", "agent_folder", "read_card", "tokenizer_digest"]
+__all__ = ["CARD_FILE", "AgentCard", "agent_folder", "card_of", "read_card", "tokenizer_digest"]
 
 CARD_FILE = "agent.json"
 SCHEMA_VERSION = 3
@@ -72,6 +74,37 @@ def agent_folder(name: str | Path) -> Path | None:
     shipped = kind == "agent" and world in zoo_names()
     folder = Path(str(resources.files("cfworld.zoo") / world / "agent")) if shipped else Path(name)
     return folder if (folder / CARD_FILE).is_file() else None
+
+
+def card_of(config: AgentTrainConfig, world: World, steps: int, real_score: float | None) -> AgentCard:
+    """The card of an agent that is being trained; of its weights it says nothing yet.
+
+    Args:
+        config: how it is trained.
+        world: where.
+        steps: for how long so far.
+        real_score: its mean return in the simulator; None if it was not measured.
+    """
+    return AgentCard(
+        world=config.world,
+        world_fingerprint=world.fingerprint,
+        tokenizer=tokenizer_digest(world.tokenizer) if config.obs == "latent" and not config.blind else "",
+        env=config.env.value,
+        algorithm=config.algorithm.value,
+        obs=config.obs.value,
+        stack=config.stack,
+        own_actions=config.own_actions,
+        blind=config.blind,
+        deterministic=config.deterministic,
+        features=config.features,
+        hidden=config.hidden,
+        width=config.width,
+        lstm=config.lstm,
+        steps=steps,
+        real_score=real_score,
+        seed=config.seed,
+        weights="",
+    )
 
 
 def read_card(folder: Path) -> AgentCard:

@@ -59,7 +59,7 @@ def make_learner(
 
 
 def save_checkpoint(
-    learner: OnPolicyAlgorithm, config: AgentTrainConfig, progress: TrainProgress, folder: Path
+    learner: OnPolicyAlgorithm, config: AgentTrainConfig, world: World, progress: TrainProgress, folder: Path
 ) -> None:
     """Write all that the training needs to go on: weights, optimiser, scale of the rewards, progress, settings."""
     normalised = learner.get_vec_normalize_env()
@@ -69,7 +69,7 @@ def save_checkpoint(
         "parameters": learner.get_parameters(),
         "rewards": {"mean": float(scale.mean), "var": float(scale.var), "count": float(scale.count)},
         "progress": progress.as_dict(),
-        "settings": _settings(config),
+        "settings": _settings(config, world),
     }
     with write_aside(folder / CHECKPOINT_FILE) as aside:
         torch.save(content, aside)
@@ -88,19 +88,22 @@ def load_checkpoint(path: Path) -> dict[str, Any]:
         raise CheckpointError(f"{path} is no checkpoint of an agent ({error}); choose another out=") from error
 
 
-def check_same(config: AgentTrainConfig, settings: dict[str, Any], folder: Path) -> None:
+def check_same(config: AgentTrainConfig, world: World, settings: dict[str, Any], folder: Path) -> None:
     """What goes on is the training that was begun.
 
     Args:
         config: how it is to go on.
+        world: where. Other weights make another world; what began in another precision, or before fingerprints were
+            kept, may go on in any.
         settings: a checkpoint's.
         folder: where it lies.
 
     Raises:
         ConfigError: if a setting is another one, of those that make a training what it is.
     """
-    now = _settings(config)
-    for name, value in now.items():
+    for name, value in _settings(config, world).items():
+        if name.startswith(_FINGERPRINT) and name not in settings:
+            continue
         if value != settings.get(name):
             raise ConfigError(
                 f"got {name}={value}; the training in {folder} began with {name}={settings.get(name)}: expected the "
@@ -108,13 +111,15 @@ def check_same(config: AgentTrainConfig, settings: dict[str, Any], folder: Path)
             )
 
 
-def _settings(config: AgentTrainConfig) -> dict[str, Any]:
-    """Those that may not change while a training goes on, as plain values."""
+def _settings(config: AgentTrainConfig, world: World) -> dict[str, Any]:
+    """Those that may not change while a training goes on, as plain values, and the world's weights among them."""
     settings = asdict(config)
     foresight = settings.pop("foresight")
     settings |= {f"foresight.{name}": value for name, value in foresight.items()}
     flat = {name: str(value) for name, value in settings.items()}
-    return {name: value for name, value in flat.items() if name not in _FREE and not name.startswith("eval_")}
+    kept = {name: value for name, value in flat.items() if name not in _FREE and not name.startswith("eval_")}
+    precision = next(world.generator.transformer.parameters()).dtype
+    return kept | {f"{_FINGERPRINT} in {precision}": world.fingerprint}
 
 
 def restore(learner: OnPolicyAlgorithm, checkpoint: dict[str, Any]) -> None:
@@ -129,3 +134,5 @@ def restore(learner: OnPolicyAlgorithm, checkpoint: dict[str, Any]) -> None:
 
 _FREE = {"total_steps", "max_minutes", "max_ratio", "patience", "save_every", "device", "out", "processes"}
 """How long, how it is judged, and where it computes."""
+_FINGERPRINT = "the world's fingerprint"
+"""It is another in another precision, which follows from the device where nobody chooses it."""

@@ -4,6 +4,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 from stable_baselines3.common.callbacks import BaseCallback
@@ -11,8 +12,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
 from cfworld.agents.agent import Agent, write_agent
-from cfworld.agents.card import AgentCard, agent_folder, read_card, tokenizer_digest
-from cfworld.agents.config import AgentTrainConfig
+from cfworld.agents.card import AgentCard, agent_folder, card_of, read_card
+from cfworld.agents.config import AgentTrainConfig, Place
 from cfworld.agents.evaluate import twin_scores
 from cfworld.agents.foresight import foresee
 from cfworld.agents.imitation import imitate
@@ -26,7 +27,9 @@ from cfworld.agents.learner import (
 )
 from cfworld.agents.policy import build_policy
 from cfworld.agents.progress import Point, TrainProgress
-from cfworld.envs.twins import make_twin
+from cfworld.envs.twins import Twin, make_twin
+from cfworld.errors import TrainingError
+from cfworld.files import locked_folder
 from cfworld.world import World
 
 __all__ = ["train_agent"]
@@ -37,6 +40,7 @@ def train_agent(
     world: World,
     folder: Path,
     show: Callable[[TrainProgress], object] = lambda _: None,
+    begun: Callable[[], object] = lambda: None,
 ) -> TrainProgress:
     """Train an agent, or go on with what was interrupted in the folder.
 
@@ -48,22 +52,44 @@ def train_agent(
         world: where.
         folder: what it is written to.
         show: called with the progress after every evaluation and at the end.
+        begun: called when nobody else writes to the folder, and what was interrupted there may go on.
 
     Returns:
         How far it came.
+
+    Raises:
+        ConfigError: if the world has no simulator to learn or to be judged in, no agent can act in it, or another
+            training was begun in the folder.
+        CheckpointError: if what lies there is damaged.
+        TrainingError: if another process trains there.
 
     Warns:
         UserWarning: if there are settings of foresight, and nothing is watched.
     """
     if ignored := config.foresight.ignored():
         warnings.warn(f"foresight.steps=0 watches nothing, so {', '.join(ignored)} does nothing", stacklevel=2)
-    progress, checkpoint = TrainProgress(), None
-    if (folder / CHECKPOINT_FILE).exists():
-        checkpoint = load_checkpoint(folder / CHECKPOINT_FILE)
-        check_same(config, checkpoint["settings"], folder)
-        progress = TrainProgress.from_dict(checkpoint["progress"])
-        progress.stopped = progress.reason_to_stop(config)
+    if config.eval_every or config.env is Place.twin:
+        _simulator(config, world).close()  # refuses a world without one before anything is learned
+    with locked_folder(folder, TrainingError):
+        progress, checkpoint = TrainProgress(), None
+        if (folder / CHECKPOINT_FILE).exists():
+            checkpoint = load_checkpoint(folder / CHECKPOINT_FILE)
+            check_same(config, world, checkpoint["settings"], folder)
+            progress = TrainProgress.from_dict(checkpoint["progress"])
+            progress.stopped = progress.reason_to_stop(config)
+        begun()
+        _train(config, world, folder, progress, checkpoint, show)
+    return progress
 
+
+def _train(
+    config: AgentTrainConfig,
+    world: World,
+    folder: Path,
+    progress: TrainProgress,
+    checkpoint: dict[str, Any] | None,
+    show: Callable[[TrainProgress], object],
+) -> None:
     def schedule(left: int | float) -> float:
         if config.max_minutes is not None:
             left = min(left, 1 - progress.minutes / config.max_minutes)
@@ -72,7 +98,7 @@ def train_agent(
     left = config.total_steps - progress.steps
     if left <= 0 or progress.stopped:
         show(progress)
-        return progress
+        return
     learner = make_learner(config, world, folder, progress.steps, schedule)
     course = _Course(config, world, folder, progress, show)
     try:
@@ -87,7 +113,11 @@ def train_agent(
     finally:
         assert learner.env is not None
         learner.env.close()
-    return progress
+
+
+def _simulator(config: AgentTrainConfig, world: World) -> Twin:
+    """Where agents are judged."""
+    return make_twin(world.config.source, config.eval_horizon or world.config.horizon_frames)
 
 
 class _Course(BaseCallback):
@@ -194,8 +224,8 @@ class _Course(BaseCallback):
     def _judge(self) -> None:
         """Score the agent in the simulator; keep it if it has never been better, and the curve that says so."""
         config, progress = self._config, self._progress
-        agent = self._agent(None)
-        twin = make_twin(self._world.config.source, config.eval_horizon or self._world.config.horizon_frames)
+        agent = self._agent()
+        twin = _simulator(config, self._world)
         try:
             returns = twin_scores(twin, agent, range(config.eval_seed, config.eval_seed + config.eval_episodes)).returns
         finally:
@@ -232,43 +262,25 @@ class _Course(BaseCallback):
         last = self._progress.curve[-1] if self._progress.curve else None
         current = last is not None and last.steps == self._progress.steps
         self._write("last", last.real if last is not None and current else None)
-        save_checkpoint(self.model, self._config, self._progress, self._folder)  # pyright: ignore[reportArgumentType]
+        learner: Any = self.model
+        save_checkpoint(learner, self._config, self._world, self._progress, self._folder)
         self._saved = self._progress.steps
 
     def _training_score(self) -> float | None:
         episodes = self.model.ep_info_buffer or []
         return float(np.mean([episode["r"] for episode in episodes])) if episodes else None
 
-    def _agent(self, real_score: float | None) -> Agent:
+    def _agent(self) -> Agent:
         policy = build_policy(self._config, self._world)
         policy.load_state_dict(self.model.policy.state_dict())
-        return Agent(self._card(real_score), policy, self._world)
+        return Agent(self._card(None), policy, self._world)
 
     def _write(self, name: str, real_score: float | None) -> None:
-        write_agent(self.model.policy, self._card(real_score), self._folder / name)  # pyright: ignore[reportArgumentType]
+        policy: Any = self.model.policy
+        write_agent(policy, self._card(real_score), self._folder / name)
 
     def _card(self, real_score: float | None) -> AgentCard:
-        config = self._config
-        return AgentCard(
-            world=config.world,
-            world_fingerprint=self._world.fingerprint,
-            tokenizer=tokenizer_digest(self._world.tokenizer) if config.obs == "latent" and not config.blind else "",
-            env=config.env.value,
-            algorithm=config.algorithm.value,
-            obs=config.obs.value,
-            stack=config.stack,
-            own_actions=config.own_actions,
-            blind=config.blind,
-            deterministic=config.deterministic,
-            features=config.features,
-            hidden=config.hidden,
-            width=config.width,
-            lstm=config.lstm,
-            steps=self._progress.steps,
-            real_score=real_score,
-            seed=config.seed,
-            weights="",
-        )
+        return card_of(self._config, self._world, self._progress.steps, real_score)
 
 
 def _shown(score: float | None) -> str:

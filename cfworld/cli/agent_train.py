@@ -32,14 +32,14 @@ def agent_train(config: AgentTrainConfig) -> dict[str, Any]:
         precision=config.precision,
         num_steps=config.num_steps,
     )
-    folder = common.open_output("agent-train", config.out, config)
+    folder = common.output_folder("agent-train", config.out)
 
     def show(progress: TrainProgress) -> None:
         if progress.curve:
             learning_curve(folder / "curve.png", progress.curve, f"training in the {config.env}")
         common.write_figures(folder, "agent-train", _figures(config, world, progress))
 
-    progress = train_agent(config, world, folder, show)
+    progress = train_agent(config, world, folder, show, lambda: common.write_config(folder, config))
     figures = _figures(config, world, progress)
     common.write_figures(folder, "agent-train", figures)
     print(f"{_agent(folder)}: {progress.steps} steps{_told(progress)}; curve and figures in {folder}")

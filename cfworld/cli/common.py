@@ -20,7 +20,7 @@ from cfworld import files
 from cfworld.cli import checks, help_text
 from cfworld.errors import CfworldError
 
-__all__ = ["composed", "fail", "open_output", "run_command", "write_figures"]
+__all__ = ["composed", "fail", "open_output", "output_folder", "run_command", "write_config", "write_figures"]
 
 Config = TypeVar("Config")
 
@@ -102,6 +102,11 @@ def fail(message: str) -> NoReturn:
     raise SystemExit(2)
 
 
+def output_folder(command: str, out: str | None) -> Path:
+    """The folder that a command writes to, which need not be there: what was asked for, or outputs/<command>/<time>."""
+    return Path(out) if out else _fresh_folder(Path("outputs") / command)
+
+
 def open_output(command: str, out: str | None, config: Any) -> Path:
     """Make the folder that a command writes to, and put the resolved configuration there as `config.yaml`.
 
@@ -113,10 +118,14 @@ def open_output(command: str, out: str | None, config: Any) -> Path:
     Returns:
         The folder.
     """
-    folder = Path(out) if out else _fresh_folder(Path("outputs") / command)
-    folder.mkdir(parents=True, exist_ok=True)
-    files.write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
+    folder = output_folder(command, out)
+    write_config(folder, config)
     return folder
+
+
+def write_config(folder: Path, config: Any) -> None:
+    """Put a command's resolved configuration into its folder, which is made if need be, as `config.yaml`."""
+    files.write_text(folder / "config.yaml", OmegaConf.to_yaml(OmegaConf.structured(config)))
 
 
 def write_figures(folder: Path, command: str, figures: dict[str, Any]) -> Path:

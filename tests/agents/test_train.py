@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
 
 from cfworld import World
@@ -21,7 +22,8 @@ from cfworld.agents.train import train_agent
 from cfworld.agents.vec_envs import training_env
 from cfworld.envs.spaces import world_action_space
 from cfworld.envs.twins import make_twin
-from cfworld.errors import CheckpointError, ConfigError
+from cfworld.errors import CheckpointError, ConfigError, TrainingError
+from cfworld.files import locked_folder
 from tests.toy import BOX, TEXT, toy_world
 
 
@@ -172,6 +174,32 @@ def test_a_training_goes_on_as_it_was_begun_or_not_at_all(world: World, tmp_path
     with pytest.warns(UserWarning, match="nothing"), pytest.raises(ConfigError, match=changed):
         train_agent(foresight, world, tmp_path)
     assert train_agent(settings(eval_every=0, total_steps=24, patience=None), world, tmp_path).steps == 24
+
+
+def test_a_training_goes_on_in_the_world_it_was_begun_in(world: World, tmp_path: Path) -> None:
+    train_agent(settings(eval_every=0), world, tmp_path)
+    longer = settings(eval_every=0, total_steps=24)
+    with pytest.raises(ConfigError, match=r"got the world's fingerprint in torch\.float32=.*expected the same"):
+        train_agent(longer, toy_world(seed=1), tmp_path)
+    file = tmp_path / "checkpoint.pt"
+    content = load_checkpoint(file)
+    del content["settings"]["the world's fingerprint in torch.float32"]
+    torch.save(content, file)
+    assert train_agent(longer, world, tmp_path).steps == 24, "what knew no fingerprints goes on"
+
+
+def test_nobody_trains_where_another_process_trains(world: World, tmp_path: Path) -> None:
+    with locked_folder(tmp_path, AssertionError), pytest.raises(TrainingError, match="another process is writing"):
+        train_agent(settings(), world, tmp_path)
+
+
+def test_whoever_needs_a_simulator_is_told_at_once_that_there_is_none(tmp_path: Path) -> None:
+    alone = toy_world(source="nowhere/Nothing-v0")
+    for changes in ({}, {"env": Place.twin, "eval_every": 0}):
+        with pytest.raises(ConfigError, match=r"'nowhere/Nothing-v0'; expected the id of a twin"):
+            train_agent(settings(**changes), alone, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    assert train_agent(settings(eval_every=0, total_steps=8), alone, tmp_path).steps == 8
 
 
 @pytest.mark.parametrize("changes", [{}, {"algorithm": Algorithm.recurrent_ppo}], ids=str)

@@ -95,6 +95,13 @@ def test_the_same_folder_plays_only_what_it_does_not_hold(
     assert len(played) == 2, "longer episodes are others"
 
 
+def test_a_training_that_is_refused_leaves_the_folder_as_it_was(toy: str, trained: Path) -> None:
+    before = (trained / "config.yaml").read_bytes()
+    with pytest.raises(SystemExit):
+        cli.main(["agent-train", f"world={toy}", *SMALL.split(), "seed=1", f"out={trained}"])
+    assert (trained / "config.yaml").read_bytes() == before
+
+
 def test_a_trained_agent_acts_in_a_rollout(toy: str, trained: Path) -> None:
     world = World.from_pretrained(toy)
     live = LiveRows(world, [0, 1], policies(str(trained / "last"), world))
