@@ -17,6 +17,7 @@ from cfworld.agents.twin_job import TwinJob, scores_of_jobs
 from cfworld.cli import common
 from cfworld.cli.agent_scores import kept_or_played, who
 from cfworld.cli.agent_video import write_both
+from cfworld.envs.twins import make_twin
 from cfworld.errors import ConfigError
 from cfworld.metrics import machine
 from cfworld.metrics.agent_plots import dream_and_real
@@ -77,7 +78,8 @@ class AgentEvalConfig:
         rows: Episodes side by side in the world.
         workers: Simulators at once, each in a process of its own; 1 stays in this one.
         planner: How the planner plans.
-        video: Whom to film in both places; null for the first agent, or the first policy; "" for nobody.
+        video: Whom to film in both places; null for the first agent, or the first policy; "" for nobody. Nobody is
+            filmed who plays in one place alone.
         video_ticks: Ticks of the video at most.
         device: Where world and agents compute: cpu, cuda, cuda:1 ...
         out: Folder to write to; null for outputs/agent-eval/<time>. Scores that it holds already are not played again.
@@ -122,6 +124,11 @@ class AgentEvalConfig:
             raise ConfigError("got dream=false and twin=false; expected at least one of them")
         if missing := sorted({*(self.baselines or []), *([self.video] if self.video else [])} - set(self.policies)):
             raise ConfigError(f"got {missing[0]!r} as a baseline or for the video; expected one of {self.policies}")
+        if self.video and not (self.dream and self.twin):
+            raise ConfigError(
+                f"got video={self.video} with dream={self.dream} and twin={self.twin}; a video shows both places: "
+                "expected both, or no video"
+            )
         if BEST_SWEEP in self.policies and (not self.sweep_periods or min(self.sweep_periods) < 1):
             raise ConfigError(f"got sweep_periods={self.sweep_periods}; expected periods from 1 tick")
         searched = range(self.sweep_seed, self.sweep_seed + self.sweep_episodes)
@@ -141,8 +148,10 @@ def agent_eval(config: AgentEvalConfig) -> dict[str, Any]:
     for name in config.policies:
         if name != BEST_SWEEP:
             make_player(name, world, config.planner)  # refuses before anything is played
-    folder = common.open_output("agent-eval", config.out, config)
     max_ticks = config.max_ticks or world.config.horizon_frames
+    if config.twin or BEST_SWEEP in config.policies:
+        make_twin(world.config.source, max_ticks).close()  # so does a world without a simulator
+    folder = common.open_output("agent-eval", config.out, config)
     about = _about(config, world, max_ticks)
     search: dict[str, Any] | None = None
     names = {name: name for name in config.policies}
@@ -242,6 +251,8 @@ def _baselines(config: AgentEvalConfig) -> list[str]:
 def _filmed(config: AgentEvalConfig) -> str:
     if config.video is not None:
         return config.video
+    if not (config.dream and config.twin):
+        return ""
     return next((name for name in config.policies if is_agent(name)), config.policies[0])
 
 

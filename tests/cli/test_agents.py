@@ -64,6 +64,27 @@ def test_an_agent_is_trained_and_scored_in_dream_and_reality(toy: str, trained: 
     assert all((out / f"agent-eval.{suffix}").stat().st_size > 500 for suffix in ("md", "png", "mp4"))
 
 
+def test_a_world_without_a_simulator_is_scored_alone_and_not_filmed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    toy_world(source="nowhere/Nothing-v0").save_pretrained(tmp_path / "alone")
+    common = ["agent-eval", f"world={tmp_path / 'alone'}", "episodes=2", "max_ticks=8", f"out={tmp_path / 'eval'}"]
+    for needs in (["policies=[noop]"], ["policies=[noop,best_sweep]", "twin=false"]):
+        with pytest.raises(SystemExit):
+            cli.main([*common, *needs])
+        assert "expected the id of a twin" in capsys.readouterr().err
+        assert not (tmp_path / "eval").exists()
+    cli.main([*common, "policies=[noop]", "twin=false"])
+    assert (tmp_path / "eval" / "agent-eval.json").exists()
+    assert not (tmp_path / "eval" / "agent-eval.mp4").exists()
+
+
+def test_simulators_in_processes_compute_where_the_world_does(toy: str) -> None:
+    config = AgentEvalConfig(world=toy, device="cuda:1", workers=2)
+    assert agent_eval._job(config, toy_world(), "noop", 8).device == "cuda:1"
+
+
 def test_the_same_folder_plays_only_what_it_does_not_hold(
     toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +141,8 @@ def test_a_trained_agent_acts_in_a_rollout(toy: str, trained: Path) -> None:
         {"dream": False, "twin": False},
         {"baselines": ["sticky"], "policies": ["noop"]},
         {"video": "sticky", "policies": ["noop"]},
+        {"video": "noop", "policies": ["noop"], "twin": False},
+        {"video": "noop", "policies": ["noop"], "dream": False},
         {"sweep_periods": []},
         {"sweep_seed": 2_000_050},
         {"max_ticks": 0},
