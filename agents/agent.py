@@ -96,7 +96,7 @@ class Agent:
     def _drawn(self, observation: np.ndarray) -> np.ndarray:
         """What `predict` would draw, but from the generators of the episodes."""
         policy = self.policy
-        shown, _ = policy.obs_to_tensor(observation)
+        shown: Any = policy.obs_to_tensor(observation)[0]
         if isinstance(policy, RecurrentActorCriticPolicy):
             layers, _, width = policy.lstm_hidden_state_shape
             nothing = np.zeros((layers, len(observation), width), np.float32)
@@ -106,7 +106,8 @@ class Agent:
             self._state = tuple(part.cpu().numpy() for part in state)
         else:
             likely = policy.get_distribution(shown)
-        actions = draw(likely.distribution, self._rngs)
+        shares: Any = likely.distribution
+        actions = draw(shares, self._rngs)
         space = policy.action_space
         return actions.clip(space.low, space.high) if isinstance(space, spaces.Box) else actions
 
