@@ -254,8 +254,9 @@ class _Course(BaseCallback):
     def _best_score(self) -> float:
         """The best so far, be it that what was interrupted had written it and not yet the curve."""
         scores = [point.real for point in self._progress.curve]
-        if self._first and (best := agent_folder(self._folder / "best")):
-            scores.append(read_card(best).real_score or -np.inf)
+        best = agent_folder(self._folder / "best") if self._first else None
+        if best is not None and (score := read_card(best).real_score) is not None:
+            scores.append(score)
         return max(scores, default=-np.inf)
 
     def _save(self) -> None:
