@@ -223,7 +223,7 @@ def test_a_variant_without_an_encoder_leaves_that_of_another_where_it_is(folder:
         if variant == "student":
             world.generator.prompts.use_encoder(lambda texts: torch.ones(len(texts), 6, 16))
         world.save_pretrained(tmp_path)
-    again = World.from_pretrained(tmp_path, variant="teacher", precision="fp32").generator.prompts.encoder
+    again: Any = World.from_pretrained(tmp_path, variant="teacher", precision="fp32").generator.prompts.encoder
     expected = UMT5Texts.from_folder(folder, num_tokens=6)(["the red door"])
     torch.testing.assert_close(again(["the red door"]), expected, atol=0.05, rtol=0.05, msg="stored in bfloat16")
 
