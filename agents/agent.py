@@ -58,7 +58,7 @@ class Agent:
             ConfigError: if it does not fit the world.
         """
         folder = agent_folder(folder) or Path(folder)
-        card = read_card(folder)
+        card, weights = _read(folder)
         world = World.from_pretrained(card.world) if world is None else world
         if card.tokenizer and card.tokenizer != tokenizer_digest(world.tokenizer):
             raise ConfigError(
@@ -66,7 +66,7 @@ class Agent:
                 f"{world.config.name!r} has {tokenizer_digest(world.tokenizer)}: train it in that world"
             )
         policy = build_policy(card, world)
-        _read_weights(policy, folder, card.weights)
+        _put(weights, policy, folder)
         return cls(card, policy, world)
 
     @property
@@ -147,26 +147,43 @@ def _weights_path(folder: Path, checksum: str) -> Path:
     return folder / f"policy-{checksum[:12]}.safetensors"
 
 
-def _read_weights(policy: ActorCriticPolicy, folder: Path, checksum: str) -> None:
-    path = _weights_path(folder, checksum)
-    if not path.exists():
-        path = folder / _FORMER_FILE
+def _read(folder: Path) -> tuple[AgentCard, bytes]:
+    """A card and the weights that it names, also where a training puts the next agent there meanwhile."""
+    card = read_card(folder)
+    try:
+        return card, _read_weights(folder, card.weights)
+    except CheckpointError:
+        if (following := read_card(folder)).weights == card.weights:
+            raise
+        return following, _read_weights(folder, following.weights)
+
+
+def _read_weights(folder: Path, checksum: str) -> bytes:
+    path, former = _weights_path(folder, checksum), folder / _FORMER_FILE
+    if former.exists() and not path.exists():
+        path = former
     try:
         content = path.read_bytes()
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read ({error.strerror}); copy the agent's whole folder") from error
     if hashlib.sha256(content).hexdigest() != checksum:
         raise CheckpointError(f"{path} is damaged, or not the file that the agent's card names; copy the folder anew")
+    return content
+
+
+def _put(weights: bytes, policy: ActorCriticPolicy, folder: Path) -> None:
+    """Give a policy the weights that were read from a folder."""
     try:
-        tensors = load(content)
+        tensors = load(weights)
     except SafetensorError as error:
-        raise CheckpointError(f"{path} holds no weights ({error}); copy the folder anew") from error
+        raise CheckpointError(f"{folder} holds no weights ({error}); copy the folder anew") from error
     own = dict(policy.named_parameters())  # networks that policy and value share come once
     got, expected = ({name: list(value.shape) for name, value in named.items()} for named in (tensors, own))
     if got != expected:
         odd = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name))
         raise ConfigError(
-            f"the weights {path} do not fit the world: {odd[0]} is {got.get(odd[0])}; expected {expected.get(odd[0])}"
+            f"the weights in {folder} do not fit the world: {odd[0]} is {got.get(odd[0])}; "
+            f"expected {expected.get(odd[0])}"
         )
     for name, parameter in own.items():
         parameter.data.copy_(tensors[name])

@@ -25,7 +25,7 @@ from cfworld.agents.learner import (
     restore,
     save_checkpoint,
 )
-from cfworld.agents.policy import build_policy
+from cfworld.agents.policy import acting_space, build_policy
 from cfworld.agents.progress import Point, TrainProgress
 from cfworld.envs.twins import Twin, make_twin
 from cfworld.errors import TrainingError
@@ -68,6 +68,7 @@ def train_agent(
     """
     if ignored := config.foresight.ignored():
         warnings.warn(f"foresight.steps=0 watches nothing, so {', '.join(ignored)} does nothing", stacklevel=2)
+    acting_space(world)
     if config.eval_every or config.env is Place.twin:
         _simulator(config, world).close()  # refuses a world without one before anything is learned
     with locked_folder(folder, TrainingError):

@@ -27,7 +27,6 @@ __all__ = [
     "denoise",
     "prime",
     "prompt_tokens",
-    "take_in",
 ]
 
 PRIMED_BYTES = 2**31

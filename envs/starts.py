@@ -115,6 +115,7 @@ def _from_state(address: str, world: World) -> WorldState:
 
 def _running(snapshot: EnvState, world: World) -> WorldState:
     """The world's state, unless the episode has ended, by a user's function or by itself."""
+    world.check_start(snapshot.world)
     if bool((snapshot.end_frame < world.config.frames_per_step).any()):
         raise StartError("got a snapshot whose episode has ended as a start; expected one from before its end")
     return snapshot.world

@@ -131,8 +131,8 @@ def policies(name: str, world: World) -> Callable[[int], Policy]:
 
         agent = sb3_policy(name, space, config.resolution, config.frames_per_step)
         return lambda _: agent
+    make_player(name, world)  # refuses at once what does not fit
     if name == "planner" or is_agent(name):
-        make_player(name, world)  # refuses at once what does not fit
         return lambda seed: player_policy(make_player(name, world), seed)
     return lambda seed: named_policy(name, seed, space)
 

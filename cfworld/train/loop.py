@@ -240,10 +240,13 @@ class TrainingRun:
     def _measured_before(self) -> dict[str, Any]:
         """What is measured on steps alone, as it was when the last step was taken: a finished run may be run again."""
         written = self.folder / "figures.json"
-        before = json.loads(written.read_text(encoding="utf-8")) if written.is_file() else {}
-        if before.get("steps") != self.step:
+        try:
+            before = json.loads(written.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return {}
-        return {name: before[name] for name in ("examples_per_second", "last")}
+        if not isinstance(before, dict) or before.get("steps") != self.step:
+            return {}
+        return {name: before[name] for name in ("examples_per_second", "last") if name in before}
 
     def minutes(self) -> float:
         """Time spent in training, over all resumed parts."""

@@ -301,6 +301,7 @@ def test_box_actions_can_be_learned_and_texts_cannot(tmp_path: Path) -> None:
         state, _ = box.step(state, actions)
     with pytest.raises(ConfigError, match="PPO acts in"):
         train_agent(settings(eval_every=0), toy_world(actions=TEXT), tmp_path / "text")
+    assert not (tmp_path / "text").exists()
 
 
 def test_settings_that_make_no_sense_are_refused() -> None:

@@ -89,7 +89,7 @@ STAGES = pytest.mark.parametrize("make", [teacher_stage, init_stage], ids=["teac
 
 
 @STAGES
-def test_without_a_balance_nothing_is_weighed_or_gathered(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
+def test_without_a_balance_nothing_is_weighed(make: Callable[..., Any], monkeypatch: pytest.MonkeyPatch):
     stage = make()
     monkeypatch.setattr(stage.balance, "weights", lambda: pytest.fail("weighed"))
     batch = stage.batch(0)
