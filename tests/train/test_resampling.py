@@ -14,7 +14,7 @@ from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, Solver, clean_pass, context_from_memory, denoise, prime
 from cfworld.train.clip_losses import head_losses
-from cfworld.train.gathered import GatheredOutput, SlotSchedule, gathered_forward, slot_schedule
+from cfworld.train.gathered import GatheredOutput, SlotSchedule, gathered_forward, gathered_keys, slot_schedule
 from cfworld.train.latent_bank import ClipBatch
 from cfworld.train.loop import run, step_generator
 from cfworld.train.resampling import (
@@ -308,8 +308,13 @@ def test_a_stage_learns_from_what_its_own_network_makes(make: Callable[..., Any]
         read.append((network, clean))
         return gathered_forward(network, schedule, clean, *rest)
 
+    def watched_reading(network: Generator, schedule: SlotSchedule, clean: Tensor, actions: Tensor) -> Any:
+        read.append((network, clean))
+        return gathered_keys(network, schedule, clean, actions)
+
     monkeypatch.setattr(module, "resampled", watched_resampling)
     monkeypatch.setattr(module, "gathered_forward", watched_pass)
+    monkeypatch.setattr(module, "gathered_keys", watched_reading, raising=False)
     batch = stage.batch(0)
     _, metrics = stage.loss(batch, step_generator(0, 0))
 
