@@ -8,7 +8,7 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
 	$$python -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' 2>/dev/null && echo $$python && break; done)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types format wheel clean
+.PHONY: help demo test shapes lint types format wheel clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -18,6 +18,9 @@ demo: $(VENV)/.run  ## Generate a minute of video from the shipped world: output
 
 test: $(VENV)/.dev  ## Run the tests, on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+
+shapes: $(VENV)/.dev  ## Run the tests with the shape of every array checked
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --jaxtyping-packages cfworld,beartype.beartype
 
 lint: $(VENV)/.dev  ## Check style, format and spelling
 	$(BIN)/ruff check

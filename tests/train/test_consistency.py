@@ -13,6 +13,7 @@ from cfworld.train.consistency import InitStage, InitStageConfig, TargetKind
 from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
 from tests.toy import toy_world
+from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_residuals import assert_one_step_errors, watched_loss
 
@@ -95,14 +96,7 @@ def test_the_targets_follow_the_student_one_step_behind():
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
-    whole = stage()
-    figures = run(whole, whole.config.loop, tmp_path / "whole")
-    for _ in range(4):
-        part = stage()
-        part.config.loop.max_minutes = 1e-9
-        resumed = run(part, part.config.loop, tmp_path / "parts")
-    assert resumed["steps"] == figures["steps"] == 4
-    assert resumed["last"] == figures["last"]
+    assert_resumes_equally(stage, tmp_path, steps=3)
 
 
 def test_the_export_is_a_few_step_student_with_the_starts_of_its_teacher(tmp_path: Path):

@@ -12,6 +12,7 @@ from cfworld.train.curriculum import CurriculumConfig
 from cfworld.train.distill import rollout_metrics
 from cfworld.train.loop import run, step_generator
 from cfworld.train.rollouts import OngoingRollouts
+from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_distill import context_stage, toy_loop
 
 
@@ -72,14 +73,7 @@ def test_a_rows_targets_follow_the_actions_of_its_own_clip():
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
-    whole = context_stage(loop=toy_loop(6, schedule="constant"))
-    figures = run(whole, whole.config.loop, tmp_path / "whole")
-    for steps in (3, 6):
-        part = context_stage(loop=toy_loop(steps, schedule="constant"))
-        resumed = run(part, part.config.loop, tmp_path / "parts")
-    assert resumed["last"] == figures["last"]
-    for name, value in whole.module.state_dict().items():
-        assert torch.equal(value, part.module.state_dict()[name]), name
+    assert_resumes_equally(context_stage, tmp_path, steps=4)
 
 
 def test_what_is_logged_says_how_the_memory_fares():

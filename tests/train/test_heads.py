@@ -16,6 +16,7 @@ from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig, run, step_generator
 from cfworld.train.novelty import NoveltyFitConfig
 from tests.toy import toy_world
+from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_residuals import assert_one_step_errors, watched_loss
 
@@ -79,14 +80,7 @@ def test_every_frame_counts_once_so_that_ends_have_their_share():
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
-    whole = stage()
-    figures = run(whole, whole.config.loop, tmp_path / "whole")
-    for _ in range(4):
-        part = stage()
-        part.config.loop.max_minutes = 1e-9
-        resumed = run(part, part.config.loop, tmp_path / "parts")
-    assert resumed["steps"] == figures["steps"] == 4
-    assert resumed["last"] == figures["last"]
+    assert_resumes_equally(stage, tmp_path, steps=3)
 
 
 def test_the_export_is_the_same_world_with_other_heads(tmp_path: Path):

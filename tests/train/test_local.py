@@ -17,7 +17,8 @@ from cfworld.train.loop import TrainingRun, run, step_generator
 from cfworld.train.rollouts import looped_actions
 from cfworld.train.student_world import few_step_sampler
 from tests.toy import toy_config, toy_world
-from tests.train.toy_distill import local_stage, toy_loop
+from tests.train.resuming import assert_resumes_equally
+from tests.train.toy_distill import local_stage
 
 
 def weights(module: torch.nn.Module) -> Tensor:
@@ -103,12 +104,7 @@ def test_each_role_is_clipped_on_its_own(tmp_path: Path):
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
-    whole = local_stage(loop=toy_loop(4, schedule="constant"))
-    figures = run(whole, whole.config.loop, tmp_path / "whole")
-    for steps in (2, 4):
-        part = local_stage(loop=toy_loop(steps, schedule="constant"))
-        resumed = run(part, part.config.loop, tmp_path / "parts")
-    assert resumed["last"] == figures["last"]
+    assert_resumes_equally(local_stage, tmp_path, steps=4)
 
 
 def test_the_export_is_a_few_step_student_beside_its_teacher(tmp_path: Path):

@@ -27,8 +27,9 @@ from cfworld.train.parallel import Processes
 from cfworld.train.sharded_state import SHARDS, read_shards
 from cfworld.train.team import ALONE
 from tests.train import toy_team
+from tests.train.resuming import trained
 from tests.train.toy_dataset import write_dataset
-from tests.train.toy_team import RESUMED, STAGES, STEPS, in_parts, teacher, trained
+from tests.train.toy_team import RESUMED, STAGES, STEPS, in_parts, teacher
 
 Losses = list[dict[str, float]]
 PATIENCE = 120.0

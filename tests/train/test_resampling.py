@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from cfworld.rollout import SamplerConfig, Solver, clean_pass, context_from_memo
 from cfworld.train.clip_losses import head_losses
 from cfworld.train.gathered import GatheredOutput, SlotSchedule, gathered_forward, gathered_keys, slot_schedule
 from cfworld.train.latent_bank import ClipBatch
-from cfworld.train.loop import run, step_generator
+from cfworld.train.loop import step_generator
 from cfworld.train.resampling import (
     Resampled,
     ResamplingConfig,
@@ -28,6 +29,7 @@ from cfworld.train.resampling import (
 )
 from cfworld.train.run_state import check_config
 from tests.toy import toy_config, toy_generator
+from tests.train.resuming import assert_resumes_equally
 from tests.train.test_consistency import stage as init_stage
 from tests.train.test_teacher import stage as teacher_stage
 
@@ -362,13 +364,7 @@ def test_a_stage_s_gradient_reaches_every_weight_under_autocast(make: Callable[.
 
 @STAGES
 def test_a_resumed_stage_has_the_same_losses(make: Callable[..., Any], tmp_path: Path):
-    whole, parts = (make(resampling=WHOLE) for _ in range(2))
-    expected = run(whole, whole.config.loop, tmp_path / "whole")
-    parts.config.loop.max_minutes = 1e-9
-    found = {}
-    for _ in range(whole.config.loop.steps):
-        found = run(make(resampling=WHOLE), parts.config.loop, tmp_path / "parts")
-    assert found["last"] == expected["last"]
+    assert_resumes_equally(partial(make, resampling=WHOLE), tmp_path, steps=3)
 
 
 def test_a_run_that_knew_no_resampling_goes_on_without_it(tmp_path: Path):

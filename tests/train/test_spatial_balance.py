@@ -1,6 +1,7 @@
 """Balance between the positions of a latent: equal shares at 1, none at 0, and one level of the sum."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +9,10 @@ import pytest
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.train.loop import run, step_generator
+from cfworld.train.loop import step_generator
 from cfworld.train.run_state import check_config
 from cfworld.train.spatial_balance import SMALLEST, SpatialBalance
+from tests.train.resuming import assert_resumes_equally
 from tests.train.test_consistency import stage as init_stage
 from tests.train.test_teacher import stage as teacher_stage
 
@@ -122,15 +124,7 @@ def test_a_step_is_weighed_by_those_before_it(make: Callable[..., Any]):
 
 @STAGES
 def test_a_resumed_stage_has_the_same_weights(make: Callable[..., Any], tmp_path: Path):
-    whole, parts = (make(spatial_balance=0.5) for _ in range(2))
-    expected = run(whole, whole.config.loop, tmp_path / "whole")
-    parts.config.loop.max_minutes = 1e-9
-    found = {}
-    for _ in range(whole.config.loop.steps):
-        stage = make(spatial_balance=0.5)
-        found = run(stage, parts.config.loop, tmp_path / "parts")
-        assert stage.balance.steps > 0
-    assert found["last"] == expected["last"]
+    assert_resumes_equally(partial(make, spatial_balance=0.5), tmp_path, steps=3)
 
 
 @STAGES

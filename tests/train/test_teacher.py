@@ -15,6 +15,7 @@ from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig, teacher_weights
 from tests.toy import toy_config
+from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_residuals import assert_one_step_errors, watched_loss
 
@@ -87,23 +88,16 @@ def test_training_lowers_the_loss_on_one_clip_with_one_noise():
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
-    whole = stage(steps=6)
-    figures = run(whole, whole.config.loop, tmp_path / "whole")
-    half = stage(steps=6)
-    half.config.loop.max_minutes = 1e-9
-    for _ in range(6):
-        resumed = run(stage_with(half.config.loop), half.config.loop, tmp_path / "parts")
-    assert resumed["steps"] == figures["steps"] == 6
-    assert resumed["last"] == figures["last"]
+    assert_resumes_equally(stage, tmp_path, steps=4)
 
 
 def test_gradient_checkpointing_changes_no_loss(tmp_path: Path):
-    last = []
+    found = []
     for checkpointed in (False, True):
         made = stage(steps=2)
         made.config.loop.gradient_checkpointing = checkpointed
-        last.append(run(made, made.config.loop, tmp_path / str(checkpointed))["last"])
-    assert last[0] == last[1]
+        found.append(trained(made, tmp_path / str(checkpointed), steps=2))
+    assert found[0] == found[1]
 
 
 def test_gradient_checkpointing_keeps_less_for_the_backward_pass():

@@ -16,12 +16,13 @@ from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE
 from cfworld.train.dataset import open_dataset, read_latents
 from cfworld.train.launch import joined
-from cfworld.train.loop import LoopConfig, SharedStage, TrainingRun, run
+from cfworld.train.loop import LoopConfig, SharedStage, run
 from cfworld.train.resampling import ResamplingConfig
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.team import ALONE, Team
 from tests.toy import toy_config
 from tests.train import test_consistency, test_heads, test_tokenizer_stage, toy_distill
+from tests.train.resuming import trained
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_dataset import settings
 
@@ -71,19 +72,6 @@ STEPS = {"tokenizer": 2, "teacher": 3, "init": 3, "local": 2, "context": 3, "hea
 REFUSED = {"batch_size": 3, "compile": True}
 
 RESUMED = [name for name, steps in STEPS.items() if steps == 3]
-
-
-def trained(stage: Any, folder: Path, steps: int, team: Team = ALONE) -> list[dict[str, float]]:
-    """Train a stage up to a step, resuming what is in the folder, and give the scalars of each step taken."""
-    training = TrainingRun(stage, stage.config.loop, folder, torch.device("cpu"), {}, team)
-    training.resume()
-    taken = []
-    while training.step < steps:
-        training.take_step()
-        taken.append({key: value.item() for key, value in training.scalars.items()})
-    training.save()
-    training.log.close()
-    return taken
 
 
 def in_parts(name: str, root: Path, team: Team = ALONE) -> list[dict[str, float]]:

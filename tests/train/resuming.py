@@ -1,0 +1,42 @@
+"""What a stage gives when it is trained in one go, and when it is interrupted after every step."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cfworld.train.loop import TrainingRun
+from cfworld.train.team import ALONE, Team
+
+__all__ = ["assert_resumes_equally", "trained"]
+
+
+def trained(stage: Any, folder: Path, steps: int, team: Team = ALONE) -> list[dict[str, float]]:
+    """Train a stage up to a step, resuming what is in the folder, and give the scalars of each step taken."""
+    training = TrainingRun(stage, stage.config.loop, folder, torch.device("cpu"), {}, team)
+    training.resume()
+    taken = []
+    while training.step < steps:
+        training.take_step()
+        taken.append({key: value.item() for key, value in training.scalars.items()})
+    training.save()
+    training.log.close()
+    return taken
+
+
+def assert_resumes_equally(make: Callable[[], Any], folder: Path, steps: int) -> None:
+    """A new stage for every step, from the checkpoint before it, has the same scalars and weights as one for all."""
+    whole = make()
+    expected = trained(whole, folder / "whole", steps)
+    for step in range(steps):
+        part = make()
+        assert trained(part, folder / "parts", step + 1) == [expected[step]]
+        if step == steps - 1:
+            assert_same_weights(part, whole)
+
+
+def assert_same_weights(found: Any, expected: Any) -> None:
+    weights = found.module.state_dict()
+    for name, value in expected.module.state_dict().items():
+        assert torch.equal(weights[name], value), name
