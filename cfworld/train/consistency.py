@@ -24,7 +24,6 @@ from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
 from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
-from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.gathered import SlotSchedule, gathered_forward, gathered_keys, gathered_velocity, slot_schedule
 from cfworld.train.key_centre import centre_clips
@@ -155,6 +154,9 @@ class InitStage:
         train: Latents to learn from.
         held_out: Latents of other episodes, for the sheets.
         student: Where the student begins; None for the teacher.
+
+    Attributes:
+        average: The averaged student, which makes the targets; until a run has one, the student itself.
     """
 
     def __init__(
@@ -175,16 +177,15 @@ class InitStage:
             train.num_latents, config.clip_latents, config.loop.seed, min_latents=config.min_latents
         )
         self.module: nn.Module = copy.deepcopy((student or teacher).generator).requires_grad_(True)
-        self.target = EMA(self.module, config.loop.ema_decay)
+        self.average: nn.Module = self.module
         self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
         self.balance = SpatialBalance(config.spatial_balance, teacher.tokenizer.latent_shape[1:], self.device)
         self.team: Team = ALONE
 
     def join(self, team: Team) -> None:
-        """Share out the clips, the teacher, and the averaged student."""
+        """Share out the clips and the teacher."""
         self.team = team
-        for network in (self.teacher.generator, self.target.module):
-            team.shard(network)
+        team.shard(self.teacher.generator)
 
     def batch(self, step: int) -> ClipStep:
         """The clips of a step."""
@@ -192,11 +193,9 @@ class InitStage:
         return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-        """Distance of the student's jump from its target, and the heads' losses; the averaged student moves first."""
+        """Distance of the student's jump from its target, and the heads' losses."""
         assert isinstance(self.module, Generator)
         config, clips, team = self.config, batch.clips, self.team
-        if batch.step:
-            self.target.update(self.module, batch.step - 1)
         rows, length = len(clips.latents) * team.size, clips.latents.shape[1]
         num_chunks = length // self.teacher.config.latents_per_chunk
         promotions = random_promotions(rows, num_chunks, config.promotion_cadence, config.promotion_interval, generator)
@@ -248,16 +247,11 @@ class InitStage:
         return balanced + config.reward_weight * reward + config.hazard_weight * hazard, metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The averaged student that makes the targets, the error bank, and the running errors of the positions."""
-        return {
-            "target": dict(self.target.module.state_dict()),
-            "errors": self.errors.state_dict(),
-            "balance": self.balance.state_dict(),
-        }
+        """The error bank, and the running errors of the positions."""
+        return {"errors": self.errors.state_dict(), "balance": self.balance.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restore what `state_dict` returned."""
-        self.team.load(self.target.module, state["target"])
         self.errors.load_state_dict(state["errors"])
         if "balance" in state:
             self.balance.load_state_dict(state["balance"])
@@ -320,8 +314,8 @@ class InitStage:
             return guided(both[:, :copies], both[:, copies:], scale)
 
         def student(x: Tensor, sigma: Tensor) -> Tensor:
-            assert isinstance(self.target.module, Generator)
-            return gathered_forward(self.target.module, schedule, context, x, sigma, actions).velocity
+            assert isinstance(self.average, Generator)
+            return gathered_forward(self.average, schedule, context, x, sigma, actions).velocity
 
         solver = euler if self.config.solver is TeacherSolver.EULER else heun
         return consistency_target(teacher, student, noisy, path, solver)

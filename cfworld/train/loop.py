@@ -23,7 +23,7 @@ from cfworld.train.log import NoLog, RunLog
 from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import Role, build_optimizers, learning_rate
 from cfworld.train.share import share_out
-from cfworld.train.stage import SharedStage, Stage, StageWithRoles
+from cfworld.train.stage import SharedStage, Stage, StageWithAverage, StageWithRoles
 from cfworld.train.team import ALONE, Team
 
 __all__ = ["LoopConfig", "SharedStage", "Stage", "StageWithRoles", "run", "step_generator"]
@@ -123,6 +123,8 @@ class TrainingRun:
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()
         self.ema = EMA(self.module, config.ema_decay)
+        if isinstance(stage, StageWithAverage):
+            stage.average = self.ema.module
         for part in self.module.modules():
             if isinstance(part, Transformer):
                 part.checkpointed = config.gradient_checkpointing

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cfworld.train.optim import Role
 from cfworld.train.team import Team
 
-__all__ = ["SharedStage", "Stage", "StageWithRoles"]
+__all__ = ["SharedStage", "Stage", "StageWithAverage", "StageWithRoles"]
 
 
 @runtime_checkable
@@ -55,6 +55,14 @@ class StageWithRoles(Stage, Protocol):
     def roles(self) -> Mapping[str, Role]:
         """The parts by name; together they hold everything that is trained."""
         ...
+
+
+@runtime_checkable
+class StageWithAverage(Stage, Protocol):
+    """A stage that learns from the moving average of what it trains."""
+
+    average: nn.Module
+    """The run puts its average here, which moves after every step."""
 
 
 @runtime_checkable

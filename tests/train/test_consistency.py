@@ -10,8 +10,9 @@ from cfworld.errors import ConfigError
 from cfworld.rollout import Solver
 from cfworld.train import consistency
 from cfworld.train.consistency import InitStage, InitStageConfig, TargetKind
+from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig
-from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.loop import LoopConfig, TrainingRun, run, step_generator
 from tests.toy import toy_world
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank
@@ -28,11 +29,10 @@ def stage(steps: int = 4, **changes) -> InitStage:
         "sheet_rows": 1,
         "sheet_latents": 8,
     }
-    return InitStage(InitStageConfig(**(settings | changes)), toy_world(), toy_bank(14, 7, 12), toy_bank(20, seed=1))
-
-
-def weights(module: torch.nn.Module) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
+    config = InitStageConfig(**(settings | changes))
+    made = InitStage(config, toy_world(), toy_bank(14, 7, 12), toy_bank(20, seed=1))
+    made.average = EMA(made.module, config.loop.ema_decay).module
+    return made
 
 
 def test_only_the_student_gets_a_gradient():
@@ -40,7 +40,7 @@ def test_only_the_student_gets_a_gradient():
     made.loss(made.batch(0), step_generator(0, 0))[0].backward()
     untouched = {name for name, parameter in made.module.named_parameters() if parameter.grad is None}
     assert untouched == {"prompts.null"}, "no prompt is dropped"
-    for frozen in (made.teacher.generator, made.target.module):
+    for frozen in (made.teacher.generator, made.average):
         assert all(parameter.grad is None and not parameter.requires_grad for parameter in frozen.parameters())
 
 
@@ -83,16 +83,16 @@ def test_training_brings_the_student_closer_to_its_targets(changes: dict):
     assert squared[-1] < 0.7 * squared[0]
 
 
-def test_the_targets_follow_the_student_one_step_behind():
+def test_the_targets_are_made_by_the_average_that_the_run_keeps(tmp_path: Path):
     made = stage()
-    before = weights(made.target.module)
-    made.loss(made.batch(0), step_generator(0, 0))
+    training = TrainingRun(made, made.config.loop, tmp_path, torch.device("cpu"), {})
+    assert made.average is training.ema.module
+    _, metrics = made.loss(made.batch(0), step_generator(0, 0))
     with torch.no_grad():
-        for parameter in made.module.parameters():
-            parameter += 1
-    assert torch.equal(weights(made.target.module), before)
-    made.loss(made.batch(1), step_generator(0, 1))
-    torch.testing.assert_close(weights(made.target.module), before + 1 - made.target.decay_at(0))
+        for parameter in made.average.parameters():
+            parameter += 0.1
+    _, moved = made.loss(made.batch(0), step_generator(0, 0))
+    assert moved["distance"] != metrics["distance"]
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):

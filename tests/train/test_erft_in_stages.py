@@ -62,7 +62,7 @@ def test_every_pass_reads_a_context_with_errors_and_no_target_has_any(
     for context in seen.contexts.values():
         torch.testing.assert_close(context, seen.clean + SIZE)
     assert max(noisy.abs().max() for noisy in seen.noisy) < SIZE / 2
-    others = {stage.teacher.generator, stage.target.module} if make is init_stage else set()
+    others = {stage.teacher.generator, stage.average} if make is init_stage else set()
     assert seen.contexts.keys() == {stage.module, *others}
 
 
