@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Iterator
 
 import pytest
@@ -11,5 +10,3 @@ def forgetful_store() -> Iterator[None]:
     """What is told to Hydra is forgotten after the test."""
     with forgetful():
         yield
-    if settings := sys.modules.get("benchmarks.ablation.settings"):
-        settings.composed.cache_clear()
