@@ -70,6 +70,7 @@ TINY = {
         "stage.eval_clips=2",
         "stage.calibration_rollouts=2",
         "stage.calibration_latents=2",
+        "stage.novelty={clips:4,clip_latents:4}",
     ),
     "frames=600": ("frames=12",),
 }
