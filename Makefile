@@ -19,7 +19,7 @@ demo: $(VENV)/.run  ## Generate a minute of video from the shipped world: output
 test: $(VENV)/.dev  ## Run the tests, on all cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 
-shapes: $(VENV)/.dev  ## Run the tests with the shape of every array checked
+shapes: $(VENV)/.dev  ## Run the tests, checking the shapes that are annotated
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --jaxtyping-packages cfworld,beartype.beartype
 
 lint: $(VENV)/.dev  ## Check style, format and spelling

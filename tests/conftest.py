@@ -4,6 +4,6 @@ import gc
 
 
 def pytest_collection_finish() -> None:
-    """Keep the many objects of a collected suite out of the garbage collector's sight: it would visit them for ever."""
+    """Keep the many objects of a collected suite from the garbage collector, which would visit them again and again."""
     gc.collect()
     gc.freeze()

@@ -39,15 +39,15 @@ class ControlConfig:
 
     Attributes:
         seconds: How long each action is held, in seconds of game time.
-        starts: Starts to act from; no more than the evaluation has.
+        starts: Starts to act from, no more than the evaluation has; None for all of those.
     """
 
     seconds: float = 0.6
-    starts: int = 64
+    starts: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if self.seconds <= 0 or self.starts < 1:
+        if self.seconds <= 0 or (self.starts is not None and self.starts < 1):
             raise ConfigError(
                 f"control has seconds={self.seconds} and starts={self.starts}; expected more than 0 of each"
             )

@@ -105,6 +105,11 @@ class EvaluateConfig:
         for name in ("starts", "prefix_latents", "batch"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        if (self.control.starts or 0) > self.starts:
+            raise ConfigError(
+                f"got control.starts={self.control.starts} with starts={self.starts}; expected no more than those: "
+                f"give starts={self.control.starts}"
+            )
         if not all(isinstance(name, str) for name in self.baselines):
             raise ConfigError(
                 f"got baseline={self.baseline}; expected the name or folder of a world, or a list of them"

@@ -63,7 +63,7 @@ class InitStageConfig:
         name: The stage's name; its runs lie in runs/<world>/<name>.
         teacher: Folder of the teacher's export; empty for runs/<world>/teacher/export.
         student: Folder where the student begins; empty for the teacher.
-        loop: Length, rates and cadence; ema_decay is also the decay of the student that makes the targets.
+        loop: Length, rates and cadence; ema_decay is that of the averaged student, which makes the targets.
         clip_latents: Latents of a clip.
         min_latents: Shortest episode that is used; shorter clips are padded.
         num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.

@@ -26,7 +26,7 @@ from cfworld.train.share import share_out
 from cfworld.train.stage import SharedStage, Stage, StageWithAverage, StageWithRoles
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["LoopConfig", "SharedStage", "Stage", "StageWithRoles", "run", "step_generator"]
+__all__ = ["LoopConfig", "SharedStage", "Stage", "run", "step_generator"]
 
 
 class _Paced(NamedTuple):

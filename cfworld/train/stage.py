@@ -62,7 +62,7 @@ class StageWithAverage(Stage, Protocol):
     """A stage that learns from the moving average of what it trains."""
 
     average: nn.Module
-    """The run puts its average here, which moves after every step."""
+    """The run puts its average here, and moves, shares out and saves it."""
 
 
 @runtime_checkable
@@ -70,5 +70,5 @@ class SharedStage(Stage, Protocol):
     """A stage that several processes can train together."""
 
     def join(self, team: Team) -> None:
-        """Take this process's rows of every batch from now on, and share out the networks that are not trained."""
+        """Take this process's rows of every batch from now on, and share out the stage's own networks."""
         ...

@@ -22,7 +22,7 @@ def world() -> World:
 
 @pytest.fixture
 def as_users_run_it() -> Iterator[None]:
-    """Annotations are not enforced outside the tests, so values of wrong types reach the checks."""
+    """Annotations are enforced only where tests check shapes, so values of wrong types reach the checks."""
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)

@@ -10,6 +10,7 @@ from cfworld.cli.evaluate import evaluate
 from cfworld.errors import ConfigError
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.continuation import ContinuationConfig
+from cfworld.metrics.control import ControlConfig
 from cfworld.metrics.drift import DriftConfig
 from cfworld.metrics.evaluation import METRICS, EvaluateConfig, baseline_titles, check_baseline, judge
 from cfworld.metrics.fidelity import FidelityConfig
@@ -166,6 +167,10 @@ def test_endless_worlds_never_end_and_leave_the_world_alone():
         ({"metrics": ["continuation"]}, "continuation without continuation.student="),
         ({"controls": ["melt"]}, "controls=\\['melt'\\]"),
         ({"starts": 0}, "starts=0"),
+        (
+            {"control": ControlConfig(starts=3)},
+            "control.starts=3 with starts=2; .* give starts=3",
+        ),
         ({"seed": 5}, "smaller ones are for training"),
     ],
 )

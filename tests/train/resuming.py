@@ -27,16 +27,10 @@ def trained(stage: Any, folder: Path, steps: int, team: Team = ALONE) -> list[di
 
 def assert_resumes_equally(make: Callable[[], Any], folder: Path, steps: int) -> None:
     """A new stage for every step, from the checkpoint before it, has the same scalars and weights as one for all."""
-    whole = make()
+    whole, parts = make(), [make() for _ in range(steps)]
     expected = trained(whole, folder / "whole", steps)
-    for step in range(steps):
-        part = make()
-        assert trained(part, folder / "parts", step + 1) == [expected[step]]
-        if step == steps - 1:
-            assert_same_weights(part, whole)
-
-
-def assert_same_weights(found: Any, expected: Any) -> None:
-    weights = found.module.state_dict()
-    for name, value in expected.module.state_dict().items():
+    found = [trained(part, folder / "parts", step) for step, part in enumerate(parts, start=1)]
+    assert found == [[scalars] for scalars in expected]
+    weights = parts[-1].module.state_dict()
+    for name, value in whole.module.state_dict().items():
         assert torch.equal(weights[name], value), name

@@ -31,8 +31,13 @@ def stage(steps: int = 4, **changes) -> InitStage:
     }
     config = InitStageConfig(**(settings | changes))
     made = InitStage(config, toy_world(), toy_bank(14, 7, 12), toy_bank(20, seed=1))
+    assert made.average is made.module, "until a run has one"
     made.average = EMA(made.module, config.loop.ema_decay).module
     return made
+
+
+def weights(module: torch.nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
 def test_only_the_student_gets_a_gradient():
@@ -81,6 +86,29 @@ def test_training_brings_the_student_closer_to_its_targets(changes: dict):
         loss.backward()
         optimizer.step()
     assert squared[-1] < 0.7 * squared[0]
+
+
+def test_without_a_run_the_targets_are_the_students_own():
+    """Its average is then the student itself, which gets no gradient through them."""
+    averaged, alone = stage(), stage()
+    alone.average = alone.module
+    for made in (averaged, alone):
+        made.loss(made.batch(0), step_generator(0, 0))[0].backward()
+    one, other = ({name: p.grad for name, p in made.module.named_parameters()} for made in (averaged, alone))
+    assert {name for name, gradient in other.items() if gradient is None} == {"prompts.null"}
+    torch.testing.assert_close(other, one, rtol=0, atol=0)
+
+
+def test_the_average_follows_every_step(tmp_path: Path):
+    made = stage()
+    training = TrainingRun(made, made.config.loop, tmp_path, torch.device("cpu"), {})
+    training.resume()
+    for step in range(2):
+        before = weights(made.average)
+        training.take_step()
+        expected = before.lerp(weights(made.module), 1 - training.ema.decay_at(step))
+        torch.testing.assert_close(weights(made.average), expected)
+    training.log.close()
 
 
 def test_the_targets_are_made_by_the_average_that_the_run_keeps(tmp_path: Path):
