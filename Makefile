@@ -1,6 +1,7 @@
 # Every target sets itself up: a machine with Python 3.11 to 3.13, git and make is enough.
 VENV := .venv
 BIN := $(VENV)/bin
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 
 # The first of these that is a Python which cfworld supports.
@@ -17,10 +18,10 @@ demo: $(VENV)/.run  ## Generate a minute of video from the shipped world: output
 	$(BIN)/cfworld rollout world=doom_take_cover frames=2100 out=outputs/demo
 
 test: $(VENV)/.dev  ## Run the tests, on all cores
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal
+	$(TEST)
 
 shapes: $(VENV)/.dev  ## Run the tests, checking the shapes that are annotated
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist worksteal --jaxtyping-packages cfworld,beartype.beartype
+	$(TEST) --jaxtyping-packages cfworld,beartype.beartype
 
 lint: $(VENV)/.dev  ## Check style, format and spelling
 	$(BIN)/ruff check

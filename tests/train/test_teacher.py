@@ -114,10 +114,6 @@ def test_gradient_checkpointing_keeps_less_for_the_backward_pass():
     assert kept[1] < kept[0] / 2
 
 
-def stage_with(loop: LoopConfig) -> TeacherStage:
-    return stage(loop=loop)
-
-
 def test_the_exported_world_runs_from_its_starts(tmp_path: Path):
     made = stage(steps=3)
     run(made, made.config.loop, tmp_path)
