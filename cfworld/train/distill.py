@@ -182,6 +182,11 @@ class DistillStage(ABC):
     def rollouts(self) -> RolloutSource:
         """Where this stage's rollouts come from."""
 
+    @property
+    def product(self) -> str:
+        """The student; nobody asks for the critic's average."""
+        return "student"
+
     def roles(self) -> Mapping[str, Role]:
         """Student and critic, each with its rate."""
         betas = self.config.critic_betas[0], self.config.critic_betas[1]
@@ -251,13 +256,11 @@ class DistillStage(ABC):
         return {"parameters": sum(parameter.numel() for parameter in world.generator.parameters())}
 
     def _world(self, module: nn.Module) -> World:
-        assert isinstance(module, nn.ModuleDict)
-        student = module["student"]
-        assert isinstance(student, Generator)
+        assert isinstance(module, Generator)
         like = copy.copy(self.teacher)
         like.config = replace(self.teacher.config, memory=self.machine.student_memory)
         clips = centre_clips(self.train, self.machine.chunk, self.config.loop.seed, self.device)
-        return student_world(like, student, self.machine.sampler, clips)
+        return student_world(like, module, self.machine.sampler, clips)
 
 
 def rollout_metrics(rollout: Rollout, machine: SelfRollout, team: Team = ALONE) -> dict[str, Tensor]:

@@ -23,7 +23,7 @@ from cfworld.train.log import NoLog, RunLog
 from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import Role, build_optimizers, learning_rate
 from cfworld.train.share import share_out
-from cfworld.train.stage import SharedStage, Stage, StageWithAverage, StageWithRoles
+from cfworld.train.stage import SharedStage, Stage, StageWithAverage, StageWithProduct, StageWithRoles
 from cfworld.train.team import ALONE, Team
 
 __all__ = ["LoopConfig", "SharedStage", "Stage", "run", "step_generator"]
@@ -122,12 +122,13 @@ class TrainingRun:
         self.stage, self.config, self.folder, self.device, self.team = stage, config, folder, device, team
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()
-        self.ema = EMA(self.module, config.ema_decay)
+        self.product = stage.product if isinstance(stage, StageWithProduct) else ""
+        self.ema = EMA(self.module.get_submodule(self.product), config.ema_decay)
         if isinstance(stage, StageWithAverage):
             stage.average = self.ema.module
-        for part in self.module.modules():
-            if isinstance(part, Transformer):
-                part.checkpointed = config.gradient_checkpointing
+        for network in self.module.modules():
+            if isinstance(network, Transformer):
+                network.checkpointed = config.gradient_checkpointing
         if team.size > 1:
             share_out(stage, self.ema.module, config, team)
         roles = stage.roles() if isinstance(stage, StageWithRoles) else {"": Role(module=self.module)}
@@ -146,7 +147,9 @@ class TrainingRun:
         if checkpoint is not None:
             progress = run_state.read_progress(checkpoint)
             run_state.check_config(progress.config, self.resolved, self.folder, progress.step)
-            extra = run_state.load_checkpoint(checkpoint, self.module, self.ema.module, self.optimizers, self.team)
+            extra = run_state.load_checkpoint(
+                checkpoint, self.module, self.ema.module, self.optimizers, self.team, self.product
+            )
             self.stage.load_state_dict(extra)
             self.step, minutes = progress.step, progress.minutes
         if self.team.leads:
@@ -173,7 +176,7 @@ class TrainingRun:
         norms = {role.name: self.team.clip(role.parameters, config.clip, self.device) for role in self.roles}
         for optimizer in self.optimizers:
             optimizer.step()
-        self.ema.update(self.module, step)
+        self.ema.update(self.module.get_submodule(self.product), step)
         self.step += 1
         norm = torch.stack(list(norms.values())).norm() if len(norms) > 1 else norms[self.roles[0].name]
         scalars = {**self._means({"loss": loss, **metrics}), "grad_norm": norm}

@@ -72,7 +72,7 @@ def save_checkpoint(
         folder: The run folder.
         progress: Step, time and configuration.
         module: The trained module.
-        ema_module: Its moving average.
+        ema_module: The moving average of its product.
         optimizers: Their states are saved in this order.
         extra: The stage's own state: tensors, numbers, strings, lists and dicts.
         team: The processes that write it together.
@@ -129,8 +129,17 @@ def load_checkpoint(
     ema_module: nn.Module,
     optimizers: Sequence[torch.optim.Optimizer],
     team: Team = ALONE,
+    product: str = "",
 ) -> dict[str, Any]:
     """Restore modules and optimisers in place.
+
+    Args:
+        checkpoint: Its folder.
+        module: The trained module.
+        ema_module: The moving average of its product.
+        optimizers: In the order in which they were saved.
+        team: The processes that read it together.
+        product: Name of the product among the parts of `module`: checkpoints used to hold the average of all parts.
 
     Returns:
         The stage's extra state.
@@ -141,7 +150,7 @@ def load_checkpoint(
     try:
         state = _read(checkpoint, team)
         team.load(module, state["model"])
-        team.load(ema_module, state["ema"])
+        team.load(ema_module, _part(state["ema"], product))
         for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
             team.load_optimizer(optimizer, kept)
     except Exception as error:  # safetensors, pickle and zip each raise their own kinds
@@ -216,6 +225,13 @@ def _read(checkpoint: Path, team: Team) -> dict[str, Any]:
         return read_shards(checkpoint, team)
     weights = {name: load_file(checkpoint / f"{name}.safetensors") for name in ("model", "ema")}
     return {**weights, **torch.load(checkpoint / "training.pt", map_location="cpu", weights_only=True)}
+
+
+def _part(weights: Mapping[str, Tensor], name: str) -> Mapping[str, Tensor]:
+    """The weights of a part by its own names for them, from those of the whole; or what is the part's already."""
+    prefix = f"{name}."
+    own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return own or weights
 
 
 def _tensors(module: nn.Module) -> dict[str, Tensor]:

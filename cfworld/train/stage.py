@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from cfworld.train.optim import Role
 from cfworld.train.team import Team
 
-__all__ = ["SharedStage", "Stage", "StageWithAverage", "StageWithRoles"]
+__all__ = ["SharedStage", "Stage", "StageWithAverage", "StageWithProduct", "StageWithRoles"]
 
 
 @runtime_checkable
@@ -54,6 +54,16 @@ class StageWithRoles(Stage, Protocol):
 
     def roles(self) -> Mapping[str, Role]:
         """The parts by name; together they hold everything that is trained."""
+        ...
+
+
+@runtime_checkable
+class StageWithProduct(Stage, Protocol):
+    """A stage that trains more than it makes, as a student beside its critic."""
+
+    @property
+    def product(self) -> str:
+        """Name of the part of `module` that it makes: only this is averaged, sampled and exported; "" for all of it."""
         ...
 
 

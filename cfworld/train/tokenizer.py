@@ -181,6 +181,11 @@ class TokenizerStage:
         """Share the blocks out."""
         self.team = team
 
+    @property
+    def product(self) -> str:
+        """The tokenizer, without its critic."""
+        return "vae" if isinstance(self.module, AdversarialPair) else ""
+
     def roles(self) -> Mapping[str, Role]:
         """The tokenizer, and its critic at a pace of its own."""
         if not isinstance(self.module, AdversarialPair):
@@ -235,8 +240,8 @@ class TokenizerStage:
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
         """Write real blocks above their reconstructions, and return figures over held-out blocks."""
-        tokenizer = _tokenizer(ema_module)
-        decoded = torch.cat([self._reconstruct(tokenizer, part) for part in self.eval_blocks.split(EVAL_BATCH)])
+        assert isinstance(ema_module, BlockVAE)
+        decoded = torch.cat([self._reconstruct(ema_module, part) for part in self.eval_blocks.split(EVAL_BATCH)])
         scores = self._weights(self.eval_blocks.to(self.device)).mean(dim=(1, 2, 3)).cpu()
         image = contact_sheet(self.eval_blocks[:, 1:], decoded, scores)
         with files.write_aside(folder / f"step_{step:08d}.png") as aside:
@@ -245,7 +250,8 @@ class TokenizerStage:
 
     def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
         """Write the tokenizer with the statistics of its latents; return figures of the held-out blocks."""
-        tokenizer = copy.deepcopy(_tokenizer(ema_module))
+        assert isinstance(ema_module, BlockVAE)
+        tokenizer = copy.deepcopy(ema_module)
         if not self.config.freeze_encoder:
             tokenizer.set_statistics(*self._statistics(tokenizer))
         tokenizer.save(folder)
@@ -298,10 +304,4 @@ def _initial(config: TokenizerStageConfig, sizes: BlockVAEConfig) -> BlockVAE:
     if vae.config != sizes:
         raise ConfigError(f"The tokenizer in {config.init_from} is {vae.config}; the world asks for {sizes}.")
     vae.encoder.requires_grad_(not config.freeze_encoder)
-    return vae
-
-
-def _tokenizer(module: nn.Module) -> BlockVAE:
-    vae = module.vae if isinstance(module, AdversarialPair) else module
-    assert isinstance(vae, BlockVAE)
     return vae

@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
+from torch.nn.utils import parameters_to_vector
 
 from cfworld import World
 from cfworld.errors import ConfigError
 from cfworld.rollout import Solver
+from cfworld.train import run_state
 from cfworld.train.curriculum import CurriculumConfig
 from cfworld.train.distill import DistillConfig, DistillStage, Shown
 from cfworld.train.local import LocalStageConfig
@@ -17,12 +20,8 @@ from cfworld.train.loop import TrainingRun, run, step_generator
 from cfworld.train.rollouts import looped_actions
 from cfworld.train.student_world import few_step_sampler
 from tests.toy import toy_config, toy_world
-from tests.train.resuming import assert_resumes_equally
+from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_distill import local_stage
-
-
-def weights(module: torch.nn.Module) -> Tensor:
-    return torch.cat([parameter.detach().flatten() for parameter in module.parameters()])
 
 
 def with_gradient(module: torch.nn.Module) -> set[str]:
@@ -76,12 +75,12 @@ def test_student_and_critic_have_rates_and_betas_of_their_own(tmp_path: Path):
     made = local_stage(generator_every=2, critic_lr_ratio=0.5, critic_betas=[0.1, 0.2])
     training = TrainingRun(made, replace(made.config.loop, clip=0.0), tmp_path, torch.device("cpu"), {})
     training.resume()
-    before = weights(made.student), weights(made.critic)
+    before = parameters_to_vector(made.student.parameters()), parameters_to_vector(made.critic.parameters())
     training.take_step()
-    assert torch.equal(weights(made.student), before[0]), "it is not the student's turn"
-    assert not torch.equal(weights(made.critic), before[1])
+    assert torch.equal(parameters_to_vector(made.student.parameters()), before[0]), "it is not the student's turn"
+    assert not torch.equal(parameters_to_vector(made.critic.parameters()), before[1])
     training.take_step()
-    assert not torch.equal(weights(made.student), before[0])
+    assert not torch.equal(parameters_to_vector(made.student.parameters()), before[0])
     student, critic = (optimizer.param_groups[0] for optimizer in training.optimizers)
     assert critic["lr"] == pytest.approx(0.5 * student["lr"])
     assert (student["betas"], critic["betas"]) == ((0.9, 0.99), (0.1, 0.2))
@@ -101,6 +100,35 @@ def test_each_role_is_clipped_on_its_own(tmp_path: Path):
     assert {"grad_norm_student", "grad_norm_critic"} <= set(training.scalars)
     training.log.close_bar()
     training.log.close()
+
+
+def test_the_student_alone_is_averaged(tmp_path: Path):
+    made = local_stage(generator_every=1)
+    training = TrainingRun(made, made.config.loop, tmp_path, torch.device("cpu"), {})
+    before = parameters_to_vector(training.ema.module.parameters())
+    assert torch.equal(before, parameters_to_vector(made.student.parameters()))
+    training.resume()
+    training.take_step()
+    expected = before.lerp(parameters_to_vector(made.student.parameters()), 1 - training.ema.decay_at(0))
+    torch.testing.assert_close(parameters_to_vector(training.ema.module.parameters()), expected)
+    training.log.close_bar()
+    training.log.close()
+
+
+def test_a_run_whose_checkpoint_averages_the_critic_too_goes_on_with_the_students_average(tmp_path: Path):
+    made = local_stage(generator_every=1)
+    trained(made, tmp_path, steps=1)
+    checkpoint = run_state.latest_checkpoint(tmp_path)
+    assert checkpoint is not None
+    averages = checkpoint / "ema.safetensors"
+    own = load_file(averages)
+    both = {f"student.{name}": value for name, value in own.items()}
+    save_file(both | {f"critic.{name}": value + 1 for name, value in own.items()}, averages)
+    resumed = TrainingRun(local_stage(generator_every=1), made.config.loop, tmp_path, torch.device("cpu"), {})
+    resumed.resume()
+    resumed.log.close()
+    for name, value in resumed.ema.module.state_dict().items():
+        assert torch.equal(value, own[name]), name
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
@@ -131,7 +159,7 @@ def test_the_paradigms_show_scores_and_student_what_they_say():
 
 def test_a_short_student_is_exported_with_its_short_memory(tmp_path: Path):
     made = local_stage(student_memory=Shown.WINDOW, score_memory=Shown.WINDOW)
-    made.export(made.module, tmp_path)
+    made.export(made.student, tmp_path)
     assert World.from_pretrained(tmp_path).config.memory.num_slots == 3
 
 
