@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
-from cfworld.diffusion import euler, few_step, guided, heun, sigmas
+from cfworld.diffusion import Solver, guided, integrate, levels_of_passes, sigmas
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, MemoryState, NewLatents, commit, empty_memory, memory_positions
 from cfworld.model import Generator, PromptKeys, TimeEmbedding, TransformerOutput, apply_rope
@@ -21,24 +20,15 @@ __all__ = [
     "Context",
     "SamplerConfig",
     "Solver",
+    "blank_memory",
     "clean_pass",
     "conditions",
     "context_from_memory",
+    "context_of_slots",
     "denoise",
-    "prime",
     "prompt_tokens",
+    "read",
 ]
-
-PRIMED_BYTES = 2**31
-"""What the keys and values of prefixes may take that are read at once for their mean."""
-
-
-class Solver(StrEnum):
-    """How a chunk is denoised."""
-
-    EULER = "euler"
-    HEUN = "heun"
-    FEW_STEP = "few_step"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -236,7 +226,7 @@ def denoise(
         Clean latents, float32.
     """
     given = given or conditions(generator, sampler, context, actions)
-    levels = (given.levels[index] for index in _levels_of_passes(sampler))
+    levels = (given.levels[index] for index in levels_of_passes(sampler.solver, sampler.num_steps))
 
     def velocity(x: Tensor, _sigma: Tensor) -> Tensor:
         level = next(levels)
@@ -246,16 +236,21 @@ def denoise(
         return guided(v, read(generator, x, level, given.null, context, given.rope).velocity, sampler.guidance)
 
     grid = sigmas(sampler.num_steps, sampler.shift, context.positions.device)
-    start = noise(0)
-    if sampler.solver is Solver.FEW_STEP:
-        return few_step(velocity, start, grid, noise)
-    return (euler if sampler.solver is Solver.EULER else heun)(velocity, start, grid)
+    return integrate(sampler.solver, velocity, noise(0), grid, noise)
 
 
-def _levels_of_passes(sampler: SamplerConfig) -> list[int]:
-    """Which level of the grid each pass is at: Heun's corrector looks from the next one."""
-    steps = range(sampler.num_steps)
-    return [level for step in steps for level in ((step, step + 1) if sampler.solver is Solver.HEUN else (step,))]
+def blank_memory(
+    generator: Generator,
+    config: MemoryConfig,
+    latents: Float[Tensor, "B N C h w"],
+    actions: Num[Tensor, "B N f *action"],
+) -> MemoryState:
+    """An empty memory for this network and for chunks like the given one."""
+    model = generator.transformer.config
+    shape = (model.depth, *latents.shape[:2], model.tokens_per_latent, model.num_heads, model.head_dim)
+    keys = generator.transformer.patch_embedding.weight.new_empty(shape)
+    like = NewLatents(keys=keys, values=keys, latents=latents, actions=actions)
+    return empty_memory(config, like, generator.key_centre)
 
 
 def clean_pass(
@@ -286,74 +281,6 @@ def clean_pass(
         reward=reward.flatten(1),
         hazard_logit=hazard_logit.flatten(1),
     )
-
-
-def take_in(
-    generator: Generator,
-    config: MemoryConfig,
-    memory: MemoryState,
-    latents: Float[Tensor, "B N C h w"],
-    actions: Num[Tensor, "B N f *action"],
-) -> CleanPass:
-    """Read a chunk that was given and not made, in the context of a memory, and commit it."""
-    return clean_pass(generator, config, memory, context_from_memory(generator, config, memory), latents, actions)
-
-
-def prime(
-    generator: Generator,
-    config: MemoryConfig,
-    latents: Float[Tensor, "B L C h w"],
-    actions: Num[Tensor, "B L f *action"],
-) -> MemoryState:
-    """Fill a memory with a real prefix, chunk by chunk.
-
-    Raises:
-        ConfigError: If the prefix is empty or does not divide into chunks.
-    """
-    length, chunk = latents.shape[1], config.latents_per_chunk
-    if length < chunk or length % chunk:
-        raise ConfigError(f"a prefix must be whole chunks of {chunk} latents; got {length} latents.")
-    memory = blank_memory(generator, config, latents[:, :chunk], actions[:, :chunk])
-    for first in range(0, length, chunk):
-        piece = slice(first, first + chunk)
-        memory = take_in(generator, config, memory, latents[:, piece], actions[:, piece]).memory
-    return memory
-
-
-def mean_keys(
-    generator: Generator,
-    config: MemoryConfig,
-    latents: Float[Tensor, "B L C h w"],
-    actions: Num[Tensor, "B L f *action"],
-) -> Float[Tensor, "layers width"]:
-    """Mean un-rotated key of every layer over what a memory holds after these prefixes: `Generator.key_centre`.
-
-    So many prefixes are read at once as `PRIMED_BYTES` of keys and values hold, and one at least.
-    """
-    model = generator.transformer.config
-    width = model.tokens_per_latent * model.num_heads * model.head_dim
-    element = generator.transformer.patch_embedding.weight.element_size()
-    at_once = max(1, PRIMED_BYTES // (2 * model.depth * config.num_slots * width * element))
-    total, count = torch.zeros((), device=latents.device), 0
-    for rows, given in zip(latents.split(at_once), actions.split(at_once), strict=True):
-        memory = prime(generator, config, rows, given)
-        total = total + memory.keys[:, memory.valid].sum(dim=(1, 2), dtype=torch.float32)
-        count += int(memory.valid.sum()) * model.tokens_per_latent
-    return (total / count).flatten(1)
-
-
-def blank_memory(
-    generator: Generator,
-    config: MemoryConfig,
-    latents: Float[Tensor, "B N C h w"],
-    actions: Num[Tensor, "B N f *action"],
-) -> MemoryState:
-    """An empty memory for this network and for chunks like the given one."""
-    model = generator.transformer.config
-    shape = (model.depth, *latents.shape[:2], model.tokens_per_latent, model.num_heads, model.head_dim)
-    keys = generator.transformer.patch_embedding.weight.new_empty(shape)
-    like = NewLatents(keys=keys, values=keys, latents=latents, actions=actions)
-    return empty_memory(config, like, generator.key_centre)
 
 
 def read(

@@ -16,7 +16,7 @@ CHAIN = (
     ("data",),
     ("tokenizer", "prompts"),
     ("model", "memory"),
-    ("diffusion", "rollout", "recache"),
+    ("diffusion", "rollout", "prefix", "recache"),
     ("zoo",),
     ("world",),
     ("envs",),

@@ -10,8 +10,8 @@ SURFACE = {
         "Agent AgentTrainConfig Planner PlannerConfig SB3VecEnv Scores dream_scores make_player train_agent twin_scores"
     ),
     "cfworld.diffusion": (
-        "counter_noise counter_uniform denoised euler expand_sigma few_step guided heun interpolate noise_from renoise "
-        "sample_sigma shift sigmas stratified_sigma velocity"
+        "Solver counter_noise counter_uniform denoised euler expand_sigma few_step guided heun integrate interpolate "
+        "levels_of_passes noise_from renoise sample_sigma shift sigmas stratified_sigma velocity"
     ),
     "cfworld.envs": (
         "BranchResult DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Scenario ScenarioResult Ticks Twin "
@@ -36,9 +36,10 @@ SURFACE = {
         "DiscretePrompts HashedWords MultiDiscretePromptConfig MultiDiscretePrompts PromptEncoder TextConfig "
         "TextEncoder TextPromptConfig TextPrompts"
     ),
+    "cfworld.prefix": "mean_keys prime take_in",
     "cfworld.rollout": (
-        "CleanPass Conditions Context SamplerConfig Solver clean_pass conditions context_from_memory denoise prime "
-        "prompt_tokens"
+        "CleanPass Conditions Context SamplerConfig Solver blank_memory clean_pass conditions context_from_memory "
+        "context_of_slots denoise prompt_tokens read"
     ),
     "cfworld.tokenizer": "BlockVAE BlockVAEConfig TinyVAE TinyVAEConfig Tokenizer WanVAE WanVAEConfig",
     "cfworld.world": (

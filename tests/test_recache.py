@@ -8,8 +8,8 @@ from torch import Tensor
 
 from cfworld.memory import MemoryConfig, MemoryState
 from cfworld.model import Generator
+from cfworld.prefix import prime
 from cfworld.recache import recache, recache_switched
-from cfworld.rollout import prime
 from tests.toy import toy_config, toy_generator
 
 CONFIG = toy_config(

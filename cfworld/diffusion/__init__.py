@@ -4,9 +4,10 @@ from cfworld.diffusion.flow import denoised, expand_sigma, interpolate, noise_fr
 from cfworld.diffusion.guidance import guided
 from cfworld.diffusion.noise import counter_noise, counter_uniform
 from cfworld.diffusion.schedule import sample_sigma, shift, sigmas, stratified_sigma
-from cfworld.diffusion.solver import euler, few_step, heun
+from cfworld.diffusion.solver import Solver, euler, few_step, heun, integrate, levels_of_passes
 
 __all__ = [
+    "Solver",
     "counter_noise",
     "counter_uniform",
     "denoised",
@@ -15,7 +16,9 @@ __all__ = [
     "few_step",
     "guided",
     "heun",
+    "integrate",
     "interpolate",
+    "levels_of_passes",
     "noise_from",
     "renoise",
     "sample_sigma",

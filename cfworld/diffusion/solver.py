@@ -5,16 +5,43 @@ is the grid of `schedule.sigmas`, from 1 to 0, or a path of its own for every la
 """
 
 from collections.abc import Callable
+from enum import StrEnum
 
 from jaxtyping import Float, Float32
 from torch import Tensor
 
 from cfworld.diffusion.flow import denoised, expand_sigma, renoise
 
-__all__ = ["NoiseFn", "VelocityFn", "euler", "few_step", "heun"]
+__all__ = ["NoiseFn", "Solver", "VelocityFn", "euler", "few_step", "heun", "integrate", "levels_of_passes"]
 
 VelocityFn = Callable[[Tensor, Tensor], Tensor]
 NoiseFn = Callable[[int], Tensor]
+
+
+class Solver(StrEnum):
+    """How noise becomes data."""
+
+    EULER = "euler"
+    HEUN = "heun"
+    FEW_STEP = "few_step"
+
+
+def integrate(
+    solver: Solver,
+    velocity_fn: VelocityFn,
+    x: Float[Tensor, "B N *latent"],
+    sigmas: Float32[Tensor, " steps_and_end *lead"],
+    noise_fn: NoiseFn,
+) -> Float[Tensor, "B N *latent"]:
+    """Go along the path from `x` by the solver that is named; `noise_fn` is few_step's alone."""
+    if solver is Solver.FEW_STEP:
+        return few_step(velocity_fn, x, sigmas, noise_fn)
+    return (euler if solver is Solver.EULER else heun)(velocity_fn, x, sigmas)
+
+
+def levels_of_passes(solver: Solver, num_steps: int) -> list[int]:
+    """Which level of the grid each call of the velocity is at: Heun's corrector looks from the next one."""
+    return [level for step in range(num_steps) for level in ((step, step + 1) if solver is Solver.HEUN else (step,))]
 
 
 def euler(

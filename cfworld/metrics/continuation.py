@@ -28,7 +28,7 @@ from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin
-from cfworld.rollout import take_in
+from cfworld.prefix import take_in
 from cfworld.world import World, WorldState
 
 __all__ = ["ContinuationConfig", "judge_continuations", "run_continuation", "taken_in"]

@@ -3,7 +3,7 @@
 import torch
 
 from cfworld.data import ClipSampler
-from cfworld.rollout import mean_keys
+from cfworld.prefix import mean_keys
 from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.world import World
 

@@ -4,7 +4,7 @@ The clips are read by clean passes beside their true neighbours, as a step reads
 score of a generated chunk says how it compares with real ones.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError, DatasetError
-from cfworld.rollout import prime, take_in
+from cfworld.prefix import prime, take_in
 from cfworld.train.latent_bank import ClipBatch, LatentBank
 from cfworld.world import World
 from cfworld.world.novelty import ODDEST, Novelty, compared_layers, mean_keys_of_chunk, mean_keys_of_newest
@@ -73,14 +73,7 @@ def measure_novelty(
     means, counted = _all_means(world, held_out, config, layers)
     distances = _distances(novelty, means, counted, world.config.latents_per_chunk)
     typical, limit = distances.double().quantile(torch.tensor([0.5, 1 - ODDEST], dtype=torch.float64)).tolist()
-    calibrated = Novelty(
-        layers=layers,
-        offset=novelty.offset,
-        before=novelty.before,
-        after=novelty.after,
-        typical=typical,
-        limit=max(limit, typical + 1e-6),
-    )
+    calibrated = replace(novelty, typical=typical, limit=max(limit, typical + 1e-6))
     figures = {
         "fitted_latents": int(present[:, 1:].sum()),
         "held_out_chunks": len(distances),

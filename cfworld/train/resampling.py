@@ -16,10 +16,10 @@ import torch
 from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
-from cfworld.diffusion import euler, few_step, heun, interpolate, sigmas
+from cfworld.diffusion import integrate, interpolate, sigmas
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
-from cfworld.rollout import Context, SamplerConfig, Solver, context_of_slots, read
+from cfworld.rollout import Context, SamplerConfig, context_of_slots, read
 from cfworld.train.clip_losses import masked_mean
 from cfworld.train.gathered import SlotSchedule, gathered_keys
 from cfworld.train.team import ALONE, Team
@@ -224,9 +224,7 @@ def _denoised_again(
         return read(network, x, sigma, prompts, context).velocity
 
     noisy = interpolate(latents, noise(), path[0])
-    if sampler.solver is Solver.FEW_STEP:
-        return few_step(velocity, noisy, path, lambda _pass: noise())
-    return (euler if sampler.solver is Solver.EULER else heun)(velocity, noisy, path)
+    return integrate(sampler.solver, velocity, noisy, path, lambda _pass: noise())
 
 
 def _over(latents_BT: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from cfworld.errors import StartError
 from cfworld.memory import MemoryState
 from cfworld.memory.packed import pack, unpack
 from cfworld.model import Generator
-from cfworld.rollout import prime
+from cfworld.prefix import prime
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.config import WorldConfig
 from cfworld.world.opening import Opening, check_opening, opened
@@ -94,12 +94,7 @@ class StartReader:
             if isinstance(start, WorldState):
                 self._check_state(start, fingerprint)
                 keys.append(place)
-                entries[place] = StartMemory(
-                    memory=pack(start.memory),
-                    latents=start.latents,
-                    frames=start.decoder.get("frames"),
-                    decoder=start.decoder,
-                )
+                entries[place] = self._entry(start.memory, start.latents, start.decoder)
                 continue
             if isinstance(start, Opening):
                 keys.append(place)
@@ -123,7 +118,7 @@ class StartReader:
         return [entries[key] for key in keys]
 
     def check(self, start: Any, config: WorldConfig, fingerprint: str) -> None:
-        """Refuse what `read` would refuse, without reading it."""
+        """Refuse what `begun` would refuse, without reading it."""
         if isinstance(start, WorldState):
             self._check_state(start, fingerprint)
         elif isinstance(start, Start):

@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from cfworld.model import AttentionBackend
-from cfworld.rollout import Solver, clean_pass, conditions, context_from_memory, denoise, prime, read
+from cfworld.prefix import prime
+from cfworld.rollout import Solver, clean_pass, conditions, context_from_memory, denoise, read
 from cfworld.world import WorldConfig
 from tests.toy import toy_config, toy_generator, toy_world
 

@@ -13,7 +13,8 @@ from torch import Tensor
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.model import Generator
-from cfworld.rollout import SamplerConfig, Solver, clean_pass, context_from_memory, denoise, prime
+from cfworld.prefix import prime
+from cfworld.rollout import SamplerConfig, Solver, clean_pass, context_from_memory, denoise
 from cfworld.train.clip_losses import head_losses
 from cfworld.train.gathered import GatheredOutput, SlotSchedule, gathered_forward, gathered_keys, slot_schedule
 from cfworld.train.latent_bank import ClipBatch

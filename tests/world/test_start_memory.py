@@ -12,7 +12,7 @@ import cfworld
 from cfworld import Start, WorldState
 from cfworld.errors import DonatedStateError, StartError
 from cfworld.memory import MemoryConfig
-from cfworld.rollout import prime
+from cfworld.prefix import prime
 from tests.toy import toy_world
 
 ACTIONS = [0, 1, 2, 2, 1, 0]
