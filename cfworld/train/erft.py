@@ -7,9 +7,10 @@ Bernoulli draw; the target stays that of the clean continuation.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
+from cfworld.diffusion import expand_sigma
 from cfworld.errors import ConfigError
 from cfworld.train.team import ALONE, Team
 
@@ -104,19 +105,22 @@ class ErrorBank:
     def inject(
         self, clean: Float[Tensor, "B T C h w"], step: int, generator: torch.Generator, team: Team = ALONE
     ) -> Float[Tensor, "B T C h w"]:
-        """Put banked errors, of all levels up to `max_sigma`, and a little white noise into context latents."""
+        """Put errors into context latents: white noise, and what is banked at levels up to `max_sigma`, if anything."""
         config = self.config
         lead, device = (clean.shape[0] * team.size, clean.shape[1]), clean.device
         usable = self._usable()
-        if step < config.start_step or not len(usable):
+        if step < config.start_step or not (len(usable) or config.noise):
             return clean
         drifts = torch.rand(lead[0], 1, generator=generator, device=device) >= config.clean_share
-        hit = drifts & (torch.rand(lead, generator=generator, device=device) < config.probability)
-        pick = torch.randint(len(usable), lead, generator=generator, device=device)
-        errors = self.errors.flatten(0, 1)[usable[team.own(pick)]].to(clean.dtype)
+        injected = clean
+        if len(usable):
+            hit = drifts & (torch.rand(lead, generator=generator, device=device) < config.probability)
+            pick = torch.randint(len(usable), lead, generator=generator, device=device)
+            errors = self.errors.flatten(0, 1)[usable[team.own(pick)]].to(clean.dtype)
+            injected = injected + expand_sigma(team.own(hit).to(clean.dtype), clean) * errors
         level = config.noise * torch.rand(lead, generator=generator, device=device) * drifts
         white = team.own(torch.randn(*lead, *clean.shape[2:], generator=generator, device=device))
-        return clean + _mask(team.own(hit)) * errors + team.own(level)[..., None, None, None] * white
+        return injected + expand_sigma(team.own(level), clean) * white
 
     def state_dict(self) -> dict[str, Tensor]:
         """Everything that resuming needs."""
@@ -140,7 +144,3 @@ class ErrorBank:
         filled = torch.arange(config.capacity) < self.added[:, None]
         centres = (torch.arange(config.num_levels) + 0.5) / config.num_levels
         return (filled & (centres <= config.max_sigma)[:, None]).flatten().nonzero()[:, 0].to(self.errors.device)
-
-
-def _mask(hit: Bool[Tensor, "B T"]) -> Tensor:
-    return hit[..., None, None, None]

@@ -21,7 +21,7 @@ def inject(bank: ErrorBank, step: int = 10) -> torch.Tensor:
 
 def test_nothing_is_injected_before_the_start_or_from_an_empty_bank():
     assert inject(bank_with(1.0, 0.5), step=4).abs().max() == 0
-    assert inject(ErrorBank(ErftConfig(), (1, 2, 2), CPU), step=1000).abs().max() == 0
+    assert inject(ErrorBank(ErftConfig(noise=0.0), (1, 2, 2), CPU), step=1000).abs().max() == 0
 
 
 def test_the_share_of_injected_latents_is_what_was_asked_for():
@@ -53,7 +53,7 @@ def test_a_bank_survives_saving():
 
 
 def test_an_empty_bank_takes_no_space_and_survives_saving():
-    bank, other = (ErrorBank(ErftConfig(), (1, 2, 2), CPU) for _ in range(2))
+    bank, other = (ErrorBank(ErftConfig(noise=0.0), (1, 2, 2), CPU) for _ in range(2))
     other.load_state_dict(bank.state_dict())
     assert bank.errors.numel() == other.errors.numel() == 0
     assert inject(other, step=1000).abs().max() == 0
@@ -63,7 +63,7 @@ def test_an_empty_bank_takes_no_space_and_survives_saving():
 def test_a_bank_that_was_saved_before_its_first_residual_loads_whatever_its_size():
     """As those were saved that had their space from the beginning."""
     full = {"errors": torch.zeros(10, 256, 1, 2, 2, dtype=torch.bfloat16), "added": torch.zeros(10, dtype=torch.int64)}
-    bank = ErrorBank(ErftConfig(), (1, 2, 2), CPU)
+    bank = ErrorBank(ErftConfig(noise=0.0), (1, 2, 2), CPU)
     bank.load_state_dict(full)
     assert inject(bank, step=1000).abs().max() == 0
 
@@ -77,10 +77,12 @@ def test_a_bank_from_which_nothing_is_injected_keeps_nothing():
     assert inject(bank).abs().max() == 0
 
 
-def test_white_noise_alone_is_injected_too():
-    bank = ErrorBank(ErftConfig(start_step=5, probability=0.0, noise=0.1), (1, 2, 2), CPU)
-    bank.add(torch.ones(8, 1, 2, 2), torch.full((8,), 0.5), torch.Generator())
+@pytest.mark.parametrize("sigma", [0.5, 0.95])
+def test_white_noise_alone_is_injected_whether_or_not_the_bank_has_any_error_to_give(sigma: float):
+    bank = ErrorBank(ErftConfig(start_step=5, probability=0.0, noise=0.1, max_sigma=0.8), (1, 2, 2), CPU)
+    bank.add(torch.ones(8, 1, 2, 2), torch.full((8,), sigma), torch.Generator())
     assert 0 < inject(bank).abs().mean() < 0.1
+    assert inject(bank, step=4).abs().max() == 0
 
 
 @pytest.mark.parametrize("change", [{"noise": -0.1}, {"start_step": -1}, {"probability": 1.5}, {"capacity": 0}])
