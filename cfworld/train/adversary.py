@@ -6,7 +6,7 @@ colours, C latent channels, p q places of a map of logits.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from jaxtyping import Float
@@ -55,6 +55,10 @@ class AdversarialPair(nn.Module):
         self.vae = vae
         self.critic = critic
         self.register_buffer("balances", torch.zeros(2))
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the tokenizer; the pair is never called as a whole."""
+        self.vae.compile(*args, **kwargs)
 
     def criticise(
         self,

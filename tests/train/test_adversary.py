@@ -55,6 +55,14 @@ def test_features_of_real_blocks_have_no_distance_to_themselves():
     assert made.fooled(made.vae(real), latents, criticism)[1] > 0
 
 
+def test_to_compile_the_pair_is_to_compile_the_tokenizer():
+    made, _, _ = pair()
+    called = []
+    made.vae.compile = lambda **options: called.append(options)
+    made.compile(dynamic=False)
+    assert called == [{"dynamic": False}]
+
+
 def test_the_balance_is_the_ratio_of_the_gradients():
     weight = nn.Parameter(torch.tensor([3.0]))
     ratio = balance((6 * weight).sum(), (2 * weight).sum(), weight)
