@@ -1,7 +1,7 @@
 """Rows of a memory without their empty slots: what is worth keeping of a memory that has only begun to fill."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,8 +34,11 @@ class PackedRow:
 def pack(row: MemoryState) -> PackedRow:
     """Leave out the empty slots of a memory of one row. Nothing of the row is shared."""
     slots = row.valid[0].nonzero()[:, 0]
-    held = {name: getattr(row, name).index_select(row_axis(name) + 1, slots) for name in _SLOT_CONTENTS}
-    return PackedRow(memory=replace(row.clone(), **held), slots=slots)
+    held = {
+        name: value.index_select(row_axis(name) + 1, slots) if name in _SLOT_CONTENTS else value.clone()
+        for name, value in row.tensors().items()
+    }
+    return PackedRow(memory=MemoryState(**held), slots=slots)
 
 
 def unpack(rows: Sequence[PackedRow]) -> MemoryState:

@@ -97,12 +97,13 @@ def consolidate(state: MemoryState, config: MemoryConfig, new: NewLatents) -> tu
     check = is_check(state.count, config)
     mean = token_mean(new.keys)
     similarity = key_similarity(mean, state.reference, state.centre if config.centred else None)
-    similarity = torch.where(state.checks == 0, -torch.ones_like(similarity), similarity)
-    flag = check & (config.rule is PromotionRule.UNIFORM or similarity < state.threshold)
+    first = state.checks == 0
+    similarity = torch.where(first, -torch.ones_like(similarity), similarity)
+    flag = check & (config.rule is PromotionRule.UNIFORM or first | (similarity < state.threshold))
     threshold = state.threshold
     if config.target_rate > 0:
         step = config.adaptation * (config.target_rate - flag.float())
-        threshold = torch.where(check & (state.checks > 0), threshold + step, threshold).clamp(-1, 1)
+        threshold = torch.where(check & ~first, threshold + step, threshold).clamp(-1, 1)
     updated = replace(
         state,
         reference=torch.where(check[None, :, None], mean, state.reference),
