@@ -6,6 +6,9 @@ from cfworld.errors import ConfigError
 
 __all__ = ["TransformerConfig"]
 
+_LEAST = {"in_channels": 1, "dim": 1, "depth": 0, "num_heads": 1, "ffn_dim": 1, "prompt_dim": 1, "frames_per_latent": 1}
+"""The smallest that a size may be."""
+
 
 @dataclass(kw_only=True, slots=True)
 class TransformerConfig:
@@ -44,6 +47,14 @@ class TransformerConfig:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
+        low = {name: getattr(self, name) for name, least in _LEAST.items() if getattr(self, name) < least}
+        if low:
+            raise ConfigError(f"Got {low}; expected at least { {name: _LEAST[name] for name in low} }.")
+        if min(*self.latent_size, *self.patch_size) < 1 or self.freq_dim % 2:
+            raise ConfigError(
+                f"Got latent_size {self.latent_size}, patch_size {self.patch_size} and freq_dim {self.freq_dim}; "
+                "expected positive sizes, and an even width of the timestep embedding."
+            )
         if len(self.latent_size) != 2 or len(self.patch_size) != 2:
             raise ConfigError(
                 f"latent_size and patch_size are [height, width]; got {self.latent_size} and {self.patch_size}."

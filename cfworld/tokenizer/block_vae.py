@@ -53,6 +53,11 @@ class BlockVAEConfig:
                 f"Got {levels} widths, {len(self.encoder_depths)} encoder depths and "
                 f"{len(self.decoder_depths)} decoder depths; expected equally many of each, at least one."
             )
+        if min(*self.encoder_depths, *self.decoder_depths) < 0:
+            raise ConfigError(
+                f"Got encoder_depths {self.encoder_depths} and decoder_depths {self.decoder_depths}; expected 0 or "
+                "more residual blocks at each width."
+            )
         if any(width <= 0 or width % NORM_GROUP_CHANNELS for width in self.widths):
             raise ConfigError(f"Got widths {self.widths}; expected positive multiples of {NORM_GROUP_CHANNELS}.")
         if len(self.resolution) != 2 or any(size <= 0 or size % 2**levels for size in self.resolution):
@@ -186,9 +191,7 @@ class BlockVAE(Tokenizer):
     @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Shape of one latent: channels, height, width."""
-        height, width = self.config.resolution
-        scale = 2 ** len(self.config.widths)
-        return self.config.latent_channels, height // scale, width // scale
+        return self.config.latent_shape
 
     def forward(
         self,

@@ -95,9 +95,24 @@ def load_world(
     if (encoder := _text_encoder(config, manifest, folder, device, dtype)) is not None:
         generator.prompts.use_encoder(encoder)
     set_dtype(dtype, tokenizer, generator)
-    starts = EncodedStarts(**read_tensors(folder, manifest["starts"]))
+    starts = _starts(config, tokenizer, read_tensors(folder, manifest["starts"]), folder)
     novelty = read_novelty(folder, variants[chosen].get("novelty"), config.transformer)
     return World(config, tokenizer, generator, starts, variant=chosen, device=device, novelty=novelty)
+
+
+def _starts(config: WorldConfig, tokenizer: Tokenizer, tensors: Mapping[str, Tensor], folder: Path) -> EncodedStarts:
+    if tensors.keys() != {"latents", "actions", "seeds"}:
+        raise CheckpointError(
+            f"Got starts of {sorted(tensors)} in {folder}; expected latents, actions and seeds. Export the world again."
+        )
+    starts = EncodedStarts(**tensors)
+    expected = config.prefix_latents, *tokenizer.latent_shape
+    if len(starts) and tuple(starts.latents.shape[1:]) != expected:
+        raise CheckpointError(
+            f"Got starts of latents {list(starts.latents.shape[1:])} in {folder}; expected {list(expected)}, as its "
+            "config.json has it. Export the world again."
+        )
+    return starts
 
 
 def is_world(name_or_path: str) -> bool:

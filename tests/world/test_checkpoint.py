@@ -278,9 +278,29 @@ def unknown_setting(folder: Path) -> None:
     change(folder, lambda m: m["world"].update(colour="blue"))
 
 
+def no_heads_of_attention(folder: Path) -> None:
+    change(folder, lambda m: m["world"]["transformer"].update(num_heads=0))
+
+
+def empty_patches(folder: Path) -> None:
+    change(folder, lambda m: m["world"]["transformer"].update(patch_size=[0, 2]))
+
+
+def no_starts(folder: Path) -> None:
+    change(folder, lambda m: m.update(starts={}))
+
+
+def longer_prefixes(folder: Path) -> None:
+    change(folder, lambda m: m["world"].update(prefix_latents=m["world"]["prefix_latents"] + 1))
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
+        (no_heads_of_attention, "num_heads': 0"),
+        (empty_patches, r"patch_size \[0, 2\]"),
+        (no_starts, "starts"),
+        (longer_prefixes, "starts"),
         (damage_shard, "SHA-256"),
         (remove_shard, "lacks tokenizer"),
         (remove_config, "holds no config.json"),
