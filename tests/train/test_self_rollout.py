@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from cfworld import World
-from cfworld.diffusion import counter_noise
+from cfworld.diffusion import counter_noise, expand_sigma, interpolate
 from cfworld.memory import MemoryConfig
 from cfworld.recache import recache
 from cfworld.rollout import Solver, blank_memory, clean_pass, context_from_memory, read
+from cfworld.train.dmd import score_sigma
 from cfworld.train.scores import fake_score_loss, score_velocity, student_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout, Target
 from tests.toy import toy_config, toy_generator, toy_world
@@ -127,6 +128,30 @@ def test_the_scores_velocity_is_what_its_own_rollout_over_the_same_slots_would_g
         expected = read(made.real, noisy, sigma[:, None], prompts, context).velocity
     assert memory.promotions.min() > 0
     torch.testing.assert_close(got, expected)
+
+
+def test_the_students_gradient_is_eq_6_and_the_critics_loss_is_its_own_under_the_keys_of_each():
+    """(x0_fake - x0_real) / mean |x - x0_real|, the teacher's guided; and |v_fake - (noise - x)|^2."""
+    made = machine()
+    rollout, actions = start(made, num_chunks=8)
+    _, target = made.target(rollout, actions[:, :1], LAST, grad=True, finish=False)
+    loss, _ = student_loss(made.real, made.fake, target, torch.Generator().manual_seed(3), shift=1.0, guidance=2.0)
+    (gradient,) = torch.autograd.grad(loss, target.latents)
+    critic = fake_score_loss(made.fake, target, torch.Generator().manual_seed(3), shift=1.0)
+
+    x, draw = target.latents.detach(), torch.Generator().manual_seed(3)
+    sigma = score_sigma(2, 1.0, draw)
+    noise = torch.randn(x.shape, generator=draw)
+    noisy, level = interpolate(x, noise, sigma), expand_sigma(sigma, x)
+    dropped = torch.ones(2, 1, dtype=torch.bool)
+    with torch.no_grad():
+        prompted = score_velocity(made.real, noisy, sigma, target.actions, target.real)
+        null = score_velocity(made.real, noisy, sigma, target.actions, target.real, dropped)
+        fake = score_velocity(made.fake, noisy, sigma, target.actions, target.fake)
+    x0_real, x0_fake = noisy - level * (null + 2 * (prompted - null)), noisy - level * fake
+    away = (x - x0_real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
+    torch.testing.assert_close(gradient, (x0_fake - x0_real) / away / x.numel(), rtol=1e-4, atol=1e-7)
+    torch.testing.assert_close(critic, (fake - (noise - x)).square().mean())
 
 
 @pytest.mark.parametrize("finish", [True, False])
