@@ -30,7 +30,7 @@ from cfworld.train.key_centre import centre_clips
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.resampling import ResamplingConfig, resampled
-from cfworld.train.rollout_sheet import rollout_sheet
+from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
 from cfworld.train.spatial_balance import SpatialBalance
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
@@ -141,6 +141,7 @@ class InitStageConfig:
             )
         check_head_weights(self.reward_weight, self.hazard_weight)
         SpatialBalance.check(self.spatial_balance)
+        check_sheet(self.sheet_rows, self.sheet_latents)
 
 
 class InitStage:

@@ -19,15 +19,15 @@ from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
-from cfworld.train.clip_losses import masked_mean
+from cfworld.train.clip_losses import ClipStep, masked_mean
 from cfworld.train.curriculum import CurriculumConfig, draw_exit
 from cfworld.train.exports import check_sampler
 from cfworld.train.key_centre import centre_clips
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
-from cfworld.train.rollout_sheet import rollout_sheet
-from cfworld.train.rollouts import DistillStep, RolloutSource
+from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
+from cfworld.train.rollouts import RolloutSource
 from cfworld.train.scores import fake_score_loss, student_loss
 from cfworld.train.self_rollout import Rollout, SelfRollout
 from cfworld.train.student_world import few_step_sampler, student_world
@@ -105,9 +105,10 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         self.score_memory, self.student_memory = Shown(self.score_memory), Shown(self.student_memory)
-        for name in ("generator_every", "num_targets", "score_window", "num_steps", "sheet_rows", "sheet_latents"):
+        for name in ("generator_every", "num_targets", "score_window", "num_steps"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
+        check_sheet(self.sheet_rows, self.sheet_latents)
         for name in ("sigma_shift", "score_shift", "critic_lr_ratio"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected a positive number.")
@@ -200,12 +201,12 @@ class DistillStage(ABC):
         self.team = self.source.team = self.machine.team = team
         team.shard(self.teacher.generator)
 
-    def batch(self, step: int) -> DistillStep:
+    def batch(self, step: int) -> ClipStep:
         """The clips of a step."""
         clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
-        return DistillStep(clips=self.train.clips(clips, self.clip_latents, self.device), step=step)
+        return ClipStep(clips=self.train.clips(clips, self.clip_latents, self.device), step=step)
 
-    def loss(self, batch: DistillStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's flow matching, and the student's distribution matching where it is the student's turn."""
         config, teacher = self.config, self.teacher.generator
         students_turn = (batch.step + 1) % config.generator_every == 0

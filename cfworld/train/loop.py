@@ -161,7 +161,7 @@ class TrainingRun:
         self.began = time.monotonic()
 
     def take_step(self) -> None:
-        """Take one optimiser step, without waiting for the device."""
+        """Take one optimiser step; the loop itself does not wait for the device."""
         step, config = self.step, self.config
         for role in self.roles:
             for optimizer in role.optimizers:

@@ -8,15 +8,27 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfworld.errors import DatasetError
+from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_aside
 from cfworld.train.latent_bank import LatentBank
 from cfworld.world import EncodedStarts, World
 
-__all__ = ["rollout_sheet"]
+__all__ = ["check_sheet", "rollout_sheet"]
 
+FAR = 8
+"""The second latent after the prefix at which PSNR is taken; every sheet reaches it."""
 NUM_COLUMNS = 16
 SCALE = 2
+
+
+def check_sheet(rows: int, latents: int) -> None:
+    """Make sure that a stage's settings `sheet_rows` and `sheet_latents` are a sheet's.
+
+    Raises:
+        ConfigError: If one of them is below 1.
+    """
+    if min(rows, latents) < 1:
+        raise ConfigError(f"Got sheet_rows={rows}, sheet_latents={latents}; expected at least 1 of each.")
 
 
 def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, path: Path) -> Mapping[str, float]:
@@ -26,26 +38,26 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
         world: The world, whose starts are not used.
         bank: Held-out latents; the longest `rows` episodes without god mode are taken.
         rows: Episodes.
-        length: Latents to generate after the prefix.
+        length: Latents to generate after the prefix, in whole chunks; so many as `FAR` asks for at least.
         path: The PNG.
 
     Returns:
         PSNR in latent space after 1 latent and after 8, and the ratio of the latents' change from step to step.
     """
-    prefix = world.config.prefix_latents
-    episodes = bank.mortal_episodes(prefix + 8)
+    prefix, chunk = world.config.prefix_latents, world.config.latents_per_chunk
+    shortest = prefix + -(-FAR // chunk) * chunk
+    episodes = bank.mortal_episodes(shortest)
     if not episodes:
-        raise DatasetError(f"no held-out episode holds {prefix + 8} latents; collect longer ones for the sheets.")
+        raise DatasetError(f"no held-out episode holds {shortest} latents; collect longer ones for the sheets.")
     lengths = bank.num_latents
     episodes = sorted(episodes, key=lambda episode: -lengths[episode])[:rows]
-    length = min(length, min(lengths[episode] for episode in episodes) - prefix)
+    length = min(max(length, shortest - prefix), min(lengths[episode] for episode in episodes) - prefix)
     index = bank.first[episodes][:, None] + torch.arange(prefix + length)
     truth, actions = bank.latents[index].float(), bank.actions_at(index)
     starts = EncodedStarts(latents=truth[:, :prefix], actions=actions[:, :prefix], seeds=bank.seeds[episodes])
     replay = World(world.config, world.tokenizer, world.generator, starts, device=world.device)
     state, _ = replay.initial(range(len(episodes)), starts=list(range(len(episodes))))
     made = []
-    chunk = world.config.latents_per_chunk
     for first in range(prefix, prefix + length - chunk + 1, chunk):
         state, out = replay.step(state, actions[:, first : first + chunk].flatten(1, 2), decode=False)
         made.append(out.latents)
@@ -54,7 +66,7 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
     _write(world, truth, generated, path)
     return {
         "psnr_1": _psnr(real[:, :1], generated[:, :1]),
-        "psnr_8": _psnr(real[:, 7:8], generated[:, 7:8]),
+        f"psnr_{FAR}": _psnr(real[:, FAR - 1 : FAR], generated[:, FAR - 1 : FAR]),
         "motion": float(generated.diff(dim=1).abs().mean() / real.diff(dim=1).abs().mean()),
     }
 

@@ -7,27 +7,14 @@ import torch
 from jaxtyping import Bool, Num
 from torch import Tensor
 
+from cfworld.train.clip_losses import ClipStep
 from cfworld.train.curriculum import CurriculumConfig, draw_horizons
-from cfworld.train.latent_bank import ClipBatch
 from cfworld.train.self_rollout import Rollout, SelfRollout, Target
 from cfworld.train.team import ALONE, Team
 
-__all__ = ["DistillStep", "FreshRollouts", "Judged", "OngoingRollouts", "RolloutSource", "looped_actions"]
+__all__ = ["FreshRollouts", "Judged", "OngoingRollouts", "RolloutSource", "looped_actions"]
 
 SEEDS = 2**62
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DistillStep:
-    """One step's real clips.
-
-    Attributes:
-        clips: Prefixes, and what was done after them.
-        step: The step that they are for.
-    """
-
-    clips: ClipBatch
-    step: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -50,7 +37,7 @@ class RolloutSource(Protocol):
     team: Team
     """Who has the other rows."""
 
-    def judged(self, batch: DistillStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
+    def judged(self, batch: ClipStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
         """Roll out, and generate the targets of a step, with the student's gradient if `grad`."""
         ...
 
@@ -81,7 +68,7 @@ class FreshRollouts:
         self.prefix, self.num_targets = prefix, num_targets
         self.team: Team = ALONE
 
-    def judged(self, batch: DistillStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
+    def judged(self, batch: ClipStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
         """Roll out from the clips' prefixes, and generate the targets of a step."""
         rows, device = len(batch.clips.latents), batch.clips.latents.device
         horizon = int(draw_horizons(self.curriculum, batch.step, (), generator))
@@ -129,7 +116,7 @@ class OngoingRollouts:
         self.horizon = torch.zeros(0, dtype=torch.int64)
         self.actions = torch.zeros(0)
 
-    def judged(self, batch: DistillStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
+    def judged(self, batch: ClipStep, exit_step: int, generator: torch.Generator, *, grad: bool) -> Judged:
         """Begin anew where a row is over, and generate the targets of a step."""
         rollout = self._renewed(batch, generator)
         window = self.machine.score_window
@@ -158,7 +145,7 @@ class OngoingRollouts:
             self.rollout = Rollout.from_state_dict(rows, device)
             self.horizon, self.actions = (own(state[name]).to(device) for name in ("horizon", "actions"))
 
-    def _renewed(self, batch: DistillStep, generator: torch.Generator) -> Rollout:
+    def _renewed(self, batch: ClipStep, generator: torch.Generator) -> Rollout:
         """The rollouts, of which those that reached their horizon have begun anew from the step's clips."""
         clips, device, team = batch.clips, batch.clips.latents.device, self.team
         rows = len(clips.latents) * team.size

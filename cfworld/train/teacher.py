@@ -23,7 +23,7 @@ from cfworld.train.key_centre import centre_clips, measure_centre
 from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.resampling import ResamplingConfig, resampled
-from cfworld.train.rollout_sheet import rollout_sheet
+from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
 from cfworld.train.spatial_balance import SpatialBalance
 from cfworld.train.team import ALONE, Team
 from cfworld.world import EncodedStarts, World, WorldConfig
@@ -96,6 +96,7 @@ class TeacherStageConfig:
             )
         check_head_weights(self.reward_weight, self.hazard_weight)
         SpatialBalance.check(self.spatial_balance)
+        check_sheet(self.sheet_rows, self.sheet_latents)
 
 
 class TeacherStage:

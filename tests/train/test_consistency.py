@@ -85,6 +85,21 @@ def test_training_brings_the_student_closer_to_its_targets(changes: dict):
     assert squared[-1] < 0.7 * squared[0]
 
 
+def test_guidance_leads_the_targets_away_from_those_of_the_null_prompt(monkeypatch: pytest.MonkeyPatch):
+    """Over one Euler step of the teacher to the data, targets are linear in its velocity."""
+    targets = []
+    plain = consistency.consistency_target
+    monkeypatch.setattr(consistency, "consistency_target", lambda *args: targets.append(plain(*args)) or targets[-1])
+    for guidance in (1.0, 0.0, 3.0):
+        made = stage(guidance=guidance, target=TargetKind.TRAJECTORY, num_substeps=1)
+        weight = made.teacher.generator.get_parameter("transformer.head.head.weight")
+        torch.nn.init.normal_(weight, std=0.2, generator=torch.Generator().manual_seed(0))
+        made.loss(made.batch(0), step_generator(0, 0))
+    prompted, null, strong = targets
+    assert (prompted - null).abs().max() > 1e-3
+    torch.testing.assert_close(strong, null + 3 * (prompted - null), rtol=1e-4, atol=1e-4)
+
+
 def test_without_a_run_the_targets_are_the_students_own():
     """Its average is then the student itself, which gets no gradient through them."""
     averaged, alone = stage(), stage()
@@ -136,6 +151,11 @@ def test_the_export_is_a_few_step_student_with_the_starts_of_its_teacher(tmp_pat
     assert torch.isfinite(world.step(state, [0, 1])[1].latents).all()
     made.teacher.save_pretrained(tmp_path / "export")
     assert World.from_pretrained(tmp_path / "export", variant="teacher").sampler == made.teacher.sampler
+
+
+def test_a_sheet_has_rows_and_latents():
+    with pytest.raises(ConfigError, match="sheet_latents=0"):
+        InitStageConfig(sheet_latents=0)
 
 
 def test_the_levels_of_the_sampler_must_be_levels_of_the_grid():

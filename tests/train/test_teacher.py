@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cfworld import World
+from cfworld.diffusion import expand_sigma
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import ActionConfig, Transformer
 from cfworld.tokenizer import BlockVAE
@@ -49,6 +50,21 @@ def test_an_untrained_teacher_has_the_loss_of_predicting_nothing():
     first = losses(stage(), 1)[0]
     assert first["flow"] == pytest.approx(2.0, abs=0.1)
     assert first["hazard"] < 0.5
+
+
+def test_a_teacher_that_predicts_noise_less_data_has_no_loss(monkeypatch: pytest.MonkeyPatch):
+    """v = eps - x0 = (x_sigma - x0) / sigma."""
+    plain = teacher.gathered_forward
+
+    def knowing(network, schedule, context, noisy, sigma, *rest):
+        made = plain(network, schedule, context, noisy, sigma, *rest)
+        clean = batch.clips.latents[:, None]
+        return replace(made, velocity=(noisy - clean) / expand_sigma(sigma, noisy))
+
+    made = stage()
+    batch = made.batch(0)
+    monkeypatch.setattr(teacher, "gathered_forward", knowing)
+    assert made.loss(batch, step_generator(0, 0))[1]["flow"] < 1e-8
 
 
 def test_god_episodes_say_nothing_about_ends():
@@ -157,7 +173,9 @@ def test_a_teacher_begins_where_another_ended_if_it_fits(tmp_path: Path):
         teacher_weights(export, toy_config(actions=ActionConfig(num_actions=5)))
 
 
-@pytest.mark.parametrize("change", [{"sigma_shift": 0.0}, {"prompt_dropout": 7.0}, {"num_copies": 0}])
+@pytest.mark.parametrize(
+    "change", [{"sigma_shift": 0.0}, {"prompt_dropout": 7.0}, {"num_copies": 0}, {"sheet_rows": 0}]
+)
 def test_settings_out_of_range_are_refused(change: dict):
     (name,) = change
     with pytest.raises(ConfigError, match=name):
