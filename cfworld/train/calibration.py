@@ -9,7 +9,7 @@ noise to it: labels that are right on average, but no longer for this picture. A
 or weights fitted to such labels would learn that pictures tell nothing.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int64
@@ -17,7 +17,8 @@ from torch import Tensor
 
 from cfworld.train.clip_losses import masked_mean
 from cfworld.train.latent_bank import ClipBatch
-from cfworld.world import EncodedStarts, Ends, World
+from cfworld.train.replay import replayed
+from cfworld.world import Ends, World
 
 __all__ = ["HeadShifts", "calibrate", "fit_shift"]
 
@@ -96,15 +97,9 @@ def _rollout(
     world: World, clips: ClipBatch, rows: Int64[Tensor, " B"]
 ) -> tuple[Float[Tensor, "B L f"], Float[Tensor, "B L f"]]:
     """Logit of the hazard and reward at every frame after the prefixes of some clips; ends do not stop a row."""
-    config = world.config
-    prefix, chunk = config.prefix_latents, config.latents_per_chunk
-    latents, actions = clips.latents[rows], clips.actions[rows]
-    starts = EncodedStarts(latents=latents[:, :prefix], actions=actions[:, :prefix], seeds=rows)
-    endless = World(replace(config, ends=Ends.NEVER), world.tokenizer, world.generator, starts, device=world.device)
-    state, _ = endless.initial(rows, starts=list(range(len(rows))))
+    chunk = world.config.latents_per_chunk
     logits, rewards = [], []
-    for first in range(prefix, latents.shape[1] - chunk + 1, chunk):
-        state, out = endless.step(state, actions[:, first : first + chunk].flatten(1, 2), decode=False)
+    for out in replayed(world, clips.latents[rows], clips.actions[rows], rows.tolist(), Ends.NEVER):
         logits.append(out.hazard.double().logit(eps=1e-12).float().unflatten(1, (chunk, -1)))
         rewards.append(out.reward_frames.unflatten(1, (chunk, -1)))
     return torch.cat(logits, dim=1).clone(), torch.cat(rewards, dim=1).clone()

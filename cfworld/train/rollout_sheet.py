@@ -11,7 +11,8 @@ from torch import Tensor
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_aside
 from cfworld.train.latent_bank import LatentBank
-from cfworld.world import EncodedStarts, World
+from cfworld.train.replay import replayed
+from cfworld.world import World
 
 __all__ = ["check_sheet", "rollout_sheet"]
 
@@ -54,13 +55,7 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
     length = min(max(length, shortest - prefix), min(lengths[episode] for episode in episodes) - prefix)
     index = bank.first[episodes][:, None] + torch.arange(prefix + length)
     truth, actions = bank.latents[index].float(), bank.actions_at(index)
-    starts = EncodedStarts(latents=truth[:, :prefix], actions=actions[:, :prefix], seeds=bank.seeds[episodes])
-    replay = World(world.config, world.tokenizer, world.generator, starts, device=world.device)
-    state, _ = replay.initial(range(len(episodes)), starts=list(range(len(episodes))))
-    made = []
-    for first in range(prefix, prefix + length - chunk + 1, chunk):
-        state, out = replay.step(state, actions[:, first : first + chunk].flatten(1, 2), decode=False)
-        made.append(out.latents)
+    made = [out.latents for out in replayed(world, truth, actions, range(len(episodes)))]
     generated = torch.cat(made, dim=1).cpu()
     real = truth[:, prefix : prefix + generated.shape[1]]
     _write(world, truth, generated, path)

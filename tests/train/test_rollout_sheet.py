@@ -1,0 +1,36 @@
+"""A stage's contact sheet: whatever its size, there is a picture, and figures that are numbers."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cfworld.errors import ConfigError, DatasetError
+from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
+from tests.toy import toy_config, toy_world
+from tests.train.toy_bank import toy_bank
+
+CHUNKS_OF_3 = replace(toy_config().memory, latents_per_chunk=3, num_fast=6)
+
+
+@pytest.mark.parametrize("length", [1, 9, 100])
+def test_a_sheet_of_any_length_reaches_the_latent_of_its_figures(length: int, tmp_path: Path):
+    world = toy_world(memory=CHUNKS_OF_3, prefix_latents=3)
+    figures = rollout_sheet(world, toy_bank(14), rows=2, length=length, path=tmp_path / "sheet.png")
+    assert set(figures) == {"psnr_1", "psnr_8", "motion"}
+    assert all(math.isfinite(value) for value in figures.values())
+    assert (tmp_path / "sheet.png").is_file()
+
+
+def test_episodes_too_short_for_its_figures_are_refused(tmp_path: Path):
+    with pytest.raises(DatasetError, match="holds 12 latents"):
+        rollout_sheet(
+            toy_world(memory=CHUNKS_OF_3, prefix_latents=3), toy_bank(11), rows=2, length=9, path=tmp_path / "sheet.png"
+        )
+
+
+def test_a_sheet_has_rows_and_latents():
+    check_sheet(1, 1)
+    with pytest.raises(ConfigError, match="sheet_rows=0, sheet_latents=8"):
+        check_sheet(0, 8)
