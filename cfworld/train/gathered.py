@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Int, Num
 from torch import Tensor
 
 from cfworld.memory import MemoryConfig, memory_positions, push_index
-from cfworld.model import Generator, TransformerOutput, apply_rope, rope_table
+from cfworld.model import Generator, TransformerOutput, apply_rope
 
 __all__ = [
     "GatheredOutput",
@@ -208,8 +208,7 @@ def _one_pass(
     rows, num_copies, length = copies.shape[:3]
     num_chunks, num_slots = schedule.source.shape[1:]
     chunk = length // num_chunks
-    model = generator.transformer.config
-    tokens = model.tokens_per_latent
+    tokens = generator.transformer.config.tokens_per_latent
 
     def grouped(part: Tensor) -> Tensor:
         return rearrange(part, "B m (K N) ... -> (B K) (m N) ...", K=num_chunks)
@@ -218,7 +217,7 @@ def _one_pass(
     gather_index = (schedule.source + first).flatten()
     cos, sin = (
         rearrange(table, "B K S n H d -> (B K) (S n) H d")
-        for table in rope_table(schedule.slot_positions, model.grid, model.head_dim, model.rope_theta)
+        for table in generator.transformer.rotation(schedule.slot_positions)
     )
 
     def gather(latents: Tensor) -> Tensor:
