@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from cfworld import files
-from cfworld.cli import checks, help_text
+from cfworld.cli import checks, help_text, keys
 from cfworld.errors import CfworldError
 
 __all__ = ["composed", "fail", "open_output", "output_folder", "run_command", "write_config", "write_figures"]
@@ -76,6 +76,7 @@ def run_command(
     @hydra.main(version_base="1.3", config_path=config_path, config_name=config_name)
     def app(config: DictConfig) -> None:
         with _one_line_errors(name):  # in here too, before Hydra announces the error with its own lines
+            keys.check_known(config, _groups(name))
             instance = _instance(config, schema)
             checks.check_keys(instance)
             run(instance)
@@ -164,12 +165,24 @@ def _instance(config: DictConfig, schema: type[Config]) -> Config:
     return instance
 
 
-def _message(error: Exception) -> str:
+def _groups(name: str) -> list[str]:
+    """What a command's line chooses files from, as in `stage=teacher`."""
+    settings = help_text.read_settings(f"{name.replace('-', '_')}.yaml")
+    return [group for group, _ in help_text.groups(settings.get("defaults", []))]
+
+
+def _message(error: Exception, name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return _missing_choice(error.missing_cfg_file, error.options)
+    if (told := keys.unknown_key(error.__cause__, _groups(name))) is not None:
+        return _sentence(told)
     text, cause = (" ".join(str(part or "").split()) for part in (error, error.__cause__))
     if cause and cause.rstrip(".") not in text:
         text = f"{text} {cause}"
+    return _sentence(text)
+
+
+def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
@@ -180,9 +193,9 @@ def _missing_choice(path: str, options: Iterable[str]) -> str:
     return f"got {group}={choice}; expected one of {known}."
 
 
-def _os_message(error: OSError) -> str:
+def _os_message(error: OSError, name: str) -> str:
     if not error.strerror:
-        return _message(error)
+        return _message(error, name)
     place = f" {str(error.filename)!r}:" if error.filename is not None else ""
     return f"cannot read or write{place} {error.strerror}."
 
@@ -194,11 +207,11 @@ def _one_line_errors(name: str) -> Iterator[None]:
     except (CfworldError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("CFWORLD_DEBUG"):
             raise
-        fail(f"{_message(error)} Try: cfworld {name} --help")
+        fail(f"{_message(error, name)} Try: cfworld {name} --help")
     except OSError as error:
         if os.environ.get("CFWORLD_DEBUG"):
             raise
-        fail(_os_message(error))
+        fail(_os_message(error, name))
     except KeyboardInterrupt:
         print("\ncfworld: interrupted", file=sys.stderr)
         raise SystemExit(130) from None

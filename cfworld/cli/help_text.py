@@ -13,7 +13,7 @@ from typing import Any, get_args, get_type_hints
 
 from omegaconf import OmegaConf
 
-__all__ = ["command_help", "group_help", "read_settings"]
+__all__ = ["command_help", "group_help", "groups", "read_settings"]
 
 _WIDTH = 110
 _REQUIRED = "???"
@@ -50,7 +50,7 @@ def command_help(
     lines = [f"usage: cfworld {name} [key=value ...]"]
     lines += [f"example: cfworld {name} {example}", ""] if example else [""]
     lines += [*textwrap.wrap(summary, _WIDTH), ""] if summary else []
-    for group, default in _groups(settings.get("defaults", [])):
+    for group, default in groups(settings.get("defaults", [])):
         lines += [*_group_lines(group, default), ""]
     keys = _keys(schema, settings if values is None else values)
     return "\n".join([*lines, *_lines(sorted(keys, key=lambda key: key.default != _REQUIRED))])
@@ -77,6 +77,13 @@ def read_settings(path: str) -> dict[str, Any]:
     text = (resources.files("cfworld.configs") / path).read_text(encoding="utf-8")
     settings: Any = OmegaConf.to_container(OmegaConf.create(text))
     return settings or {}
+
+
+def groups(defaults: list[Any]) -> Iterator[tuple[str, str | None]]:
+    """The groups of a defaults list, each with its choice."""
+    for entry in defaults:
+        for group, default in entry.items() if isinstance(entry, dict) else ():
+            yield str(group).removeprefix("override "), default
 
 
 def _lines(keys: Iterable[_Key]) -> Iterator[str]:
@@ -135,13 +142,6 @@ def _attributes(schema: type[Any]) -> dict[str, str]:
         entries = re.findall(r"^(\w+)(?: \([^)]*\))?: (.*?)(?=^\w|\Z)", body, re.M | re.S)
         found |= {name: " ".join(meaning.split()) for name, meaning in entries}
     return found
-
-
-def _groups(defaults: list[Any]) -> Iterator[tuple[str, str | None]]:
-    """The groups of a defaults list, each with its choice."""
-    for entry in defaults:
-        for group, default in entry.items() if isinstance(entry, dict) else ():
-            yield str(group).removeprefix("override "), default
 
 
 def _group_lines(group: str, default: str | None) -> Iterator[str]:

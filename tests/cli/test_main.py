@@ -107,6 +107,52 @@ def test_a_wrong_value_is_told_in_one_line(
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize("sign", ["", "+", "++"])
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("wrld", 'got the key wrld; expected one of world, out, inner. Did you mean "world"?'),
+        ("inner.siz", 'got the key inner.siz; expected one of size under inner. Did you mean "inner.size"?'),
+        ("zzz", "got the key zzz; expected one of world, out, inner."),
+    ],
+)
+def test_a_key_that_does_not_exist_is_told_with_those_that_do_and_the_nearest(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sign: str, key: str, said: str
+) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        run(monkeypatch, f"{sign}{key}=3")
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err == f"cfworld: error: {said} Try: cfworld calibrate --help\n"
+
+
+@pytest.mark.parametrize("sign", ["", "+"])
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [("stage.loop.stpes", "stage.loop.steps"), ("stge", "stage"), ("memry", "memory=<choice>")],
+)
+def test_a_key_of_training_is_told_in_its_group(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], sign: str, key: str, meant: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    with pytest.raises(SystemExit):
+        main.main(["train", f"{sign}{key}=3"])
+    errors = capsys.readouterr().err
+    assert f"got the key {key}; expected one of " in errors
+    assert f'Did you mean "{meant}"?' in errors
+    assert errors.count("\n") == 1
+
+
+def test_keys_of_a_mapping_are_the_users_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(kw_only=True, slots=True)
+    class Free:
+        keys: dict[str, str] = field(default_factory=dict)
+
+    monkeypatch.setattr(sys, "argv", ["cfworld assemble", "keys.q=left", "+keys.w=right"])
+    got: list[Free] = []
+    common.run_command("assemble", Free, got.append)
+    assert got == [Free(keys={"q": "left", "w": "right"})]
+
+
 def test_the_error_itself_is_raised_on_demand(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CFWORLD_DEBUG", "1")
     with pytest.raises(ConfigError):

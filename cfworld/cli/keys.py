@@ -1,0 +1,61 @@
+"""The keys of a command that do not exist, told with those that do."""
+
+import dataclasses
+import difflib
+from collections.abc import Collection
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from cfworld.errors import ConfigError
+
+__all__ = ["check_known", "unknown_key"]
+
+
+def check_known(config: DictConfig, groups: Collection[str] = ()) -> None:
+    """Refuse a key that was added, as `+key=value` does, where no dataclass has one of that name.
+
+    Args:
+        config: what was composed; its parts know the dataclasses that they become.
+        groups: what the command line chooses files from. Those that are no keys of the schema only choose.
+
+    Raises:
+        ConfigError: if there is such a key.
+    """
+    known = _fields(OmegaConf.get_type(config))
+    for key in map(str, config):
+        if known and key not in known:
+            raise ConfigError(_told(str(config._get_full_key(key)), known, groups))
+        if OmegaConf.is_missing(config, key) or OmegaConf.is_interpolation(config, key):
+            continue
+        if isinstance(part := config[key], DictConfig):
+            check_known(part)
+
+
+def unknown_key(error: BaseException | None, groups: Collection[str] = ()) -> str | None:
+    """What to say where OmegaConf did not find a key; None if its error is about something else.
+
+    Args:
+        error: what OmegaConf raised.
+        groups: see `check_known`.
+    """
+    if not isinstance(error, OmegaConfBaseException) or not error.full_key:
+        return None
+    known = _fields(error.object_type)
+    if not known or error.full_key.rpartition(".")[2] in known:
+        return None
+    return _told(error.full_key, known, () if "." in error.full_key else groups)
+
+
+def _fields(schema: Any) -> list[str]:
+    """The keys of a dataclass; none of anything else, whose keys are the user's."""
+    return [entry.name for entry in dataclasses.fields(schema)] if dataclasses.is_dataclass(schema) else []
+
+
+def _told(full_key: str, known: Collection[str], groups: Collection[str]) -> str:
+    parent, dot, key = full_key.rpartition(".")
+    shown = {name: f"{name}=<choice>" for name in groups} | {name: name for name in known}
+    near = difflib.get_close_matches(key, shown, n=1)
+    hint = f'. Did you mean "{parent}{dot}{shown[near[0]]}"?' if near else ""
+    return f"got the key {full_key}; expected one of {', '.join(shown.values())}{f' under {parent}' * bool(dot)}{hint}"
