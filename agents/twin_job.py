@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -43,6 +44,8 @@ class TwinJob:
     planner: PlannerConfig
     max_ticks: int
     threads: int | None = None
+    worker: ClassVar[str] = "simulating worker"
+    advice: ClassVar[str] = "complete scores are kept: run the same command again, with its folder as out="
     _made: tuple[Twin, Player] | None = field(default=None, init=False, repr=False)
 
     def __call__(self, number: int, advance: Callable[[int], None]) -> tuple[float, int, bool]:

@@ -9,6 +9,7 @@ SURFACE = {
     "cfworld.agents": (
         "Agent AgentTrainConfig Planner PlannerConfig SB3VecEnv Scores dream_scores make_player train_agent twin_scores"
     ),
+    "cfworld.data": ("Blocks Clip ClipSampler CollectConfig Episode EpisodeStore StoreWriter collect to_blocks"),
     "cfworld.diffusion": (
         "Solver counter_noise counter_uniform denoised euler expand_sigma few_step guided heun integrate interpolate "
         "levels_of_passes noise_from renoise sample_sigma shift sigmas stratified_sigma velocity"

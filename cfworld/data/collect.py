@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -23,6 +23,8 @@ from cfworld.data.store import EpisodeStore, is_image_space
 from cfworld.data.workers import run_jobs
 from cfworld.errors import ConfigError
 from cfworld.files import write_json
+
+__all__ = ["collect"]
 
 FIGURES_FILE_NAME = "figures.json"
 PUBLISH_EVERY = 10.0
@@ -90,6 +92,9 @@ def _runs(folder: Path) -> list[dict[str, Any]]:
 
 class ShardJob:
     """Records and writes shards: what a worker does."""
+
+    worker: ClassVar[str] = "collecting worker"
+    advice: ClassVar[str] = "finished shards are kept: run the same command again"
 
     def __init__(self, config: CollectConfig, factories: Mapping[str, PolicyFactory]) -> None:
         self._config = config
@@ -191,14 +196,21 @@ def _make_env(config: CollectConfig) -> gym.Env:
         env = gym.make(config.env, **config.env_kwargs)
     except (gym.error.UnregisteredEnv, ModuleNotFoundError) as error:
         raise ConfigError(
-            f"env={config.env!r} is unknown ({error}); expected a Gymnasium id, or module:id where importing "
-            "the module registers it"
+            f"got env={config.env!r}, which is unknown ({error}); expected a Gymnasium id, or module:id where "
+            "importing the module registers it"
+        ) from error
+    except TypeError as error:
+        if not config.env_kwargs:
+            raise
+        raise ConfigError(
+            f"got env_kwargs={config.env_kwargs}, which env={config.env!r} does not take ({error}); expected keyword "
+            "arguments of that environment"
         ) from error
     if is_image_space(env.observation_space):
         return env
     if env.render_mode != "rgb_array":
         raise ConfigError(
-            f"env={config.env!r} observes {env.observation_space}; expected uint8 [H, W, 3] images, or "
+            f"got env={config.env!r}, which observes {env.observation_space}; expected uint8 [H, W, 3] images, or "
             "env_kwargs with render_mode=rgb_array to record what it renders"
         )
     return AddRenderObservation(env, render_only=True)

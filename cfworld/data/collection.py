@@ -13,6 +13,8 @@ from cfworld.data.shards import ShardSummary, ShardWriter
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_json
 
+__all__ = ["CollectConfig", "Collection", "Plan"]
+
 SETTINGS_FILE_NAME = "collection.json"
 """Beside the data: the settings that they are a function of."""
 
@@ -62,14 +64,14 @@ class CollectConfig:
         least = {"ticks": 0, "episodes": 0, "max_ticks": 1, "god_max_ticks": 0, "seed": 0}
         for name, bound in (least | {"hold_ticks": 1, "shard_episodes": 1, "workers": 1}).items():
             if getattr(self, name) < bound:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected at least {bound}")
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {bound}")
         if self.ticks + self.episodes == 0:
-            raise ConfigError("ticks=0 and episodes=0; expected one above 0, to know when to stop")
+            raise ConfigError("got ticks=0 and episodes=0; expected one above 0, to know when to stop")
         if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:
-            raise ConfigError(f"policies={self.policies}; expected weights >= 0, at least one above 0")
+            raise ConfigError(f"got policies={self.policies}; expected weights >= 0, at least one above 0")
         for name in ("hold_share", "god_share"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"{name}={getattr(self, name)}; expected a share from 0 to 1")
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected a share from 0 to 1")
 
     @property
     def source(self) -> str:

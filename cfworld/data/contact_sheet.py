@@ -8,6 +8,8 @@ from PIL import Image, ImageDraw
 from cfworld.data.store import EpisodeStore
 from cfworld.files import write_aside
 
+__all__ = ["contact_sheet"]
+
 LABEL_HEIGHT = 12
 GAP = 2
 

@@ -9,6 +9,8 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from cfworld.errors import DatasetError
 
+__all__ = ["Blocks", "Episode", "num_blocks", "to_blocks"]
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Episode:

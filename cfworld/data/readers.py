@@ -15,6 +15,8 @@ from cfworld.data.action_space import flat, leaves, sizes
 from cfworld.data.shards import MAIN_FILE_NAME
 from cfworld.errors import DatasetError
 
+__all__ = ["Hdf5Reader", "MinariReader", "Reader"]
+
 
 class Reader(ABC):
     """Access to single arrays of single episodes.

@@ -21,6 +21,8 @@ from cfworld.data.episode import Episode
 from cfworld.errors import DatasetError
 from cfworld.files import locked_folder, write_aside, write_text
 
+__all__ = ["MAIN_FILE_NAME", "ShardSummary", "ShardWriter", "StoreWriter"]
+
 MAIN_FILE_NAME = "main_data.hdf5"
 FRAMES_PER_CHUNK = 16
 

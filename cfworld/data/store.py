@@ -21,6 +21,8 @@ from cfworld.data.lerobot_layout import GENERATED_PATH, INFO_PATH, is_lerobot
 from cfworld.data.readers import Hdf5Reader, MinariReader, Reader
 from cfworld.errors import DatasetError, MissingDependencyError
 
+__all__ = ["EpisodeStore", "is_image_space"]
+
 
 class EpisodeStore:
     """The episodes of a dataset of images, read on demand.

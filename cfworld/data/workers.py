@@ -8,9 +8,11 @@ from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import Any, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 from cfworld.errors import CollectionError
+
+__all__ = ["Job", "run_jobs"]
 
 PATIENCE = 60.0
 """Seconds that a worker gets to finish what it is doing and close its simulator."""
@@ -19,6 +21,11 @@ PATIENCE = 60.0
 @runtime_checkable
 class Job(Protocol):
     """Does numbered pieces of work in one process; picklable as long as it has done none."""
+
+    worker: ClassVar[str]
+    """What errors call a process that does it."""
+    advice: ClassVar[str]
+    """What is kept, and what to do, when such a process dies."""
 
     def __call__(self, number: int, advance: Callable[[int], None]) -> Any:
         """Does piece `number`, telling `advance` how far it has come. It may raise what `advance` raises."""
@@ -75,7 +82,7 @@ def _run_in_processes(
             ours.send(number)
         while workers:
             for connection in cast(list[Connection], wait(list(workers))):
-                kind, *content = _receive(connection, workers[connection])
+                kind, *content = _receive(job, connection, workers[connection])
                 if kind == "advance":
                     advance(*content)
                 elif kind == "done":
@@ -89,19 +96,18 @@ def _run_in_processes(
         _dismiss(workers)
 
 
-def _receive(connection: Connection, process: SpawnProcess) -> tuple[Any, ...]:
+def _receive(job: Job, connection: Connection, process: SpawnProcess) -> tuple[Any, ...]:
     try:
         message = connection.recv()
     except (EOFError, ConnectionError):
         process.join()
         _clear_away(process)
         raise CollectionError(
-            f"a collecting worker died with exit code {process.exitcode} (negative: a signal; -9 is often "
-            "lack of memory); finished shards are kept: run the same command again, with fewer workers if it "
-            "was memory"
+            f"a {job.worker} died with exit code {process.exitcode} (negative: a signal; -9 is often lack of memory); "
+            f"{job.advice}, with fewer workers if it was memory"
         ) from None
     if message[0] == "failed":
-        raise CollectionError(f"a collecting worker failed:\n{message[1]}")
+        raise CollectionError(f"a {job.worker} failed:\n{message[1]}")
     return message
 
 

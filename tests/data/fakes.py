@@ -3,7 +3,8 @@
 import os
 import signal
 import subprocess
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -88,3 +89,18 @@ def failing(argument: str, rng: np.random.Generator, action_space: gym.Space) ->
         raise ZeroDivisionError("out of ideas")
 
     return policy
+
+
+class BakingJob:
+    """Its process dies over piece 0, and it raises over any other."""
+
+    worker: ClassVar[str] = "baking worker"
+    advice: ClassVar[str] = "the loaves are kept: light the oven again"
+
+    def __call__(self, number: int, advance: Callable[[int], None]) -> None:
+        if number == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        raise ValueError("no flour")
+
+    def close(self) -> None:
+        pass
