@@ -14,10 +14,11 @@ from safetensors.torch import load, save
 from sb3_contrib.common.recurrent.policies import RecurrentActorCriticPolicy
 from stable_baselines3.common.policies import ActorCriticPolicy
 
-from cfworld.agents.card import AgentCard, agent_folder, read_card, tokenizer_digest
+from cfworld.agents.card import AgentCard, read_card, tokenizer_digest
 from cfworld.agents.drawing import draw
 from cfworld.agents.policy import build_policy, num_own
 from cfworld.agents.sight import Eyes, Seen
+from cfworld.data.policy_files import agent_folder
 from cfworld.errors import CheckpointError, ConfigError
 from cfworld.files import write_aside
 from cfworld.world import World
@@ -50,7 +51,8 @@ class Agent:
         """Read an agent that `cfworld agent-train` wrote.
 
         Args:
-            folder: where it lies, or `agent:<world>` for the agent that ships with a world of the zoo.
+            folder: where it lies, or `agent:<world>` for the agent that ships with a world of the zoo; see
+                `cfworld.data.policy_files.agent_folder`.
             world: where it shall act; None loads the world that its card names.
 
         Raises:

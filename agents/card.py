@@ -3,20 +3,18 @@
 import hashlib
 import json
 from dataclasses import asdict, dataclass
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from cfworld.agents.config import AgentTrainConfig
+from cfworld.data.policies import AGENT_CARD
 from cfworld.errors import CheckpointError
 from cfworld.files import write_json
 from cfworld.tokenizer import Tokenizer
 from cfworld.world import World
-from cfworld.world.pretrained import zoo_names
 
-__all__ = ["CARD_FILE", "AgentCard", "agent_folder", "card_of", "read_card", "tokenizer_digest"]
+__all__ = ["AgentCard", "card_of", "read_card", "tokenizer_digest"]
 
-CARD_FILE = "agent.json"
 SCHEMA_VERSION = 3
 _WIDTH_BEFORE_VERSION_3 = 32
 
@@ -60,20 +58,7 @@ class AgentCard:
 
     def write(self, folder: Path) -> None:
         """Write the card into the agent's folder."""
-        write_json(folder / CARD_FILE, {"schema_version": SCHEMA_VERSION, **asdict(self)})
-
-
-def agent_folder(name: str | Path) -> Path | None:
-    """Where a trained agent lies; None if nobody of that name was trained.
-
-    Args:
-        name: a folder that `cfworld agent-train` wrote, or `agent:<world>`, the agent that ships with a world of the
-            zoo.
-    """
-    kind, _, world = str(name).partition(":")
-    shipped = kind == "agent" and world in zoo_names()
-    folder = Path(str(resources.files("cfworld.zoo") / world / "agent")) if shipped else Path(name)
-    return folder if (folder / CARD_FILE).is_file() else None
+        write_json(folder / AGENT_CARD, {"schema_version": SCHEMA_VERSION, **asdict(self)})
 
 
 def card_of(config: AgentTrainConfig, world: World, steps: int, real_score: float | None) -> AgentCard:
@@ -113,13 +98,13 @@ def read_card(folder: Path) -> AgentCard:
     Raises:
         CheckpointError: if there is none, or it is not one that this version of cfworld understands.
     """
-    path = folder / CARD_FILE
+    path = folder / AGENT_CARD
     try:
         values: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         version = values.pop("schema_version")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(
-            f"{str(folder)!r} holds no agent ({error}); expected a folder with {CARD_FILE}, as cfworld agent-train "
+            f"{str(folder)!r} holds no agent ({error}); expected a folder with {AGENT_CARD}, as cfworld agent-train "
             "writes it"
         ) from error
     if version not in (2, SCHEMA_VERSION):

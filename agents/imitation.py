@@ -12,9 +12,8 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import unwrap_vec_wrapper
 from torch import Tensor
 
-from cfworld.agents.scripted import named_policy
 from cfworld.agents.vec_envs import VecNoise, VecOwnActions
-from cfworld.data.policies import Policy
+from cfworld.data.policies import Policy, make_policy
 
 __all__ = ["Imitated", "imitate", "returns_of"]
 
@@ -126,7 +125,8 @@ def _watch(
         nonlocal episodes
         episodes += 1
         sequence = np.random.SeedSequence((seed, _STREAM, episodes))
-        return named_policy(name, int(sequence.generate_state(1)[0]), env.action_space)
+        rng = np.random.default_rng(int(sequence.generate_state(1)[0]))
+        return make_policy(name, rng, env.action_space)
 
     policies = [new_policy() for _ in range(rows)]
     seen = env.reset()

@@ -12,7 +12,7 @@ from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
 from cfworld.agents.agent import Agent, write_agent
-from cfworld.agents.card import AgentCard, agent_folder, card_of, read_card
+from cfworld.agents.card import AgentCard, card_of, read_card
 from cfworld.agents.config import AgentTrainConfig, Place
 from cfworld.agents.evaluate import twin_scores
 from cfworld.agents.foresight import foresee
@@ -27,6 +27,7 @@ from cfworld.agents.learner import (
 )
 from cfworld.agents.policy import acting_space, build_policy
 from cfworld.agents.progress import Point, TrainProgress
+from cfworld.data.policy_files import agent_folder
 from cfworld.envs.twins import Twin, make_twin
 from cfworld.errors import TrainingError
 from cfworld.files import locked_folder

@@ -9,14 +9,16 @@ from typing import Any
 from tqdm import tqdm
 
 from cfworld import files
-from cfworld.agents.card import agent_folder, read_card
+from cfworld.agents.card import read_card
 from cfworld.agents.evaluate import Scores, dream_scores
 from cfworld.agents.planner import PlannerConfig
-from cfworld.agents.players import is_agent, make_player
+from cfworld.agents.players import has_learned, make_player
 from cfworld.agents.twin_job import TwinJob, scores_of_jobs
 from cfworld.cli import common
 from cfworld.cli.agent_scores import kept_or_played, who
 from cfworld.cli.agent_video import write_both
+from cfworld.data.policies import who_acts
+from cfworld.data.policy_files import agent_folder
 from cfworld.envs.twins import make_twin
 from cfworld.errors import ConfigError
 from cfworld.metrics import machine
@@ -60,9 +62,7 @@ class AgentEvalConfig:
         variant: student or teacher; null for the best there is.
         precision: bf16 or fp32, in which the world computes; null for what the device does at full speed.
         num_steps: Denoising steps; null for the world's own. Fewer are faster and show less.
-        policies: Who acts: policies of data collection (random, sticky, noop, scripted:<file> ...), sweep:<ticks>,
-            best_sweep, whose period is searched first, agents (folders that agent-train wrote, or agent:<world> for
-            the one that ships), and planner.
+        policies: Who acts: see `who_acts`.
         baselines: Those among them that the others are compared with, seed by seed; by default all but agents and the
             planner.
         dream: Score them in the generated world.
@@ -89,7 +89,10 @@ class AgentEvalConfig:
     variant: str | None = None
     precision: str | None = None
     num_steps: int | None = None
-    policies: list[str] = field(default_factory=lambda: ["random", "sticky", "noop", BEST_SWEEP])
+    policies: list[str] = field(
+        default_factory=lambda: ["random", "sticky", "noop", BEST_SWEEP],
+        metadata={"help": f"Who acts: {who_acts(f'{BEST_SWEEP}, the sweep whose period is searched first')}."},
+    )
     baselines: list[str] | None = None
     dream: bool = True
     twin: bool = True
@@ -245,7 +248,7 @@ def _write(
 def _baselines(config: AgentEvalConfig) -> list[str]:
     if config.baselines is not None:
         return config.baselines
-    return [name for name in config.policies if name != "planner" and not is_agent(name)]
+    return [name for name in config.policies if name != "planner" and not has_learned(name)]
 
 
 def _filmed(config: AgentEvalConfig) -> str:
@@ -253,7 +256,7 @@ def _filmed(config: AgentEvalConfig) -> str:
         return config.video
     if not (config.dream and config.twin):
         return ""
-    return next((name for name in config.policies if is_agent(name)), config.policies[0])
+    return next((name for name in config.policies if has_learned(name)), config.policies[0])
 
 
 def _about(config: AgentEvalConfig, world: World, max_ticks: int) -> dict[str, Any]:

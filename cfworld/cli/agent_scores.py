@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 
 from cfworld import files
-from cfworld.agents.card import agent_folder, read_card
+from cfworld.agents.card import read_card
 from cfworld.agents.drawing import DRAWING
 from cfworld.agents.evaluate import Scores
 from cfworld.agents.planner import PlannerConfig
-from cfworld.data.policies import written_file
+from cfworld.data.policy_files import agent_folder, policy_digests
 
 __all__ = ["kept_or_played", "who"]
 
@@ -34,8 +34,8 @@ def who(name: str, planner: PlannerConfig) -> dict[str, Any]:
         about["agent"] = asdict(card)
         if not card.deterministic:
             about["drawing"] = DRAWING
-    elif script := written_file(name):
-        about["script"] = hashlib.sha256(Path(script).read_bytes()).hexdigest()
+    elif digests := policy_digests([name]):
+        (about["script"],) = digests.values()  # or the file of an agent of Stable-Baselines3
     return about
 
 

@@ -4,21 +4,25 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cfworld.agents.players import agent_policy
+from cfworld.agents.players import FACTORIES
 from cfworld.cli import checks, common
 from cfworld.cli.presets import preset
-from cfworld.cli.sb3_policy import sb3_agent
 from cfworld.data.collect import collect
 from cfworld.data.collection import CollectConfig
+from cfworld.data.policies import full_name, who_acts
 from cfworld.errors import ConfigError
 
-__all__ = ["CollectCommand", "main", "policy_weights"]
+__all__ = ["POLICIES_HELP", "CollectCommand", "main", "policy_weights"]
 
 SUMMARY = (
     "Record episodes of a simulator as a Minari dataset, in datasets/<world>/<split>. The same command resumes a "
     "collection that was interrupted; the data do not depend on the number of workers."
 )
 EXAMPLE = "world=panorama episodes=20 out=datasets/mine policies=[turn@0.7,scripted:moves.json@0.3]"
+POLICIES_HELP = (
+    "Policies with weights after an @ (1 where there is none), of which every episode draws one; some shells want "
+    f"quotes: 'policies=[turn@0.7,scripted:moves.json@0.3]'. They are {who_acts()}."
+)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -33,10 +37,7 @@ class CollectCommand:
         out: The dataset's folder; null for datasets/<world>/<split>. What was interrupted there is resumed.
         ticks: Stop at the end of the shard in which so many ticks are reached; 0 means no such limit.
         episodes: Stop after so many episodes; 0 means no such limit.
-        policies: Policies with weights after an @ (1 where there is none); every episode draws one. They are sticky,
-            random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file>, sb3:<agent.zip>, and, trained by
-            agent-train, agent:<folder>, or agent:<world> for the one that ships with a world. Some shells want quotes:
-            'policies=[turn@0.7,scripted:moves.json@0.3]'.
+        policies: Policies with weights, of which every episode draws one: see `who_acts`.
         hold_share: The share of episodes in which actions change only every `hold_ticks` ticks, as those of an agent do
             that acts once a step; in the others they change wherever their policy says. Ways out and back, as those of
             look_back, then differ by up to two holds.
@@ -56,7 +57,7 @@ class CollectCommand:
     out: str | None = None
     ticks: int | None = None
     episodes: int | None = None
-    policies: list[str] | None = None
+    policies: list[str] | None = field(default=None, metadata={"help": POLICIES_HELP})
     hold_share: float = 0.0
     hold_ticks: int = 4
     god_share: float | None = None
@@ -88,7 +89,7 @@ class CollectCommand:
 
 
 def policy_weights(policies: list[str]) -> dict[str, float]:
-    """Read policies such as `turn@0.7` or `scripted:moves.json`, which weighs 1.
+    """Read policies such as `turn@0.7` or `scripted:moves.json`, which weighs 1, under their full names.
 
     Raises:
         ConfigError: A weight is no number from 0, or a policy stands there twice.
@@ -96,6 +97,7 @@ def policy_weights(policies: list[str]) -> dict[str, float]:
     weights: dict[str, float] = {}
     for entry in policies:
         name, _, weight = entry.rpartition("@") if "@" in entry else (entry, "", "1")
+        name = full_name(name)
         if name in weights:
             raise ConfigError(f"got {name!r} twice in policies={policies}; name every policy once")
         try:
@@ -114,7 +116,7 @@ def run(command: CollectCommand) -> dict[str, Any]:
     """Collect, and return the figures."""
     command, config = command.resolved(), command.config()
     checks.check_folder(config.out)
-    figures = collect(config, factories={"sb3": sb3_agent, "agent": agent_policy})
+    figures = collect(config, factories=FACTORIES)
     common.open_output("collect", config.out, command)
     print(f"{figures['episodes']} episodes, {figures['ticks']} ticks in {config.out}")
     return figures

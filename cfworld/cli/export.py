@@ -1,12 +1,10 @@
 """`cfworld export`: generates a dataset from a world."""
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from cfworld.agents.players import agent_policy
 from cfworld.cli import checks, common
-from cfworld.cli.collect import policy_weights
-from cfworld.cli.sb3_policy import sb3_agent
+from cfworld.cli.collect import POLICIES_HELP, policy_weights
 from cfworld.export.config import ExportConfig
 from cfworld.export.dataset import export_dataset
 
@@ -29,10 +27,7 @@ class ExportCommand:
         format: minari or lerobot (format v3.0).
         out: The dataset's folder; null for datasets/generated/<world>_<format>. What was interrupted there is resumed.
         episodes: How many.
-        policies: Policies with weights after an @ (1 where there is none); every episode draws one. They are sticky,
-            random, noop, sweep, turn, look_back, round_trip, wander, scripted:<file>, sb3:<agent.zip>, and, trained by
-            agent-train, agent:<folder>, or agent:<world> for the one that ships with a world. Some shells want quotes:
-            'policies=[turn@0.7,scripted:moves.json@0.3]'.
+        policies: Policies with weights, of which every episode draws one: see `who_acts`.
         seed: Episode e is the one that `reset(seed=seed + e)` begins.
         starts: Where episodes begin, each an index, a picture, a saved state or minari:DATASET#EPISODE@TICK; null for
             all of the world's own.
@@ -55,7 +50,7 @@ class ExportCommand:
     format: str = "minari"
     out: str | None = None
     episodes: int = 1000
-    policies: list[str]
+    policies: list[str] = field(metadata={"help": POLICIES_HELP})
     seed: int = 0
     starts: list[str] | None = None
     max_steps: int | None = None
@@ -82,7 +77,7 @@ def run(command: ExportCommand) -> dict[str, Any]:
     """Export, and return the figures."""
     config = command.config()
     checks.check_folder(config.out)
-    figures = export_dataset(config, factories={"sb3": sb3_agent, "agent": agent_policy})
+    figures = export_dataset(config)
     common.open_output("export", config.out, command)
     print(f"{figures['episodes']} generated episodes, {figures['ticks']} ticks in {config.out}")
     return figures

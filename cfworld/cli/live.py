@@ -7,11 +7,10 @@ from time import perf_counter
 import numpy as np
 from torch import Tensor
 
-from cfworld.agents.players import is_agent, make_player, player_policy
-from cfworld.agents.scripted import named_policy
+from cfworld.agents.players import make_player, player_policy
+from cfworld.agents.scripted import PolicyPlayer
 from cfworld.data.policies import Policy
 from cfworld.envs.seeding import episode_seed
-from cfworld.envs.spaces import world_action_space
 from cfworld.metrics import machine
 from cfworld.world import StepOutput, World
 
@@ -114,8 +113,7 @@ def policies(name: str, world: World) -> Callable[[int], Policy]:
     """Make the policies of a world's episodes.
 
     Args:
-        name: a policy of `cfworld.data.policies`; planner; an agent that `cfworld agent-train` wrote, its folder or
-            `agent:<world>` for the one that ships; or the `.zip` of an agent of Stable-Baselines3.
+        name: as `make_player` knows them.
         world: where they act.
 
     Returns:
@@ -124,17 +122,10 @@ def policies(name: str, world: World) -> Callable[[int], Policy]:
     Raises:
         ConfigError: if there is no such policy, or it does not fit the world.
     """
-    config = world.config
-    space = world_action_space(config.actions)
-    if name.endswith(".zip"):
-        from cfworld.cli.sb3_policy import sb3_policy
-
-        agent = sb3_policy(name, space, config.resolution, config.frames_per_step)
-        return lambda _: agent
-    make_player(name, world)  # refuses at once what does not fit
-    if name == "planner" or is_agent(name):
-        return lambda seed: player_policy(make_player(name, world), seed)
-    return lambda seed: named_policy(name, seed, space)
+    player = make_player(name, world)
+    if isinstance(player, PolicyPlayer):
+        return player.new_policy
+    return lambda seed: player_policy(make_player(name, world), seed)
 
 
 def _host(frames: Tensor) -> np.ndarray:

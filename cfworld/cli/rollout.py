@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tqdm import tqdm
 from cfworld.cli import common
 from cfworld.cli.live import LiveRows, LiveStep, policies
 from cfworld.cli.scenario import play_scenario
+from cfworld.data.policies import who_acts
 from cfworld.envs.overlay import Caption, annotate, tile
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
@@ -46,9 +47,7 @@ class RolloutConfig:
         variant: student or teacher; null for the best there is.
         frames: Frames to generate in every world.
         worlds: Worlds generated side by side, as one batch.
-        policy: Who acts: random, sticky, sweep, sweep:<ticks>, noop, turn, look_back, round_trip, wander,
-            scripted:<file>, planner, an agent that agent-train wrote (its folder, or agent:<world> for the one that
-            ships), or an agent of Stable-Baselines3 (<file>.zip).
+        policy: Who acts: see `who_acts`.
         seed: Seed of the first world; the others count on from it.
         num_steps: Denoising steps; null for the world's own.
         memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that
@@ -63,7 +62,7 @@ class RolloutConfig:
     variant: str | None = None
     frames: int | None = None
     worlds: int | None = None
-    policy: str | None = None
+    policy: str | None = field(default=None, metadata={"help": f"Who acts: {who_acts()}."})
     seed: int | None = None
     num_steps: int | None = None
     memory: str | None = None

@@ -17,7 +17,7 @@ from cfworld.data.action_space import nested
 from cfworld.data.collection import CollectConfig, Collection
 from cfworld.data.contact_sheet import contact_sheet
 from cfworld.data.episode import Episode
-from cfworld.data.policies import Policy, PolicyFactory, held, make_policy
+from cfworld.data.policies import Policy, PolicyFactory, draw_policy, held, make_policy
 from cfworld.data.shards import ShardSummary, StoreWriter
 from cfworld.data.store import EpisodeStore, is_image_space
 from cfworld.data.workers import run_jobs
@@ -149,9 +149,7 @@ class EpisodeMaker:
         """Records episode `index`."""
         config = self._config
         rng = np.random.default_rng(np.random.SeedSequence((config.seed, index)))
-        names = sorted(config.policies)
-        weights = np.array([config.policies[name] for name in names])
-        name = names[rng.choice(len(names), p=weights / weights.sum())]
+        name = draw_policy(config.policies, rng)
         god = bool(rng.random() < config.god_share)
         policy = make_policy(name, rng, self._env.action_space, self._factories)
         if config.hold_share and rng.random() < config.hold_share:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from cfworld.data.policy_files import policy_digests
 from cfworld.data.shards import ShardSummary, ShardWriter
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_json
@@ -17,6 +18,8 @@ __all__ = ["CollectConfig", "Collection", "Plan"]
 
 SETTINGS_FILE_NAME = "collection.json"
 """Beside the data: the settings that they are a function of."""
+_POLICY_FILES = "policy_files"
+"""The setting that holds what `policy_digests` gives."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -29,9 +32,8 @@ class CollectConfig:
         out: the dataset's folder. The same command resumes what was interrupted there.
         ticks: stop at the end of the shard in which so many ticks are reached; 0 means no such limit.
         episodes: stop after so many episodes; 0 means no such limit.
-        policies: weights of the policies, of which every episode draws one: sticky, random, noop, sweep,
-            turn, look_back, round_trip, wander, scripted:<file>; the command knows sb3:<agent.zip>, and
-            agent:<folder> or agent:<world>, which agent-train wrote, too.
+        policies: weights of the policies, of which every episode draws one: those of `cfworld.data.policies`, and
+            those for which `collect` is given factories; the command gives it those of trained agents.
         hold_share: the share of episodes in which actions change only every `hold_ticks` ticks, as those of an agent do
             that acts once a step; in the others they change wherever their policy says. Ways out and back, as those of
             look_back, then differ by up to two holds.
@@ -84,6 +86,8 @@ class CollectConfig:
         if not self.hold_share:  # datasets from before actions could be held say nothing of it
             free |= {"hold_share", "hold_ticks"}
         settings = {name: value for name, value in asdict(self).items() if name not in free}
+        if files := policy_digests(self.policies):
+            settings[_POLICY_FILES] = files
         return json.loads(json.dumps(settings | {"env": self.source}, sort_keys=True))
 
     def episodes_of(self, shard: int) -> range:
@@ -202,6 +206,11 @@ def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
         write_json(path, settings)
         return
     before = json.loads(path.read_text(encoding="utf-8"))
+    # datasets from before files were recorded, or those of agents, do not say which they were
+    known = before.get(_POLICY_FILES, {})
+    files = settings.get(_POLICY_FILES, {})
+    before = before | {_POLICY_FILES: files | known}
+    settings = settings | {_POLICY_FILES: known | files}
     changed = [name for name in sorted({*before, *settings}) if before.get(name) != settings.get(name)]
     if changed:
         differences = "; ".join(f"{name}: {settings.get(name)!r}, before {before.get(name)!r}" for name in changed)

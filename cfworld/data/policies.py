@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -12,8 +11,27 @@ import gymnasium as gym
 import numpy as np
 
 from cfworld.data.action_space import action_dtype
-from cfworld.data.choices import any_action, check_choices, neutral_action, opposite_actions, written_action
+from cfworld.data.choices import any_action, check_choices, neutral_action, opposite_actions
+from cfworld.data.scripts import read_script
 from cfworld.errors import ConfigError
+
+__all__ = [
+    "AGENT_CARD",
+    "BLIND",
+    "Policy",
+    "PolicyFactory",
+    "draw_policy",
+    "full_name",
+    "held",
+    "make_policy",
+    "split_policy",
+    "sweep_of",
+    "unknown_policy",
+    "who_acts",
+]
+
+AGENT_CARD = "agent.json"
+"""The file that makes a folder an agent's; it names the SHA-256 of its weights."""
 
 Policy = Callable[[np.ndarray, int], np.ndarray]
 """`(frames, num_ticks) -> actions`: gets the frames of the last step, uint8 `[n, H, W, 3]`, and the number
@@ -21,6 +39,55 @@ of actions to give; gives `[num_ticks, ...]`, as `cfworld.data.action_space` lay
 
 PolicyFactory = Callable[[str, np.random.Generator, gym.Space], Policy]
 """`(argument, rng, action_space) -> policy` for one episode; `argument` is what follows the name's colon."""
+
+
+def who_acts(*more: str) -> str:
+    """How everybody who can act is spelled: what errors list, and `--help`.
+
+    Args:
+        more: What else can be written in this place.
+    """
+    return ", ".join(
+        [
+            *sorted(BLIND),
+            "sweep:<ticks> (so long one way, so long the other)",
+            "scripted:<file>",
+            "planner where there is a world to plan in",
+            "an agent that agent-train wrote (its folder best/ or last/, agent:<folder>, or agent:<world> for the one "
+            "that ships with a world)",
+            "an agent of Stable-Baselines3 (<file>.zip or sb3:<file>)",
+            *more,
+        ]
+    )
+
+
+def split_policy(name: str) -> tuple[str, str]:
+    """The kind of a policy and its argument, however it is spelled.
+
+    A folder that holds an agent is of the kind "agent", and a file `*.zip` of the kind "sb3", with their kind before
+    them or without. Policies of data collection are never taken for a folder of the same name.
+
+    Args:
+        name: `kind`, `kind:argument`, a folder or a file.
+
+    Returns:
+        Kind and argument; the argument is empty where there is none.
+    """
+    kind, colon, argument = name.partition(":")
+    if not colon and (kind in BLIND or kind == "planner"):
+        return kind, ""
+    if not (colon and kind in _WITH_ARGUMENT):
+        if name.endswith(".zip") and (not colon or Path(name).is_file()):
+            return "sb3", name
+        if (Path(name) / AGENT_CARD).is_file():
+            return "agent", name
+    return kind, argument
+
+
+def full_name(name: str) -> str:
+    """The same policy in the one spelling that datasets record: folders and files with their kind before them."""
+    kind, argument = split_policy(name)
+    return f"{kind}:{argument}" if name and argument == name else name
 
 
 def make_policy(
@@ -32,24 +99,49 @@ def make_policy(
     """Builds the policy of one episode.
 
     Args:
-        name: `kind` or `kind:argument`, as in `sticky` or `scripted:path/to/actions.json`.
+        name: As `who_acts` tells; `split_policy` reads it.
         rng: The episode's own generator.
         action_space: Discrete, MultiDiscrete, MultiBinary, a bounded one-dimensional Box, or a Dict of these.
-        factories: More kinds, by name, besides the ones built in.
+        factories: More kinds, by name, besides the blind ones and scripts.
 
     Raises:
-        ConfigError: The kind is unknown, it cannot act in this space, or a script holds what is no action.
+        ConfigError: The kind is unknown, has no factory, or takes no argument; it cannot act in this space; or a
+            script holds what is no action.
     """
     check_choices(action_space)
-    kind, _, argument = name.partition(":")
+    kind, argument = split_policy(name)
     if factories and kind in factories:
         return factories[kind](argument, rng, action_space)
     if kind == "scripted":
         return _ticks(_scripted(Path(argument), action_space), action_space)
-    if kind not in BLIND:
-        known = sorted({*BLIND, "scripted:<file>", *(f"{kind}:<argument>" for kind in factories or {})})
-        raise ConfigError(f"policy {name!r} is unknown; choose among {', '.join(known)}")
-    return _ticks(BLIND[kind](rng, action_space), action_space)
+    if kind in BLIND:
+        return _blind(name, rng, action_space)
+    if kind == "planner":
+        raise ConfigError(f"got {name}, which plans in a generated world, and there is none here; expected {_NO_EYES}")
+    if kind in ("agent", "sb3"):
+        raise ConfigError(
+            f"got {name}, and nobody here can load a trained agent; expected {_NO_EYES}, or a factory of the kind "
+            f"{kind!r}, as in cfworld.agents.players.FACTORIES"
+        )
+    own = [other for other in factories or {} if other not in (*_WITH_ARGUMENT, "planner")]
+    raise unknown_policy(name, *(f"{other}:<argument>" for other in own))
+
+
+def unknown_policy(name: str, *more: str) -> ConfigError:
+    """The error for a name that is nobody's; see `who_acts`."""
+    return ConfigError(f"policy {name!r} is unknown; expected one of {who_acts(*more)}")
+
+
+def draw_policy(weights: Mapping[str, float], rng: np.random.Generator) -> str:
+    """The name of the policy of one episode.
+
+    Args:
+        weights: Of the policies, at least one above 0; their order does not matter.
+        rng: The episode's own generator, before anything else was drawn from it.
+    """
+    names = sorted(weights)
+    shares = np.array([weights[name] for name in names])
+    return names[rng.choice(len(names), p=shares / shares.sum())]
 
 
 def held(policy: Policy, ticks: int) -> Policy:
@@ -70,12 +162,6 @@ def held(policy: Policy, ticks: int) -> Policy:
         return chosen
 
     return holding
-
-
-def written_file(name: str) -> str:
-    """The file that a policy is read from, if there is one: a script's, or an agent's."""
-    _, _, argument = name.partition(":")
-    return argument if argument and Path(argument).is_file() else ""
 
 
 def sticky(rng: np.random.Generator, space: gym.Space, longest: int = 40) -> Iterator[Any]:
@@ -106,6 +192,17 @@ def sweep(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
     while True:
         ways = ways[::-1]
         yield from _hold(_way(space, ways[0]), length)
+
+
+def sweep_of(period: int, space: gym.Space) -> Policy:
+    """The policy `sweep:<ticks>`: one way for `period` ticks, the other for as many, and so on, in every episode."""
+
+    def forever() -> Iterator[Any]:
+        while True:
+            for way in range(2):
+                yield from _hold(_way(space, way), period)
+
+    return _ticks(forever(), space)
 
 
 def turn(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
@@ -170,38 +267,29 @@ BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] =
 }
 
 
+_WITH_ARGUMENT = (*BLIND, "scripted", "agent", "sb3")
+_NO_EYES = f"{', '.join(sorted(BLIND))}, sweep:<ticks> or scripted:<file>"
+
+
+def _blind(name: str, rng: np.random.Generator, space: gym.Space) -> Policy:
+    """One of the policies without eyes. Only a sweep takes an argument: the ticks of each way."""
+    kind, colon, argument = name.partition(":")
+    if not colon:
+        return _ticks(BLIND[kind](rng, space), space)
+    if kind != "sweep":
+        raise ConfigError(f"got {name}; expected {kind}, which takes no argument")
+    if not argument.isdecimal() or int(argument) < 1:
+        raise ConfigError(f"got {name}; expected the ticks of each way from 1, as in sweep:110, or sweep alone")
+    return sweep_of(int(argument), space)
+
+
 def _scripted(path: Path, space: gym.Space) -> Iterator[Any]:
     """The pairs (action, ticks) of a file, from the beginning again after the end."""
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix == ".json":
-            pairs = json.loads(text)
-        else:
-            lines = [line.split("#")[0].split() for line in text.splitlines()]
-            pairs = [[int(word) for word in line] for line in lines if line]
-        pairs = [(action, ticks) for action, ticks in pairs]
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"script {str(path)!r} cannot be read ({error}); expected a JSON list of [action, ticks], or one "
-            "'action ticks' a line"
-        ) from error
-    if not pairs:
-        raise ConfigError(f"script {str(path)!r} holds no tick; expected at least one [action, ticks] pair")
-    chosen = []
-    for place, (written, ticks) in enumerate(pairs, start=1):
-        action = written_action(written, space)
-        if action is None:
-            raise ConfigError(f"script {str(path)!r} has {written!r} in pair {place}; expected an action of {space}")
-        if type(ticks) is not int or ticks < 1:
-            raise ConfigError(
-                f"script {str(path)!r} keeps action {written!r} for {ticks!r} ticks in pair {place}; expected a "
-                "whole number from 1"
-            )
-        chosen.append((action, ticks))
+    pairs = read_script(path, space)  # what is wrong with it is said before anybody acts
 
     def forever() -> Iterator[Any]:
         while True:
-            for action, ticks in chosen:
+            for action, ticks in pairs:
                 yield from _hold(action, ticks)
 
     return forever()

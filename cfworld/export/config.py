@@ -25,9 +25,8 @@ class ExportConfig:
         format: minari or lerobot.
         variant: student or teacher; None for the best there is.
         episodes: how many.
-        policies: weights of the policies, of which every episode draws one: sticky, random, noop, sweep, turn,
-            look_back, round_trip, wander, scripted:<file>; the command knows sb3:<agent.zip>, and
-            agent:<folder> or agent:<world>, which agent-train wrote, too.
+        policies: weights of the policies, of which every episode draws one, as `cfworld.data.policies.who_acts` spells
+            them.
         seed: episode e is the one that `reset(seed=seed + e)` begins.
         starts: where episodes begin, as `WorldEnv` takes them (an index in digits too); None for all of the world's.
         max_steps: truncate an episode after so many steps; None for the world's own horizon.

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cfworld.agents.players import factories_in
 from cfworld.data import Episode, EpisodeStore
 from cfworld.data.collection import Collection
 from cfworld.data.contact_sheet import contact_sheet
@@ -35,7 +36,7 @@ def export_dataset(
 
     Args:
         config: What to export.
-        factories: More kinds of policies, by name.
+        factories: More kinds of policies, by name, than agents and the planner.
         progress: Whether to show a progress bar.
 
     Returns:
@@ -50,13 +51,14 @@ def export_dataset(
     world = World.from_pretrained(
         config.world, variant=config.variant, device=config.device, num_steps=config.num_steps, memory=config.memory
     )
+    kinds = {**factories_in(world), **(factories or {})}
     plan = ExportPlan(config=config, provenance=provenance(config, world))
     writer = _writer(plan, world)
     with writer.locked():
         collection = Collection(plan, writer)
         writer.discard_leftovers()
         started, before = time.perf_counter(), collection.num_ticks
-        _generate_missing(plan, world, collection, writer, factories or {}, progress)
+        _generate_missing(plan, world, collection, writer, kinds, progress)
         figures = collection.figures() | {"format": config.format, "generated": True}
         if collection.num_ticks > before:
             ticks, seconds = collection.num_ticks - before, time.perf_counter() - started

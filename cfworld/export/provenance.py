@@ -1,13 +1,11 @@
 """Where generated episodes come from, in words that a dataset can carry."""
 
-import hashlib
 import json
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import cfworld
-from cfworld.data.policies import written_file
+from cfworld.data.policy_files import policy_digests
 from cfworld.export.config import ExportConfig, Format
 from cfworld.world import World, config_to_dict, find_world
 from cfworld.world.checkpoint import read_manifest
@@ -24,10 +22,9 @@ def provenance(config: ExportConfig, world: World) -> dict[str, Any]:
 
     Returns:
         Plain JSON values. `weights` holds the SHA-256 of every file of weights that the world was read from, and
-        `policy_files` that of every script and agent.
+        `policy_files` what `policy_digests` says of every script and agent.
     """
     manifest = read_manifest(find_world(config.world))
-    files = [name for name in map(written_file, config.policies) if name]
     return {
         "generated": True,
         "cfworld": cfworld.__version__,
@@ -38,7 +35,7 @@ def provenance(config: ExportConfig, world: World) -> dict[str, Any]:
         "memory": config_to_dict(world.config.memory) | {"preset": config.memory},
         "sampler": config_to_dict(world.config.sampler),
         "learned_from": world.config.source,
-        "policy_files": {name: hashlib.sha256(Path(name).read_bytes()).hexdigest() for name in files},
+        "policy_files": policy_digests(config.policies),
     }
 
 

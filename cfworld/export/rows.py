@@ -10,7 +10,7 @@ from gymnasium.vector import AutoresetMode
 from cfworld.data import Episode
 from cfworld.data.action_space import nested
 from cfworld.data.choices import neutral_action
-from cfworld.data.policies import Policy, PolicyFactory, make_policy
+from cfworld.data.policies import Policy, PolicyFactory, draw_policy, make_policy
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.export.config import ExportConfig
 from cfworld.world import World
@@ -159,9 +159,7 @@ def _policy(
 ) -> tuple[str, Policy]:
     """Who acts in an episode, by its number."""
     rng = np.random.default_rng(np.random.SeedSequence((config.seed, index)))
-    names = sorted(config.policies)
-    weights = np.array([config.policies[name] for name in names])
-    name = names[rng.choice(len(names), p=weights / weights.sum())]
+    name = draw_policy(config.policies, rng)
     return name, make_policy(name, rng, env.single_action_space, factories)
 
 

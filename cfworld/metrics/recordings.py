@@ -78,7 +78,7 @@ class Recording:
 
 
 def policy_actions(twin: gym.Env, policy: str, num_ticks: int, seed: int) -> np.ndarray:
-    """Actions [num_ticks(, A)] of a blind policy of `cfworld.data.policies`, a pure function of the seed."""
+    """Actions [num_ticks(, A)] of a policy without eyes of `cfworld.data.policies`, a pure function of the seed."""
     rng = np.random.default_rng(np.random.SeedSequence((seed, _ACTION_STREAM)))
     nothing = np.zeros((0, 1, 1, 3), np.uint8)
     return make_policy(policy, rng, twin.action_space)(nothing, num_ticks)

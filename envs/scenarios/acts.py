@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfworld.data.policies import Policy, make_policy  # pyright: ignore[reportUnknownVariableType]
+from cfworld.data.policies import BLIND, Policy, make_policy  # pyright: ignore[reportUnknownVariableType]
 from cfworld.envs.scenarios.schema import Act, Cue
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ActionError, ConfigError
@@ -41,7 +41,7 @@ def built_in_policies(name: str, world: World) -> NewPolicy:
     """The policies that need nothing but a name: see `cfworld.data.policies`.
 
     Args:
-        name: `random`, `sticky`, `sweep` ..., or `scripted:<file>`.
+        name: `random`, `sticky`, `sweep`, `sweep:<ticks>` ..., or `scripted:<file>`.
         world: where they act.
     """
     space = world_action_space(world.config.actions)
@@ -147,7 +147,10 @@ class Casting:
         name = str(cue.given)
         if name not in self._found:
             kind, colon, argument = name.partition(":")
-            found = kind + colon + beside(cue.place.file, argument) if argument else beside(cue.place.file, name)
+            if kind in BLIND:  # it reads no file, whatever may lie there
+                found = name
+            else:
+                found = kind + colon + beside(cue.place.file, argument) if argument else beside(cue.place.file, name)
             self._found[name] = self._policies(found, self._world)
         return self._found[name]
 

@@ -13,9 +13,9 @@ from cfworld import World
 from cfworld.agents.evaluate import dream_scores, twin_scores
 from cfworld.agents.planner import Method, PlannerConfig
 from cfworld.agents.players import make_player
-from cfworld.agents.scripted import sweep_of
 from cfworld.agents.sight import Seen
 from cfworld.agents.twin_job import TwinJob, scores_of_jobs
+from cfworld.data.policies import sweep_of
 from cfworld.envs import WorldVectorEnv
 from cfworld.envs.spaces import world_action_space
 from cfworld.envs.twins import make_twin

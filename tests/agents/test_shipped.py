@@ -8,10 +8,10 @@ from gymnasium import spaces
 
 from cfworld import World
 from cfworld.agents import Agent, dream_scores, make_player
-from cfworld.agents.card import agent_folder
 from cfworld.agents.evaluate import play_twin
 from cfworld.agents.players import agent_policy
 from cfworld.agents.sight import Seen
+from cfworld.data.policy_files import agent_folder
 from cfworld.envs.twins import make_twin
 from cfworld.errors import CheckpointError, ConfigError
 from tests.toy import toy_world

@@ -1,22 +1,31 @@
 """`cfworld agent-train` and `cfworld agent-eval`, and the rollout of a trained agent."""
 
+import hashlib
 import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from stable_baselines3 import PPO
 
-from cfworld.agents import Agent
+from cfworld.agents import Agent, make_player
+from cfworld.agents.planner import PlannerConfig
 from cfworld.agents.sight import Seen
 from cfworld.cli import agent_eval
 from cfworld.cli import main as cli
 from cfworld.cli.agent_eval import AgentEvalConfig
+from cfworld.cli.agent_scores import who
 from cfworld.cli.live import LiveRows, policies
+from cfworld.data import CollectConfig, collect
+from cfworld.data.policies import who_acts
+from cfworld.envs import WorldEnv
 from cfworld.errors import ConfigError
+from cfworld.export import ExportConfig, export_dataset
 from cfworld.world import World
 from tests.toy import toy_world
 
+PANORAMA = "cfworld.envs:cfworld/PanoramaReal-v0"
 SMALL = (
     "num_envs=2 n_steps=4 batch_size=4 n_epochs=1 total_steps=8 horizon=12 eval_horizon=12 eval_episodes=2 features=8 "
     "hidden=8"
@@ -125,11 +134,22 @@ def test_a_training_that_is_refused_leaves_the_folder_as_it_was(toy: str, traine
 
 def test_a_trained_agent_acts_in_a_rollout(toy: str, trained: Path) -> None:
     world = World.from_pretrained(toy)
-    live = LiveRows(world, [0, 1], policies(str(trained / "last"), world))
-    agent = Agent.load(trained / "last")
-    agent.begin([1])
-    expected = agent.act(Seen(frames=live.rows[1].frames[None]))[0]
-    assert live.step().actions[1].tolist() == [int(expected)] * 4
+    for name in (str(trained / "last"), f"agent:{trained / 'last'}"):
+        live = LiveRows(world, [0, 1], policies(name, world))
+        agent = Agent.load(trained / "last")
+        agent.begin([1])
+        expected = agent.act(Seen(frames=live.rows[1].frames[None]))[0]
+        assert live.step().actions[1].tolist() == [int(expected)] * 4
+
+
+def test_a_trained_agent_exports_however_it_is_spelled(toy: str, trained: Path, tmp_path: Path) -> None:
+    settings = ["export", f"world={toy}", "episodes=1", "max_steps=1", f"out={tmp_path / 'out'}"]
+    for name in (str(trained / "last"), f"agent:{trained / 'last'}"):
+        cli.main([*settings, f"policies=[{name}]"])  # the second time there is nothing left to do
+    recorded = json.loads((tmp_path / "out" / "collection.json").read_text())
+    assert recorded["policies"] == {f"agent:{trained / 'last'}": 1.0}
+    card = hashlib.sha256((trained / "last" / "agent.json").read_bytes()).hexdigest()
+    assert recorded["policy_files"] == {str(trained / "last"): card}
 
 
 @pytest.mark.parametrize(
@@ -162,3 +182,50 @@ def test_an_unknown_policy_is_refused_before_anything_is_played(
         cli.main(["agent-eval", f"world={toy}", "policies=[random,nobody]", f"out={tmp_path / 'out'}"])
     assert "policy 'nobody' is unknown" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("prefix", ["", "sb3:"])
+def test_an_agent_of_stable_baselines_is_scored_in_dream_and_reality(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, prefix: str
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    file, out = tmp_path / "agent.zip", tmp_path / "eval"
+    PPO("CnnPolicy", WorldEnv(toy, obs="frames"), device="cpu", n_steps=8, batch_size=8).save(file)
+    names = f"policies=[noop,{prefix}{file}]"
+    cli.main(["agent-eval", f"world={toy}", names, "episodes=2", "max_ticks=8", "video=", f"out={out}"])
+    found = json.loads((out / "agent-eval.json").read_text())["policies"][f"{prefix}{file}"]
+    assert all(len(found[place]["returns"]) == 2 for place in ("dream", "twin"))
+    assert found["paired"]["twin"].keys() == {"noop"}
+
+
+def test_who_plays_is_known_by_what_is_in_the_files(tmp_path: Path) -> None:
+    for name in ("moves.json", "agent.zip"):
+        (tmp_path / name).write_text("one")
+        told = [who(f"{kind}:{tmp_path / name}", PlannerConfig()) for kind in ("scripted", "sb3")]
+        (tmp_path / name).write_text("another")
+        assert all(who(one["policy"], PlannerConfig()) != one for one in told)
+
+
+def test_nobody_is_told_of_the_same_people_everywhere(toy: str, tmp_path: Path) -> None:
+    errors = set()
+    world = World.from_pretrained(toy)
+    asked = [
+        lambda: make_player("nobody", world),
+        lambda: policies("nobody", world),
+        lambda: collect(CollectConfig(env=PANORAMA, out=str(tmp_path), policies={"nobody": 1.0})),
+        lambda: export_dataset(ExportConfig(world=toy, out=str(tmp_path), policies={"nobody": 1.0})),
+    ]
+    for ask in asked:
+        with pytest.raises(ConfigError) as told:
+            ask()
+        errors.add(str(told.value))
+    assert errors == {f"policy 'nobody' is unknown; expected one of {who_acts()}"}
+
+
+@pytest.mark.parametrize("command", ["rollout", "agent-eval", "collect", "export"])
+def test_help_lists_whoever_can_act(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    cli.main([command, "--help"])
+    assert who_acts() in " ".join(capsys.readouterr().out.split())

@@ -13,6 +13,7 @@ from PIL import Image
 from cfworld.cli import main as cli
 from cfworld.cli.rollout import RolloutConfig
 from cfworld.data import EpisodeStore
+from cfworld.envs import Scenario
 from cfworld.errors import ConfigError
 from cfworld.world import Ends
 from tests.toy import DISCRETE, KINDS, toy_world
@@ -134,3 +135,19 @@ def test_a_dataset_of_texts_is_refused_by_line(
     file.write_text("world: talk\nseconds: 1\ntimeline:\n  - text: go\noutputs: [dataset]\n")
     assert leave(monkeypatch, f"scenario={file}", f"out={file.parent / 'out'}") == 2
     assert "play.yaml:5: outputs: got dataset" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("policy", ["sweep:3", "sweep", "random"])
+def test_a_scenario_plays_the_same_by_command_and_from_python(
+    policy: str, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file.parent / "3").mkdir()  # no file is looked for beside the scenario
+    file.write_text(f"world: toy\nseconds: 1\ntimeline:\n  - policy: {policy}\noutputs: [json]\n")
+    out = file.parent / "out"
+    assert leave(monkeypatch, f"scenario={file}", f"out={out}") == 0
+    by_command = json.loads((out / "scenario.json").read_text())["branches"][0]["actions"]
+    branch = Scenario.load(file).run().branches[0]
+    assert list(branch.labels) == by_command
+    if policy == "sweep:3":
+        one, other = by_command[0], by_command[3]
+        assert by_command == [one] * 3 + [other] * 3 + [one] * 3 + [other]

@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
+from cfworld.agents.sb3_policy import sb3_agent
 from cfworld.cli import main as cli
 from cfworld.cli.collect import CollectCommand, policy_weights
-from cfworld.cli.sb3_policy import sb3_agent
 from cfworld.data import CollectConfig, EpisodeStore, StoreWriter, collect
 from cfworld.errors import CollectionError, ConfigError, DatasetError
 from tests.data import fakes
@@ -204,7 +204,10 @@ def test_two_collections_in_one_folder_are_refused(tmp_path):
 def test_a_worker_that_dies_is_reported(tmp_path):
     settings = config(tmp_path, policies={"deadly": 1.0}, workers=2)
 
-    with pytest.raises(CollectionError, match="died with exit code -9"):
+    expected = (
+        r"a collecting worker died with exit code -9 .* finished shards are kept: run the same command again, with"
+    )
+    with pytest.raises(CollectionError, match=expected):
         collect(settings, factories={"deadly": fakes.deadly}, progress=False)
 
 
@@ -243,17 +246,19 @@ def test_any_environment_with_frames_is_collected_step_by_step(tmp_path, env, kw
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"episodes": 0}, "to know when to stop"),
-        ({"workers": 0}, "workers=0; expected at least 1"),
-        ({"policies": {}}, "at least one above 0"),
+        ({"episodes": 0}, "got ticks=0 and episodes=0; expected one above 0, to know when to stop"),
+        ({"workers": 0}, "got workers=0; expected at least 1"),
+        ({"policies": {}}, r"got policies=\{\}; expected .* at least one above 0"),
         ({"policies": {"sticky": -1.0, "noop": 2.0}}, "weights >= 0"),
         ({"god_share": 1.5}, "a share from 0 to 1"),
-        ({"hold_share": -0.1}, r"hold_share=-0.1; expected a share from 0 to 1"),
+        ({"hold_share": -0.1}, r"got hold_share=-0.1; expected a share from 0 to 1"),
         ({"hold_ticks": 0}, "hold_ticks=0; expected at least 1"),
         ({"env": "cfworld.envs:cfworld/NoSuchReal-v0"}, "is unknown"),
         ({"env": "no_such_module:Env-v0"}, "is unknown"),
         ({"env": "tests.data.fakes:fake/BlindCounting-v0"}, "render_mode=rgb_array"),
         ({"policies": {"swep": 1.0}}, "policy 'swep' is unknown"),
+        ({"policies": {"noop:whatever": 1.0}}, "got noop:whatever; expected noop, which takes no argument"),
+        ({"env_kwargs": {"foo": 3}}, r"got env_kwargs=\{'foo': 3\}, which env='.*PanoramaReal-v0' does not take"),
     ],
 )
 def test_settings_without_sense_are_refused(tmp_path, changes, message):
@@ -294,7 +299,12 @@ def test_an_agent_of_stable_baselines_may_collect(tmp_path):
         ("split=foo", "got split=foo; expected one of train, eval"),
         ("policies=[turn@much]", "got 'turn@much' in policies"),
         ("policies=[turn,turn@2]", "got 'turn' twice"),
+        ("policies=['@0.5']", "got '@0.5' in policies; expected a policy, @ and a weight"),
         ("policies=[sb3:nowhere.zip@0.5]", "there is no agent 'nowhere.zip'"),
+        ("policies=[nowhere.zip,sb3:nowhere.zip]", "got 'sb3:nowhere.zip' twice"),
+        ("policies=[agent:nowhere]", "there is no agent 'nowhere'"),
+        ("policies=[planner]", "got planner, which plans in a generated world, and there is none here"),
+        ("policies=[nobody]", "policy 'nobody' is unknown; expected one of look_back, noop"),
     ],
 )
 def test_the_command_tells_what_it_knows_in_one_line(argument, said, tmp_path, capsys):
@@ -351,3 +361,60 @@ def test_presets_record_the_settings_of_the_shipped_datasets(world, split, recor
     assert found["policies"] == policies[world]
     assert found["env_kwargs"] == {}
     assert {name: found[name] for name in recorded} == recorded
+
+
+def test_a_sweep_of_20_is_collected_as_a_sweep_of_20(tmp_path):
+    collect(config(tmp_path, policies={"sweep:20": 1.0}, episodes=1, god_share=0.0), progress=False)
+
+    episode = EpisodeStore.open(tmp_path).episode(0)
+    assert episode.policy == "sweep:20"
+    assert episode.actions.tolist() == [1] * 20 + [2] * 20 + [1] * 10
+
+
+def test_another_script_of_the_same_name_is_not_mixed_in(tmp_path):
+    script, out = tmp_path / "moves.json", tmp_path / "out"
+    settings = {"policies": {f"scripted:{script}": 1.0}, "god_share": 0.0, "max_ticks": 4, "shard_episodes": 1}
+    script.write_text("[[1, 4]]")
+    collect(config(out, episodes=1, **settings), progress=False)
+
+    script.write_text("[[2, 4]]")
+    with pytest.raises(ConfigError, match=r"other settings \(policy_files"):
+        collect(config(out, episodes=2, **settings), progress=False)
+
+    script.write_text("[[1, 4]]")
+    collect(config(out, episodes=2, **settings), progress=False)
+    assert EpisodeStore.open(out).episode(1).actions.tolist() == [1] * 4
+
+
+def test_data_from_before_scripts_were_told_apart_are_gone_on_with(tmp_path):
+    script, out = tmp_path / "moves.json", tmp_path / "out"
+    settings = {"policies": {f"scripted:{script}": 1.0}, "god_share": 0.0, "max_ticks": 4, "shard_episodes": 1}
+    script.write_text("[[1, 4]]")
+    collect(config(out, episodes=1, **settings), progress=False)
+    recorded = json.loads((out / "collection.json").read_text())
+    del recorded["policy_files"]
+    (out / "collection.json").write_text(json.dumps(recorded))
+
+    collect(config(out, episodes=2, **settings), progress=False)
+
+    assert len(EpisodeStore.open(out)) == 2
+
+
+def test_an_agent_that_was_trained_anew_is_another(tmp_path):
+    (tmp_path / "agent.json").write_text("{}")
+    plan = config(tmp_path / "out", policies={f"agent:{tmp_path}": 1.0})
+    before = plan.recorded()["policy_files"]
+    (tmp_path / "agent.json").write_text('{"steps": 1}')
+    assert before.keys() == {str(tmp_path)}
+    assert plan.recorded()["policy_files"] != before
+
+
+def test_an_agent_of_stable_baselines_collects_however_it_is_spelled(tmp_path):
+    twin = gym.make(PANORAMA, obs="frames")
+    small = {"features_extractor_kwargs": {"features_dim": 8}}
+    agent = PPO("CnnPolicy", twin, n_steps=8, batch_size=8, policy_kwargs=small, device="cpu")
+    agent.save(tmp_path / "agent.zip")
+    settings = ["collect", "world=panorama", "episodes=1", "max_ticks=8", "god_share=0", "workers=1"]
+    for place, prefix in enumerate(("", "sb3:")):
+        cli.main([*settings, f"policies=[{prefix}{tmp_path / 'agent.zip'}]", f"out={tmp_path / str(place)}"])
+    assert contents(tmp_path / "0") == contents(tmp_path / "1")

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from itertools import groupby
 
@@ -5,7 +6,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from cfworld.data.policies import BLIND, held, make_policy
+from cfworld.data.policies import AGENT_CARD, BLIND, draw_policy, full_name, held, make_policy, split_policy
+from cfworld.data.policy_files import policy_digests
 from cfworld.errors import ConfigError
 
 DISCRETE = spaces.Discrete(3)
@@ -162,7 +164,97 @@ def test_a_script_for_a_box_gives_points_of_the_box(tmp_path, action):
 
 
 def test_unknown_policies_and_unbounded_spaces_are_refused():
-    with pytest.raises(ConfigError, match="'stick' is unknown; choose among look_back, noop"):
+    with pytest.raises(ConfigError, match="'stick' is unknown; expected one of look_back, noop"):
         actions("stick", 4)
     with pytest.raises(ConfigError, match="bounded Box"):
         actions("sticky", 4, spaces.Box(-np.inf, np.inf, (2,)))
+
+
+@pytest.mark.parametrize("name", [*(f"{name}:whatever" for name in BLIND if name != "sweep"), "noop:"])
+def test_a_policy_without_eyes_takes_no_argument(name):
+    kind = name.partition(":")[0]
+    with pytest.raises(ConfigError, match=f"got {name}; expected {kind}, which takes no argument"):
+        actions(name, 4)
+
+
+def test_a_sweep_may_be_given_the_ticks_of_each_way():
+    assert runs(actions("sweep:20", 100)) == [(1, 20), (2, 20)] * 2 + [(1, 20)]
+    np.testing.assert_array_equal(actions("sweep:20", 100), actions("sweep:20", 100, seed=1))
+
+
+@pytest.mark.parametrize("name", ["sweep:", "sweep:0", "sweep:-3", "sweep:fast"])
+def test_a_sweep_of_no_ticks_is_refused(name):
+    with pytest.raises(ConfigError, match=f"got {name}; expected the ticks of each way from 1, as in sweep:110"):
+        actions(name, 4)
+
+
+def test_every_spelling_names_its_kind(tmp_path):
+    (tmp_path / AGENT_CARD).write_text("{}")
+    (tmp_path / "12:30.zip").touch()
+    folder, timed = str(tmp_path), str(tmp_path / "12:30.zip")
+    spelled = {
+        "noop": ("noop", ""),
+        "planner": ("planner", ""),
+        "sweep:20": ("sweep", "20"),
+        "scripted:a.zip": ("scripted", "a.zip"),
+        "agent:doom_take_cover": ("agent", "doom_take_cover"),
+        f"agent:{folder}": ("agent", folder),
+        folder: ("agent", folder),
+        "sb3:a:b.zip": ("sb3", "a:b.zip"),
+        "a.zip": ("sb3", "a.zip"),
+        timed: ("sb3", timed),
+        "mine:a.zip": ("mine", "a.zip"),
+        "nobody": ("nobody", ""),
+    }
+    assert {name: split_policy(name) for name in spelled} == spelled
+    assert [full_name(name) for name in (folder, f"agent:{folder}", "a.zip", "noop", "sweep:20")] == [
+        f"agent:{folder}",
+        f"agent:{folder}",
+        "sb3:a.zip",
+        "noop",
+        "sweep:20",
+    ]
+
+
+def test_a_folder_is_not_taken_for_a_policy_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "noop").mkdir()
+    (tmp_path / "noop" / AGENT_CARD).write_text("{}")
+    monkeypatch.chdir(tmp_path)
+    assert split_policy("noop") == ("noop", "")
+    assert split_policy("./noop") == ("agent", "./noop")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("planner", "which plans in a generated world, and there is none here"),
+        ("agent:doom_take_cover", "a factory of the kind 'agent', as in cfworld.agents.players.FACTORIES"),
+        ("a.zip", "a factory of the kind 'sb3'"),
+    ],
+)
+def test_whoever_cannot_act_here_is_told_apart_from_nobody(name, said):
+    with pytest.raises(ConfigError, match=said):
+        actions(name, 4)
+
+
+def test_files_tell_policies_of_one_name_apart(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    files = {"moves.json": "[[1, 1]]", "a.zip": "agent", "best/agent.json": "card", "20": "no file of a sweep"}
+    (tmp_path / "best").mkdir()
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+
+    found = policy_digests(["noop", "sweep:20", "scripted:moves.json", "a.zip", "agent:best", "scripted:gone.json"])
+
+    read = {"moves.json": "moves.json", "a.zip": "a.zip", "best": "best/agent.json"}
+    assert found == {name: hashlib.sha256(files[file].encode()).hexdigest() for name, file in read.items()}
+    assert policy_digests(["best"]) == policy_digests(["agent:best"])
+    assert policy_digests(["agent:doom_take_cover"]).keys() == {"doom_take_cover"}
+
+
+def test_policies_are_drawn_by_their_weights_in_the_order_of_their_names():
+    """As data that were collected before were drawn."""
+    rng, same = np.random.default_rng(3), np.random.default_rng(3)
+    weights = {"turn": 3.0, "noop": 1.0, "sticky": 0.0}
+    drawn = [draw_policy(weights, rng) for _ in range(400)]
+    assert drawn == [("noop", "sticky", "turn")[same.choice(3, p=[0.25, 0, 0.75])] for _ in range(400)]

@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
+from cfworld.agents.sb3_policy import sb3_agent
 from cfworld.cli import main as cli
 from cfworld.cli.export import ExportCommand
-from cfworld.cli.sb3_policy import sb3_agent
 from cfworld.data import EpisodeStore
 from cfworld.envs import WorldEnv
 from cfworld.errors import ConfigError, DatasetError
@@ -237,3 +237,30 @@ def test_the_command_line_reaches_the_export(toy: str, tmp_path: Path, monkeypat
     assert json.loads((out / "figures.json").read_text())["episodes"] == 2
     assert (out / "config.yaml").is_file()
     assert {options["start"] for options in EpisodeStore.open(out).options} <= {1, 2}
+
+
+def test_another_script_of_the_same_name_is_not_mixed_in(toy: str, tmp_path: Path) -> None:
+    script, out = tmp_path / "moves.json", tmp_path / "out"
+    script.write_text("[[1, 4]]")
+    settings = {"policies": {f"scripted:{script}": 1.0}, "shard_episodes": 1}
+    export_dataset(config(toy, out, episodes=1, **settings), progress=False)
+    script.write_text("[[2, 4]]")
+    with pytest.raises(ConfigError, match=r"other settings \(policy_files"):
+        export_dataset(config(toy, out, episodes=2, **settings), progress=False)
+
+
+def test_data_from_before_files_were_told_apart_are_gone_on_with(toy: str, tmp_path: Path) -> None:
+    """Exports used to record scripts, but no agents."""
+    script, out = tmp_path / "moves.json", tmp_path / "out"
+    script.write_text("[[1, 4]]")
+    settings = {"policies": {f"scripted:{script}": 1.0}, "shard_episodes": 1}
+    export_dataset(config(toy, out, episodes=1, **settings), progress=False)
+    recorded = json.loads((out / "collection.json").read_text())
+    (out / "collection.json").write_text(json.dumps(recorded | {"policy_files": {}}))
+    assert export_dataset(config(toy, out, episodes=2, **settings), progress=False)["episodes"] == 2
+
+
+def test_the_planner_acts_in_the_world_that_is_exported(toy: str, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"policies": {"planner": 1.0}, "episodes": 1, "rows": 1, "max_steps": 1}
+    export_dataset(config(toy, tmp_path, **settings), progress=False)
+    assert EpisodeStore.open(tmp_path).policies == ["planner"]

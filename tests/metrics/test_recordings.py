@@ -86,3 +86,10 @@ def test_twins_are_made_by_their_ids_alone():
             make_twin(source, 50)
     with pytest.raises(ConfigError, match="expected"):
         make_twin("CartPole-v1", 50)
+
+
+def test_a_sweep_of_a_period_is_one_and_no_other_blind_policy_takes_an_argument():
+    twin = panorama()
+    assert policy_actions(twin, "sweep:3", 8, 5).tolist() == [1, 1, 1, 2, 2, 2, 1, 1]
+    with pytest.raises(ConfigError, match="got noop:whatever; expected noop, which takes no argument"):
+        policy_actions(twin, "noop:whatever", 8, 5)

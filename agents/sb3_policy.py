@@ -34,9 +34,7 @@ def sb3_policy(path: str | Path, action_space: Any, resolution: tuple[int, int],
     Raises:
         ConfigError: if the file is no such agent, or it sees, does or remembers something else.
     """
-    agent = _read(Path(path))
-    if agent.action_space != action_space:
-        raise ConfigError(f"the agent {str(path)!r} acts in {agent.action_space}; expected {action_space}")
+    agent = _acting(Path(path), action_space)
     seen = sorted(agent.observation_space.shape or ())
     if seen not in (sorted((*resolution, 3)), sorted((*resolution, 3 * num_frames))):
         raise ConfigError(
@@ -46,7 +44,9 @@ def sb3_policy(path: str | Path, action_space: Any, resolution: tuple[int, int],
     only_last = seen == sorted((*resolution, 3))
 
     def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
-        observation = frames[-1] if only_last else stack_channels(frames)
+        # a simulator's reset gives one frame, which stands for a step
+        shown = np.repeat(frames, num_frames, axis=0) if len(frames) == 1 else frames
+        observation = shown[-1] if only_last else stack_channels(shown)
         action, _ = agent.predict(observation, deterministic=True)
         return np.stack([action] * num_ticks)
 
@@ -62,20 +62,30 @@ def sb3_agent(argument: str, rng: np.random.Generator, action_space: gym.Space[A
         action_space: what the agent's action space must equal.
 
     Raises:
-        ConfigError: if there is no such file; what is in it is read with the first frame.
+        ConfigError: if there is no such file, or no such agent in it. That it sees something else is told by the first
+            frame.
     """
     del rng
     if not Path(argument).is_file():
-        raise ConfigError(f"there is no agent {argument!r}; expected sb3:<file>, the .zip that its save wrote")
+        raise ConfigError(
+            f"got sb3:{argument}, and there is no agent {argument!r}; expected sb3:<file>, the .zip that its save wrote"
+        )
+    _acting(Path(argument), action_space)
     agent: Policy | None = None
 
     def policy(frames: np.ndarray, num_ticks: int) -> np.ndarray:
         nonlocal agent
         agent = agent or sb3_policy(argument, action_space, frames.shape[1:3], num_ticks)
-        # a simulator's reset gives one frame, which stands for a step
-        return agent(np.repeat(frames, num_ticks, axis=0) if len(frames) == 1 else frames, num_ticks)
+        return agent(frames, num_ticks)
 
     return policy
+
+
+def _acting(path: Path, action_space: gym.Space[Any]) -> "BaseAlgorithm":
+    agent = _read(path)
+    if agent.action_space != action_space:
+        raise ConfigError(f"the agent {str(path)!r} acts in {agent.action_space}; expected {action_space}")
+    return agent
 
 
 def _read(path: Path) -> "BaseAlgorithm":
