@@ -18,7 +18,7 @@ from cfworld.errors import MissingDependencyError
 from cfworld.export.config import ExportConfig, Format
 from cfworld.export.minari import minari_writer
 from cfworld.export.provenance import ExportPlan, provenance
-from cfworld.export.rows import generated_episodes, told_variables
+from cfworld.export.rows import check_rows, generated_episodes, told_variables
 from cfworld.files import write_json
 from cfworld.world import World
 
@@ -52,6 +52,7 @@ def export_dataset(
         config.world, variant=config.variant, device=config.device, num_steps=config.num_steps, memory=config.memory
     )
     kinds = {**factories_in(world), **(factories or {})}
+    check_rows(world, config, kinds)  # before anything is written: a folder that was refused is as it was
     plan = ExportPlan(config=config, provenance=provenance(config, world))
     writer = _writer(plan, world)
     with writer.locked():

@@ -15,7 +15,7 @@ from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.export.config import ExportConfig
 from cfworld.world import World
 
-__all__ = ["generated_episodes", "told_variables"]
+__all__ = ["check_rows", "generated_episodes", "told_variables"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -61,6 +61,23 @@ class _Row:
         )
 
 
+def check_rows(world: World, config: ExportConfig, factories: Mapping[str, PolicyFactory]) -> None:
+    """Refuse what `generated_episodes` could not generate.
+
+    Args:
+        world: The world, as it was loaded.
+        config: The export.
+        factories: More kinds of policies, by name.
+
+    Raises:
+        ConfigError: There is no such policy, or the world does not take the settings.
+        StartError: There is no such start.
+    """
+    space = _env(world, config, 1).single_action_space
+    for name in config.policies:
+        make_policy(name, np.random.default_rng(0), space, factories)
+
+
 def generated_episodes(
     world: World,
     config: ExportConfig,
@@ -93,16 +110,7 @@ def generated_episodes(
         return
     # A GPU's last digits depend on the size of the batch, which is therefore the same for every run.
     num_rows = config.rows if world.device.type != "cpu" else min(config.rows, len(order))
-    env = WorldVectorEnv(
-        num_rows,
-        world,
-        horizon=config.max_steps,
-        ends=config.ends,
-        truncate_above=config.truncate_above,
-        starts=None if config.starts is None else [_start(start) for start in config.starts],
-        info_frames=True,
-        autoreset_mode=AutoresetMode.DISABLED,
-    )
+    env = _env(world, config, num_rows)
     space = env.single_action_space
     idle = np.broadcast_to(neutral_action(space), (env.num_frames, *neutral_action(space).shape))
     rows: list[_Row | None] = [None] * num_rows
@@ -121,6 +129,19 @@ def generated_episodes(
                     if fresh[place]:
                         done[row.index] = row.finished(source, bool(terminated[place]))
         yield done.pop(index)
+
+
+def _env(world: World, config: ExportConfig, num_rows: int) -> WorldVectorEnv:
+    return WorldVectorEnv(
+        num_rows,
+        world,
+        horizon=config.max_steps,
+        ends=config.ends,
+        truncate_above=config.truncate_above,
+        starts=None if config.starts is None else [_start(start) for start in config.starts],
+        info_frames=True,
+        autoreset_mode=AutoresetMode.DISABLED,
+    )
 
 
 def _begin(

@@ -19,7 +19,7 @@ from cfworld.cli import main as cli
 from cfworld.cli.export import ExportCommand
 from cfworld.data import EpisodeStore
 from cfworld.envs import WorldEnv
-from cfworld.errors import ConfigError, DatasetError
+from cfworld.errors import ConfigError, DatasetError, StartError
 from cfworld.export.config import ExportConfig
 from cfworld.export.dataset import export_dataset
 from cfworld.world import World
@@ -237,6 +237,29 @@ def test_the_command_line_reaches_the_export(toy: str, tmp_path: Path, monkeypat
     assert json.loads((out / "figures.json").read_text())["episodes"] == 2
     assert (out / "config.yaml").is_file()
     assert {options["start"] for options in EpisodeStore.open(out).options} <= {1, 2}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"policies": {"foo": 1.0}},
+        {"policies": {"noop:whatever": 1.0}},
+        {"policies": {"random": 1.0, "sb3:nowhere.zip": 0.0}},
+        {"starts": ["1000000"]},
+        {"max_steps": 0},
+        {"ends": "soon"},
+        {"truncate_above": 3.0},
+    ],
+    ids=str,
+)
+def test_what_was_refused_leaves_a_folder_in_which_the_right_settings_succeed(
+    toy: str, tmp_path: Path, wrong: dict[str, Any]
+) -> None:
+    with pytest.raises((ConfigError, StartError)):
+        export_dataset(config(toy, tmp_path / "out", **wrong), progress=False)
+    assert not (tmp_path / "out").exists()
+    export_dataset(config(toy, tmp_path / "out", episodes=1, policies={"random": 1.0}), progress=False)
+    assert len(EpisodeStore.open(tmp_path / "out")) == 1
 
 
 def test_another_script_of_the_same_name_is_not_mixed_in(toy: str, tmp_path: Path) -> None:
