@@ -112,7 +112,7 @@ def test_a_wrong_value_is_told_in_one_line(
     ("key", "said"),
     [
         ("wrld", 'got the key wrld; expected one of world, out, inner. Did you mean "world"?'),
-        ("inner.siz", 'got the key inner.siz; expected one of size under inner. Did you mean "inner.size"?'),
+        ("inner.sizes", 'got the key inner.sizes; expected one of size under inner. Did you mean "inner.size"?'),
         ("zzz", "got the key zzz; expected one of world, out, inner."),
     ],
 )
