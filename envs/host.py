@@ -1,13 +1,19 @@
 """From the device to the host in one copy."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
 from torch import Tensor
 
-__all__ = ["pack", "to_host", "unpack"]
+__all__ = ["as_given", "pack", "to_host", "unpack"]
+
+
+def as_given(tensor: Tensor, tensors: bool) -> Any:
+    """What a caller gets of a tensor: itself if they asked for `tensors`, else an array."""
+    return tensor if tensors else tensor.cpu().numpy()
 
 
 def to_host(*tensors: Tensor) -> list[np.ndarray]:

@@ -1,5 +1,6 @@
 """A window that shows frames; pygame is imported only when one opens."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,7 +9,7 @@ from jaxtyping import UInt8
 
 from cfworld.errors import MissingDependencyError
 
-__all__ = ["Keys", "Window", "tiled"]
+__all__ = ["Keys", "Screen", "Window", "tiled"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,6 +77,41 @@ class Window:
     def close(self) -> None:
         """Close the window."""
         self._pygame.display.quit()
+
+
+class Screen:
+    """A window that opens when there is something to show.
+
+    Args:
+        title: the window's title.
+        fps: frames per second.
+    """
+
+    def __init__(self, title: str, fps: int | float):
+        self._title = title
+        self._fps = fps
+        self._window: Window | None = None
+
+    def show(self, frames: UInt8[np.ndarray, "F H W 3"] | Sequence[np.ndarray], scale: int = 8) -> None:
+        """Draw frames one after the other.
+
+        Args:
+            frames: uint8 [F, H, W, 3], or F of [H, W, 3]; always of the same size.
+            scale: window pixels per frame pixel, if the window opens now.
+
+        Raises:
+            MissingDependencyError: if pygame is not installed.
+        """
+        for frame in frames:
+            if self._window is None:
+                self._window = Window(self._title, frame.shape[:2], self._fps, scale)
+            self._window.show(frame)
+
+    def close(self) -> None:
+        """Close the window, if it is open."""
+        if self._window is not None:
+            self._window.close()
+            self._window = None
 
 
 def tiled(

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cfworld.envs.arguments import check_count, check_flag
-from cfworld.envs.rendering import Window
+from cfworld.envs.rendering import Screen
 from cfworld.envs.spaces import (
     check_discrete_sequence,
     check_discrete_step,
@@ -103,7 +103,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         self._frames: np.ndarray | None = None
         self._running = False
         self._closed = False
-        self._window: Window | None = None
+        self._screen = Screen(type(self).__name__, float(self.fps))
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -130,7 +130,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         self._running = True
         self._frames = np.broadcast_to(frame, (self.frames_per_step, *frame.shape))
         if self.render_mode == "human":
-            self._show(self._frames[-1:])
+            self._screen.show(self._frames[-1:])
         return self._observation(), self._info(end_frame=self.frames_per_step)
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
@@ -212,9 +212,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         """Release the simulator and the window. A second call does nothing."""
         self._closed = True
         self._running = False
-        if self._window is not None:
-            self._window.close()
-            self._window = None
+        self._screen.close()
 
     @abstractmethod
     def _begin(self, game_seed: int, god: bool) -> np.ndarray:
@@ -247,7 +245,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
                 self._running = False
                 break
         if self.render_mode == "human":
-            self._show(frames)
+            self._screen.show(frames)
         self._frames = np.stack(frames + [last] * (self.frames_per_step - len(frames)))
         return Ticks(
             frames=self._frames[: len(frames)].copy(),
@@ -266,12 +264,6 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         if self.info_frames:
             info["frames"] = self.frames()
         return info
-
-    def _show(self, frames: Any) -> None:
-        if self._window is None:
-            self._window = Window(type(self).__name__, self.resolution, float(self.fps))
-        for frame in frames:
-            self._window.show(frame)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -9,8 +9,6 @@ import numpy as np
 import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
-from jaxtyping import Bool
-from torch import Tensor
 
 from cfworld.envs.actions import row_actions
 from cfworld.envs.arguments import (
@@ -21,13 +19,15 @@ from cfworld.envs.arguments import (
     check_row_seeds,
     one_of,
 )
-from cfworld.envs.core import RENDER_MODES, EnvCore, RowsStep, make_core
+from cfworld.envs.autoreset import begin_at_once, begin_late, observation, restarted, whereabouts
+from cfworld.envs.core import RENDER_MODES, EnvCore, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
-from cfworld.envs.rendering import Window, tiled
+from cfworld.envs.host import as_given
+from cfworld.envs.rendering import Screen, tiled
 from cfworld.envs.rewards import StepFunction
 from cfworld.envs.spaces import world_observation_space
 from cfworld.envs.undo import stream_kept_on_error
-from cfworld.envs.vector_info import blanked, masked_info, row_objects, start_array
+from cfworld.envs.vector_info import masked_info
 from cfworld.errors import EnvironmentClosedError, ResetNeededError
 from cfworld.memory import MemoryConfig
 from cfworld.world import World
@@ -185,7 +185,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.action_space = batch_space(core.action_space, num_envs)
         self._state: EnvState | None = None
-        self._window: Window | None = None
+        self._screen = Screen(self.world.config.name, self.world.config.fps)
 
     @property
     def num_frames(self) -> int:
@@ -218,10 +218,13 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             if isinstance(seed, int):
                 super().reset(seed=seed)
             before = self._state if mask.all() else self._begun()
-            self._state = self._restarted(before, mask, seeds, starts)
+            self._state = restarted(self._core, before, mask, seeds, starts, lambda: self.np_random)
         self._show()
-        end_frame = self._out(self._state.end_frame.clone())
-        return self._observation(), masked_info(self._whereabouts() | {"end_frame": end_frame}, mask)
+        looked_at = self._core.obs != "latent" or self._core.info_frames
+        state = self._seen() if looked_at else self._state
+        infos = whereabouts(self._core, state, self.tensors)
+        infos["end_frame"] = as_given(state.end_frame.clone(), self.tensors)
+        return observation(self._core, state, self.tensors), masked_info(infos, mask)
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Generate the next chunk of every row.
@@ -250,13 +253,14 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         given = row_actions(self.world, actions, self.num_envs, look=not self.tensors)
         after, step = self._core.advance(before, given, tensors=self.tensors)
         if next_step and before.ended.any():
-            result = self._begin_late(after, step, before.ended)
+            self._state, result = begin_late(self._core, after, step, before.ended, self.tensors)
         elif self.autoreset_mode is AutoresetMode.SAME_STEP and after.ended.any():
-            result = self._begin_at_once(after, step, after.ended)
+            self._state, result = begin_at_once(self._core, after, step, self.tensors)
         else:
             self._state = after
-            infos = masked_info(self._whereabouts() | step.infos, _every(self.num_envs))
-            result = (step.observation, step.reward, step.terminated, step.truncated, infos)
+            infos = whereabouts(self._core, after, self.tensors) | step.infos
+            every = np.ones(self.num_envs, np.bool_)
+            result = (step.observation, step.reward, step.terminated, step.truncated, masked_info(infos, every))
         self._show()
         return result
 
@@ -329,7 +333,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """
         state = self._seen() if rows is None else self._core.decoded(self.get_state(rows))
         assert state.frames is not None
-        return self._out(state.frames.clone())
+        return as_given(state.frames.clone(), self.tensors)
 
     def render(self) -> tuple[Any, ...] | None:
         """What `render_mode` asks for, one per row; "human" draws at every step instead and gives None."""
@@ -341,76 +345,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Release the window."""
-        if self._window is not None:
-            self._window.close()
-            self._window = None
-
-    def _begin_at_once(self, after: EnvState, step: RowsStep, resets: Bool[np.ndarray, " B"]) -> tuple[Any, ...]:
-        """Same-step autoreset: what the ended rows saw last becomes info."""
-        self._state = after
-        last = self._whereabouts() | step.infos
-        rows = np.flatnonzero(resets)
-        final = {
-            "final_obs": row_objects([step.observation[int(row)] for row in rows], rows, self.num_envs),
-            "final_info": masked_info(last, resets),
-        }
-        infos = masked_info(final, resets) | self._begin_anew(after, step, resets)
-        return self._observation(), step.reward, step.terminated, step.truncated, infos
-
-    def _begin_late(self, after: EnvState, step: RowsStep, resets: Bool[np.ndarray, " B"]) -> tuple[Any, ...]:
-        """Next-step autoreset: of the rows that had ended, the step is a reset."""
-        infos = self._begin_anew(after, step, resets)
-        given = (blanked(value, resets) for value in (step.reward, step.terminated, step.truncated))
-        return self._observation(), *given, infos
-
-    def _begin_anew(self, after: EnvState, step: RowsStep, resets: Bool[np.ndarray, " B"]) -> dict[str, Any]:
-        """Reset rows after a step; gives the infos of all rows."""
-        drawn = [None] * self.num_envs
-        self._state = self._restarted(after, resets, drawn, drawn)
-        kept = dict(step.infos)
-        end_frame = blanked(kept.pop("end_frame"), resets, self.num_frames)
-        return masked_info(self._whereabouts() | {"end_frame": end_frame}, _every(self.num_envs)) | masked_info(
-            kept, ~resets
-        )
-
-    def _restarted(
-        self,
-        before: EnvState | None,
-        mask: Bool[np.ndarray, " B"],
-        seeds: Sequence[int | None],
-        starts: Sequence[Any],
-    ) -> EnvState:
-        """The state in which the rows of the mask have begun an episode: a new seed's first, or their own's next."""
-        chosen: list[int] = []
-        episodes: list[int] = []
-        rows: list[int] = np.flatnonzero(mask).tolist()
-        for row in rows:
-            seed = seeds[row]
-            if seed is not None:
-                chosen.append(seed)
-                episodes.append(0)
-            elif before is not None:
-                chosen.append(before.seeds[row])
-                episodes.append(int(before.episodes[row]) + 1)
-            else:
-                chosen.append(int(self.np_random.integers(2**63)))  # pyright: ignore[reportUnknownArgumentType]
-                episodes.append(0)
-        fresh = self._core.begin(chosen, episodes, [starts[row] for row in rows])
-        return fresh if before is None or mask.all() else before.replace(rows, fresh)
-
-    def _whereabouts(self) -> dict[str, Any]:
-        """What the infos of resets and steps have in common, besides "end_frame"."""
-        info: dict[str, Any] = {"start": start_array(self._begun().starts)}
-        if self._core.info_frames:
-            info["frames"] = self.frames()
-        return info
-
-    def _observation(self) -> Any:
-        state = self._begun() if self._core.obs == "latent" else self._seen()
-        return self._out(self._core.observe(state))
-
-    def _out(self, tensor: Tensor) -> Any:
-        return tensor if self.tensors else tensor.cpu().numpy()
+        self._screen.close()
 
     def _seen(self) -> EnvState:
         self._state = self._core.decoded(self._begun())
@@ -424,11 +359,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         if self.render_mode != "human":
             return
         pictures = tiled(self._shown())
-        if self._window is None:
-            scale = max(1, 8 * self.world.config.resolution[1] // pictures.shape[2])
-            self._window = Window(self.world.config.name, pictures.shape[1:3], self.world.config.fps, scale)
-        for picture in pictures:
-            self._window.show(picture)
+        self._screen.show(pictures, max(1, 8 * self.world.config.resolution[1] // pictures.shape[2]))
 
     def _check_open(self) -> None:
         if self.closed:
@@ -439,7 +370,3 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         if self._state is None:
             raise ResetNeededError("got a call before the first reset; expected episodes: call reset() for all rows")
         return self._state
-
-
-def _every(num_envs: int) -> Bool[np.ndarray, " B"]:
-    return np.ones(num_envs, np.bool_)

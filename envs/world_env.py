@@ -12,8 +12,9 @@ from cfworld.envs.actions import one_action
 from cfworld.envs.arguments import check_num_envs, check_options
 from cfworld.envs.core import RENDER_MODES, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
-from cfworld.envs.rendering import Window
+from cfworld.envs.rendering import Screen
 from cfworld.envs.rewards import StepFunction
+from cfworld.envs.seeding import next_episode
 from cfworld.envs.spaces import world_observation_space
 from cfworld.envs.undo import stream_kept_on_error
 from cfworld.errors import EnvironmentClosedError, ResetNeededError
@@ -141,7 +142,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         self.action_space = self._core.action_space
         self._state: EnvState | None = None
         self._closed = False
-        self._window: Window | None = None
+        self._screen = Screen(self.world.config.name, self.world.config.fps)
 
     @property
     def num_frames(self) -> int:
@@ -172,11 +173,10 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         self._check_open()
         with stream_kept_on_error(self):
             super().reset(seed=seed)
-            if seed is not None or self._state is None:
-                seed, episode = int(self.np_random.integers(2**63)) if seed is None else seed, 0
-            else:
-                seed, episode = self._state.seeds[0], int(self._state.episodes[0]) + 1
-            self._state = self._core.begin([seed], [episode], [check_options(options)])
+            before = self._state
+            last = None if before is None else (before.seeds[0], int(before.episodes[0]))
+            row_seed, episode = next_episode(seed, last, lambda: self.np_random)
+            self._state = self._core.begin([row_seed], [episode], [check_options(options)])
         self._show()
         state = self._state if self._core.obs == "latent" else self._decoded()
         return self._core.observe(state)[0].cpu().numpy(), self._info(self.num_frames, {})
@@ -277,9 +277,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     def close(self) -> None:
         """Release the window. A second call does nothing."""
         self._closed = True
-        if self._window is not None:
-            self._window.close()
-            self._window = None
+        self._screen.close()
 
     def _info(self, end_frame: int, infos: dict[str, Any]) -> dict[str, Any]:
         info: dict[str, Any] = {"start": self._begun().starts[0], "end_frame": end_frame, **infos}
@@ -297,12 +295,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         return frames[0].cpu().numpy()
 
     def _show(self) -> None:
-        if self.render_mode != "human":
-            return
-        if self._window is None:
-            self._window = Window(self.world.config.name, self.world.config.resolution, self.world.config.fps)
-        for frame in self._frames():
-            self._window.show(frame)
+        if self.render_mode == "human":
+            self._screen.show(self._frames())
 
     def _check_open(self) -> None:
         if self._closed:
