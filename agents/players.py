@@ -13,7 +13,8 @@ from cfworld.agents.planner import Planner, PlannerConfig
 from cfworld.agents.sb3_policy import sb3_agent, sb3_policy
 from cfworld.agents.scripted import PolicyPlayer
 from cfworld.agents.sight import Player, Seen
-from cfworld.data.policies import BLIND, Policy, PolicyFactory, make_policy, split_policy, unknown_policy
+from cfworld.data.blind import BLIND
+from cfworld.data.policies import Policy, PolicyFactory, make_policy, split_policy, unknown_policy
 from cfworld.data.policy_files import agent_folder
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ConfigError

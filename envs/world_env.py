@@ -82,8 +82,8 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         ends: how an end follows from the hazard head: "sampled", by the episode's own noise; "greedy", where it
             exceeds one half; "never". None takes the world's own rule, sampled unless its checkpoint says otherwise.
         truncate_above: truncate the episode after a step whose novelty, `info["novelty"]`, is higher: 0 is a typical
-            real continuation and 1 as odd as the oddest hundredth of them, so that 1 would end a perfect episode
-            every hundred steps or so. `info["truncated_by_novelty"]` says that it was so. None never does.
+            real continuation and 1 as odd as the oddest hundredth of them. How many real steps a threshold cuts, the
+            world's card says. `info["truncated_by_novelty"]` says that it was so. None never does.
         starts: the starts to draw from, as `reset` takes them; files are read at once. None means all of the world's.
         render_mode: None, "rgb_array" (last frame), "rgb_array_list" (all frames of the step) or "human".
         info_frames: put the frames of the step, [F, H, W, 3], into `info["frames"]`.

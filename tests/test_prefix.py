@@ -6,8 +6,7 @@ import torch
 from cfworld import prefix
 from cfworld.errors import ConfigError
 from cfworld.prefix import mean_keys, prime
-from tests.test_rollout import memory_config
-from tests.toy import toy_config, toy_generator
+from tests.toy import memory_config, toy_config, toy_generator
 
 
 def test_a_prefix_of_broken_chunks_is_refused():

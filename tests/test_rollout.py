@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 import torch
 
-from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.prefix import prime
 from cfworld.rollout import (
     Solver,
@@ -16,18 +15,7 @@ from cfworld.rollout import (
     read,
 )
 from cfworld.train.gathered import gathered_forward, slot_schedule
-from tests.toy import toy_config, toy_generator
-
-
-def memory_config(chunk: int) -> MemoryConfig:
-    return MemoryConfig(
-        num_sink=1,
-        num_slow=2,
-        num_fast=2 * chunk + 2,
-        consolidate_every=2,
-        latents_per_chunk=chunk,
-        rule=PromotionRule.UNIFORM,
-    )
+from tests.toy import memory_config, toy_config, toy_generator
 
 
 @pytest.mark.parametrize("chunk", [1, 2])

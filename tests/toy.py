@@ -5,12 +5,24 @@ from typing import Any
 import torch
 
 from cfworld import World, WorldConfig
-from cfworld.memory import MemoryConfig
+from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.model import ActionConfig, Generator, TransformerConfig
 from cfworld.prompts import ActionPart, TextConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAEConfig
 from cfworld.world import EncodedStarts
+
+
+def memory_config(chunk: int) -> MemoryConfig:
+    """A memory in which every second chunk is promoted, whatever it holds."""
+    return MemoryConfig(
+        num_sink=1,
+        num_slow=2,
+        num_fast=2 * chunk + 2,
+        consolidate_every=2,
+        latents_per_chunk=chunk,
+        rule=PromotionRule.UNIFORM,
+    )
 
 
 def toy_config(**changes) -> WorldConfig:

@@ -1,4 +1,4 @@
-"""Policies for collection: blind ones that change actions inside latents too, and recorded scripts."""
+"""Who acts, by name: policies without eyes, recorded scripts, and whoever a caller can make."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import gymnasium as gym
 import numpy as np
 
 from cfworld.data.action_space import action_dtype
-from cfworld.data.choices import any_action, check_choices, neutral_action, opposite_actions
+from cfworld.data.blind import BLIND, hold, to_and_fro
+from cfworld.data.choices import check_choices
 from cfworld.data.scripts import read_script
 from cfworld.errors import ConfigError
 
 __all__ = [
     "AGENT_CARD",
-    "BLIND",
     "Policy",
     "PolicyFactory",
     "draw_policy",
@@ -164,107 +164,9 @@ def held(policy: Policy, ticks: int) -> Policy:
     return holding
 
 
-def sticky(rng: np.random.Generator, space: gym.Space, longest: int = 40) -> Iterator[Any]:
-    """A uniformly random action, kept for 1 to `longest` ticks."""
-    while True:
-        yield from _hold(any_action(rng, space), rng.integers(1, longest + 1))
-
-
-def random(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
-    """A uniformly random action for every tick or, in half of the episodes, for every four ticks."""
-    length = rng.choice([1, 4])
-    while True:
-        yield from _hold(any_action(rng, space), length)
-
-
-def noop(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
-    """Nothing at all, for ever."""
-    del rng
-    yield from _hold(neutral_action(space), None)
-
-
-def sweep(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
-    """One way and the other in turn, each for the same 60 to 160 ticks, beginning anywhere in the cycle."""
-    ways = rng.permutation(2)
-    length = int(rng.integers(60, 161))
-    first = int(rng.integers(1, length + 1))
-    yield from _hold(_way(space, ways[0]), first)
-    while True:
-        ways = ways[::-1]
-        yield from _hold(_way(space, ways[0]), length)
-
-
 def sweep_of(period: int, space: gym.Space) -> Policy:
     """The policy `sweep:<ticks>`: one way for `period` ticks, the other for as many, and so on, in every episode."""
-
-    def forever() -> Iterator[Any]:
-        while True:
-            for way in range(2):
-                yield from _hold(_way(space, way), period)
-
-    return _ticks(forever(), space)
-
-
-def turn(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
-    """One way for 150 to 500 ticks, a short rest, then again; it turns round one time in four."""
-    way = int(rng.integers(2))
-    while True:
-        yield from _hold(_way(space, way), rng.integers(150, 501))
-        yield from _hold(neutral_action(space), rng.integers(0, 13))
-        way = 1 - way if rng.random() < 0.25 else way
-
-
-def look_back(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
-    """Away for 8 to 160 ticks, a rest, and back for as many."""
-    while True:
-        way, away = int(rng.integers(2)), int(rng.integers(8, 161))
-        yield from _hold(_way(space, way), away)
-        yield from _hold(neutral_action(space), rng.integers(0, 13))
-        yield from _hold(_way(space, 1 - way), away)
-        yield from _hold(neutral_action(space), rng.integers(0, 13))
-
-
-def round_trip(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
-    """Out by one to five legs, a rest of up to 100 ticks, and back by their opposites in reverse; twice or thrice.
-
-    Two legs in five keep one of the later pairs of opposite actions, if there are any, for 4 to 16 ticks, the others
-    one of the first pair for 8 to 96: what pans goes far, what walks stays within a room. Who meets a wall on the way
-    out does not come back to the same place the first time, but does after the same trip again.
-    """
-    pairs = opposite_actions(space)
-    while True:
-        legs = []
-        for _ in range(rng.integers(1, 6)):
-            pair = int(rng.integers(1, len(pairs))) if len(pairs) > 1 and rng.random() < 0.4 else 0
-            ways = pairs[pair] if rng.random() < 0.5 else pairs[pair][::-1]
-            legs.append((ways, rng.integers(8, 97) if pair == 0 else rng.integers(4, 17)))
-        for _ in range(rng.integers(2, 4)):
-            for (there, _), ticks in legs:
-                yield from _hold(there, ticks)
-            yield from _hold(neutral_action(space), rng.integers(0, 101))
-            for (_, back), ticks in reversed(legs):
-                yield from _hold(back, ticks)
-            yield from _hold(neutral_action(space), rng.integers(0, 41))
-
-
-def wander(rng: np.random.Generator, space: gym.Space) -> Iterator[Any]:
-    """Pan to either hand for 4 to 48 ticks, then on for 8 to 64: the first of the last two opposite actions."""
-    ahead = opposite_actions(space)[-1][0]
-    while True:
-        yield from _hold(_way(space, rng.integers(2)), rng.integers(4, 49))
-        yield from _hold(ahead, rng.integers(8, 65))
-
-
-BLIND: Mapping[str, Callable[[np.random.Generator, gym.Space], Iterator[Any]]] = {
-    "sticky": sticky,
-    "random": random,
-    "noop": noop,
-    "sweep": sweep,
-    "turn": turn,
-    "look_back": look_back,
-    "round_trip": round_trip,
-    "wander": wander,
-}
+    return _ticks(to_and_fro(period, space), space)
 
 
 _WITH_ARGUMENT = (*BLIND, "scripted", "agent", "sb3")
@@ -290,7 +192,7 @@ def _scripted(path: Path, space: gym.Space) -> Iterator[Any]:
     def forever() -> Iterator[Any]:
         while True:
             for action, ticks in pairs:
-                yield from _hold(action, ticks)
+                yield from hold(action, ticks)
 
     return forever()
 
@@ -304,16 +206,3 @@ def _ticks(actions: Iterator[Any], space: gym.Space) -> Policy:
         return np.stack([np.asarray(action, dtype) for action in islice(actions, num_ticks)])
 
     return policy
-
-
-def _hold(action: Any, ticks: int | np.integer | None) -> Iterator[Any]:
-    """The same action `ticks` times, or for ever."""
-    count = 0
-    while ticks is None or count < ticks:
-        yield action
-        count += 1
-
-
-def _way(space: gym.Space, way: int | np.integer) -> Any:
-    """One of the first two opposite actions."""
-    return opposite_actions(space)[0][int(way)]

@@ -5,7 +5,8 @@ from collections.abc import Iterable
 from importlib import resources
 from pathlib import Path
 
-from cfworld.data.policies import AGENT_CARD, BLIND, split_policy
+from cfworld.data.blind import BLIND
+from cfworld.data.policies import AGENT_CARD, split_policy
 
 __all__ = ["agent_folder", "policy_digests"]
 

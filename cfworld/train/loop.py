@@ -123,7 +123,8 @@ class TrainingRun:
         self.resolved = {"loop": asdict(config), **details}
         self.module = stage.module.to(device).train()
         self.product = stage.product if isinstance(stage, StageWithProduct) else ""
-        self.ema = EMA(self.module.get_submodule(self.product), config.ema_decay)
+        self.made = self.module.get_submodule(self.product)
+        self.ema = EMA(self.made, config.ema_decay)
         if isinstance(stage, StageWithAverage):
             stage.average = self.ema.module
         for network in self.module.modules():
@@ -176,7 +177,7 @@ class TrainingRun:
         norms = {role.name: self.team.clip(role.parameters, config.clip, self.device) for role in self.roles}
         for optimizer in self.optimizers:
             optimizer.step()
-        self.ema.update(self.module.get_submodule(self.product), step)
+        self.ema.update(self.made, step)
         self.step += 1
         norm = torch.stack(list(norms.values())).norm() if len(norms) > 1 else norms[self.roles[0].name]
         scalars = {**self._means({"loss": loss, **metrics}), "grad_norm": norm}

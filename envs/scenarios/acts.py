@@ -9,7 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfworld.data.policies import BLIND, Policy, make_policy  # pyright: ignore[reportUnknownVariableType]
+from cfworld.data.blind import BLIND
+from cfworld.data.policies import Policy, make_policy  # pyright: ignore[reportUnknownVariableType]
 from cfworld.envs.scenarios.schema import Act, Cue
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ActionError, ConfigError

@@ -14,8 +14,9 @@ from minari.dataset.minari_storage import MinariStorage
 
 from cfworld.data import CollectConfig, EpisodeStore, collect
 from cfworld.data.action_space import flat, nested, unusable
+from cfworld.data.blind import BLIND
 from cfworld.data.choices import opposite_actions
-from cfworld.data.policies import BLIND, make_policy
+from cfworld.data.policies import make_policy
 from cfworld.errors import ConfigError, DatasetError
 
 IMAGES = spaces.Box(0, 255, (8, 8, 3), np.uint8)

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from gymnasium import spaces
 
-from cfworld.data.policies import AGENT_CARD, BLIND, draw_policy, full_name, held, make_policy, split_policy
+from cfworld.data.blind import BLIND
+from cfworld.data.policies import AGENT_CARD, draw_policy, full_name, held, make_policy, split_policy
 from cfworld.data.policy_files import policy_digests
 from cfworld.errors import ConfigError
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cfworld.data.blind import BLIND
 from cfworld.data.panorama import CIRCUMFERENCE, PAN, Panorama, draw_ring
-from cfworld.data.policies import BLIND
 from cfworld.envs.twins import PanoramaTwin, Twin
 from cfworld.memory import MemoryConfig
 from cfworld.metrics.recordings import policy_actions
