@@ -29,7 +29,7 @@ class LoopConfig:
         optimizer: "adamw", or "muon" for hidden matrices with AdamW for the rest.
         precision: "fp32", "bf16" for autocast, or "auto" for the faster of them on the device. A run resumes
             only with the format that it began with.
-        compile: Compile the module with torch.compile; for one process.
+        compile: Compile the module with torch.compile; several processes need shard=false for it.
         gradient_checkpointing: Keep only what goes into each block of a transformer for the backward pass, and compute
             the rest again there: about a third more work for a fraction of the memory.
         shard: Let each of several processes keep a part of the weights, gradients and optimiser states of transformers

@@ -29,8 +29,11 @@ def share_out(stage: Stage, averages: nn.Module, config: LoopConfig, team: Team)
             f"Got batch_size={config.batch_size} with {team.size} processes; expected a multiple of {team.size}, for "
             "each takes as many rows. Change stage.loop.batch_size or the number of processes."
         )
-    if config.compile:
-        raise ConfigError("Got compile=true with several processes; expected compile=false: it is for one process.")
+    if config.compile and config.shard:
+        raise ConfigError(
+            "Got compile=true and shard=true with several processes; expected one of them at most, for blocks that are "
+            "gathered cannot be compiled. Set stage.loop.shard=false or stage.loop.compile=false."
+        )
     team.agree(config.precision, shard=config.shard)
     team.shard(stage.module)
     team.shard(averages, shown=True)

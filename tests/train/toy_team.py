@@ -63,10 +63,13 @@ STAGES: dict[str, Callable[[], SharedStage]] = {
     "heads": lambda: test_heads.stage(loop=loop()),
     "narrow": lambda: teacher(precision="bf16", gradient_checkpointing=True),
     "unsharded": lambda: teacher(shard=False),
+    "compiled": lambda: teacher(shard=False, compile=True),
 }
 """By name; "narrow" is a teacher that computes in bfloat16, with gradient checkpointing."""
 
-STEPS = {"tokenizer": 2, "teacher": 3, "init": 3, "local": 2, "context": 3, "heads": 2, "narrow": 2, "unsharded": 2}
+STEPS = {"tokenizer": 2, "teacher": 3, "init": 3, "local": 2, "context": 3, "heads": 2} | dict.fromkeys(
+    ("narrow", "unsharded", "compiled"), 2
+)
 """How long each is trained: those with a state of their own for two steps more than the one before they are saved."""
 
 REFUSED = {"batch_size": 3, "compile": True}
