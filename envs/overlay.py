@@ -8,12 +8,16 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from cfworld.envs.rendering import tiled
+from cfworld.envs.rendering import grid, tiled
 
-__all__ = ["Caption", "annotate", "tile", "upscale"]
+__all__ = ["MIN_WIDTH", "Caption", "annotate", "annotated_size", "tile", "tiled_size", "upscale"]
 
 _PANEL = 44
 _MARGIN = 6
+_HAZARD_LEFT, _HAZARD_WIDTH = 100, 8
+"""Where the bar of the hazard begins within the margins, and its least width."""
+MIN_WIDTH = 2 * _MARGIN + _HAZARD_LEFT + _HAZARD_WIDTH
+"""Least width of a picture with a panel."""
 _INK = (235, 235, 235)
 _DIM = (150, 150, 150)
 _GROUND = (24, 24, 28)
@@ -58,7 +62,8 @@ def annotate(frame: UInt8[np.ndarray, "H W 3"], caption: Caption, scale: int = 6
     Args:
         frame: uint8 [H, W, 3].
         caption: what to write.
-        scale: pixels per pixel; the panel is readable from about 250 pixels of width.
+        scale: pixels per pixel, so many that the picture is `MIN_WIDTH` wide; the panel is readable from about 250
+            pixels of width.
 
     Returns:
         uint8 [scale * H + panel, scale * W, 3], its height and width even if `scale` is.
@@ -80,6 +85,11 @@ def annotate(frame: UInt8[np.ndarray, "H W 3"], caption: Caption, scale: int = 6
     return np.asarray(image)
 
 
+def annotated_size(resolution: tuple[int, int], scale: int) -> tuple[int, int]:
+    """Height and width of what `annotate` makes of a frame of this height and width."""
+    return scale * resolution[0] + _PANEL, scale * resolution[1]
+
+
 def tile(pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> UInt8[np.ndarray, "H2 W2 3"]:
     """Lay pictures of one size out on a grid that is about square, row by row.
 
@@ -92,8 +102,14 @@ def tile(pictures: Sequence[UInt8[np.ndarray, "H W 3"]]) -> UInt8[np.ndarray, "H
     return tiled(np.stack(pictures)[:, None], _GROUND)[0]
 
 
+def tiled_size(size: tuple[int, int], num_pictures: int) -> tuple[int, int]:
+    """Height and width of what `tile` makes of so many pictures of this height and width."""
+    down, across = grid(num_pictures)
+    return down * size[0], across * size[1]
+
+
 def _draw_hazard(draw: ImageDraw.ImageDraw, hazard: float, top: int, width: int) -> None:
-    left, right = _MARGIN + 100, width - _MARGIN
+    left, right = _MARGIN + _HAZARD_LEFT, width - _MARGIN
     draw.text((_MARGIN, top), f"hazard {hazard:.3f}", _INK, _font(14))
     draw.rectangle((left, top + 3, right, top + 14), outline=_DIM)
     if hazard > 0:

@@ -9,7 +9,7 @@ from jaxtyping import UInt8
 
 from cfworld.errors import MissingDependencyError
 
-__all__ = ["Keys", "Screen", "Window", "tiled"]
+__all__ = ["Keys", "Screen", "Window", "grid", "tiled"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -127,9 +127,14 @@ def tiled(
         uint8 [F, R H, C W, 3], row after row.
     """
     rows, num_frames, height, width, _ = frames.shape
-    across = int(np.ceil(np.sqrt(rows)))
-    down = -(-rows // across)
-    grid = np.full((down * across, *frames.shape[1:]), ground, np.uint8)
-    grid[:rows] = frames
-    grid = grid.reshape(down, across, num_frames, height, width, 3).transpose(2, 0, 3, 1, 4, 5)
-    return grid.reshape(num_frames, down * height, across * width, 3)
+    down, across = grid(rows)
+    places = np.full((down * across, *frames.shape[1:]), ground, np.uint8)
+    places[:rows] = frames
+    places = places.reshape(down, across, num_frames, height, width, 3).transpose(2, 0, 3, 1, 4, 5)
+    return places.reshape(num_frames, down * height, across * width, 3)
+
+
+def grid(num_pictures: int) -> tuple[int, int]:
+    """Rows and columns of a grid that is about square and has a place for each picture."""
+    across = int(np.ceil(np.sqrt(num_pictures)))
+    return -(-num_pictures // across), across

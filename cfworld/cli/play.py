@@ -1,18 +1,19 @@
 """`cfworld play`: a person acts in a world, or in its simulator, by the keyboard."""
 
 import json
+import math
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 from gymnasium.spaces import Discrete
 
 from cfworld.cli import common
+from cfworld.cli.scale import check_scale
 from cfworld.envs.keyboard import action_of, key_map
-from cfworld.envs.overlay import Caption, annotate
+from cfworld.envs.overlay import Caption, annotate, annotated_size
 from cfworld.envs.rendering import Window
 from cfworld.envs.twins import Twin
 from cfworld.envs.world_env import EnvState, WorldEnv
@@ -60,12 +61,15 @@ class PlayConfig:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse what no window can show."""
-        if self.scale < 4 or self.speed <= 0 or self.max_steps < 0:
-            raise ConfigError(
-                f"got scale={self.scale}, speed={self.speed}, max_steps={self.max_steps}; expected a scale of at least "
-                "4, a speed above 0 and 0 or more steps"
-            )
+        """Refuse what no window can show and no episode begin from."""
+        if self.scale < 4:
+            raise ConfigError(f"got scale={self.scale}; expected at least 4, for the panel to be readable")
+        if not 0 < self.speed < math.inf:
+            raise ConfigError(f"got speed={self.speed}; expected a finite number above 0, such as 1.0")
+        if self.max_steps < 0:
+            raise ConfigError(f"got max_steps={self.max_steps}; expected 0 or more, where 0 sets no limit")
+        if not 0 <= self.seed < 2**64:
+            raise ConfigError(f"got seed={self.seed}; expected 0 or more, below 2^64")
 
 
 class _Game:
@@ -145,17 +149,17 @@ def play(config: PlayConfig) -> dict[str, Any]:
     """Open the window and let the player play; return the figures of the episodes.
 
     Raises:
-        ConfigError: if the world's actions are not Discrete, or a key stands for an action that does not exist.
+        ConfigError: if the world's actions are not Discrete, a key stands for an action that does not exist, or
+            frames of this scale cannot be kept as a video.
         MissingDependencyError: without pygame.
     """
     world = World.from_pretrained(config.world, variant=config.variant, device=config.device)
     settings = world.config
+    check_scale(config.scale, settings.resolution)
     folder = common.open_output("play", config.out, config)
-    size = annotate(
-        np.zeros((*settings.resolution, 3), np.uint8), Caption(action="", reward=0.0, hazard=0.0), config.scale
-    ).shape
+    size = annotated_size(settings.resolution, config.scale)
     with ExitStack() as stack:
-        window = Window(f"cfworld: {settings.name}", (size[0], size[1]), settings.fps * config.speed, scale=1)
+        window = Window(f"cfworld: {settings.name}", size, settings.fps * config.speed, scale=1)
         stack.callback(window.close)
         video = stack.enter_context(open_video(folder / "play.mp4", settings.fps))
         game = _Game(config, world, folder, window, video)

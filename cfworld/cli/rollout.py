@@ -12,6 +12,7 @@ from tqdm import tqdm
 
 from cfworld.cli import common
 from cfworld.cli.live import LiveRows, LiveStep, policies
+from cfworld.cli.scale import check_scale
 from cfworld.cli.scenario import play_scenario
 from cfworld.data.policies import who_acts
 from cfworld.envs.overlay import Caption, annotate, tile
@@ -74,8 +75,8 @@ class RolloutConfig:
         for name in ("frames", "worlds", "scale"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ConfigError(f"got {name}={value}; expected at least 1")
-        if self.seed is not None and self.seed < 0:
-            raise ConfigError(f"got seed={self.seed}; expected 0 or more")
+        if self.seed is not None and not 0 <= self.seed <= 2**64 - (self.worlds or 1):
+            raise ConfigError(f"got seed={self.seed}; expected 0 or more, and below 2^64 for the last world too")
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
         for name in ("frames", "worlds", "policy"):
@@ -133,7 +134,11 @@ class Recording:
 
 
 def rollout(config: RolloutConfig) -> dict[str, Any]:
-    """Generate, write `rollout.mp4`, `rollout.png` and `rollout.json`, and return the figures."""
+    """Generate, write `rollout.mp4`, `rollout.png` and `rollout.json`, and return the figures.
+
+    Raises:
+        ConfigError: if nobody can act so, or the video cannot have this scale. Nothing has been generated then.
+    """
     config = config.resolved()
     assert config.world is not None
     assert config.frames is not None
@@ -147,6 +152,7 @@ def rollout(config: RolloutConfig) -> dict[str, Any]:
         num_steps=config.num_steps,
         memory=config.memory,
     )
+    check_scale(config.scale, world.config.resolution, config.worlds)
     live = LiveRows(world, range(config.seed, config.seed + config.worlds), policies(config.policy, world))
     folder = common.open_output("rollout", config.out, config)
     recording = record(live, config.frames, folder)

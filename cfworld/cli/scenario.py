@@ -10,6 +10,7 @@ from tqdm import tqdm
 from cfworld import files
 from cfworld.cli import common
 from cfworld.cli.live import policies
+from cfworld.cli.scale import check_scale
 from cfworld.envs import Scenario, ScenarioResult
 from cfworld.envs.scenarios.schema import Output
 from cfworld.envs.spaces import world_action_space
@@ -41,11 +42,12 @@ def play_scenario(config: Any) -> bool:
 
     Raises:
         ScenarioError: if the scenario is wrong. Nothing has been generated or written then.
+        ConfigError: if the video cannot have the configuration's scale; the same holds.
     """
     scenario = Scenario.load(config.scenario)
     given = {"variant": config.variant, "memory": config.memory, "num_steps": config.num_steps}
     world = scenario.load_world(config.world, device=config.device, **given)
-    _check_outputs(scenario, world)
+    _check_outputs(scenario, world, config.scale)
     begin = perf_counter()
     title = f"{scenario.plan.name}: generate"
     with tqdm(total=scenario.num_steps(world), unit="step", desc=title, delay=_CHECKED) as bar:
@@ -70,7 +72,9 @@ def verdict(result: ScenarioResult) -> str:
     return "\n".join([*lines, f"{len(result.checks) - failed} of {len(result.checks)} assertions hold"])
 
 
-def _check_outputs(scenario: Scenario, world: World) -> None:
+def _check_outputs(scenario: Scenario, world: World, scale: int) -> None:
+    if Output.VIDEO in scenario.plan.outputs:
+        check_scale(scale, world.config.resolution, len(scenario.plan.branches))
     if Output.DATASET not in scenario.plan.outputs:
         return
     try:

@@ -11,9 +11,19 @@ from jaxtyping import UInt8
 from cfworld import files
 from cfworld.errors import ShapeError
 
-__all__ = ["VideoWriter", "open_video", "write_video"]
+__all__ = ["VideoWriter", "can_be_encoded", "open_video", "write_video"]
 
 _CRF = 10  # of 51, 0 the best: small text and single pixels stay readable
+_MAX_SIDE = 16_384
+"""Greatest height and width that the encoder takes."""
+_EDGE, _MAX_AREA = 128, 2**28
+"""FFmpeg refuses pictures whose area, with so much more on each axis, is not below this."""
+
+
+def can_be_encoded(height: int, width: int) -> bool:
+    """Whether frames of this size can become a video: H.264 halves the colour planes, and has a greatest size."""
+    even = height % 2 == width % 2 == 0
+    return even and max(height, width) <= _MAX_SIDE and (height + _EDGE) * (width + _EDGE) < _MAX_AREA
 
 
 class VideoWriter:
@@ -42,10 +52,10 @@ class VideoWriter:
         """Append one frame.
 
         Args:
-            frame: uint8 [H, W, 3], H and W even (H.264 halves the colour planes), the same for every frame.
+            frame: uint8 [H, W, 3], the same size for every frame; see `can_be_encoded`.
 
         Raises:
-            ShapeError: if H or W is odd or differs from that of the first frame.
+            ShapeError: if H or W is odd, too large, or differs from that of the first frame.
         """
         if self._encoder is None:
             self._start(frame.shape)
@@ -62,8 +72,11 @@ class VideoWriter:
 
     def _start(self, shape: tuple[int, ...]) -> None:
         height, width = shape[:2]
-        if height % 2 or width % 2:
-            raise ShapeError(f"got frames of {height} x {width} pixels; expected an even height and width: pad them")
+        if not can_be_encoded(height, width):
+            raise ShapeError(
+                f"got frames of {height} x {width} pixels; expected an even height and width of at most {_MAX_SIDE}: "
+                "pad or shrink them"
+            )
         self._shape = shape
         self._encoder = imageio_ffmpeg.write_frames(
             str(self._path),

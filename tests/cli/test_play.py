@@ -93,6 +93,26 @@ def test_the_window_reads_the_keyboard() -> None:
     window.close()
 
 
-def test_settings_that_no_window_can_show_are_refused() -> None:
-    with pytest.raises(ConfigError, match="scale=1"):
-        PlayConfig(world="panorama", scale=1)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("scale", 1),
+        ("scale", -8),
+        ("speed", float("nan")),
+        ("speed", float("inf")),
+        ("speed", 0.0),
+        ("speed", -1.0),
+        ("max_steps", -1),
+        ("seed", -1),
+        ("seed", 2**64),
+    ],
+)
+def test_settings_that_cannot_be_played_are_refused_by_name(name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match=f"got {name}={value}; expected"):
+        PlayConfig(world="panorama", **{name: value})  # pyright: ignore[reportArgumentType]
+
+
+def test_a_scale_that_gives_no_video_is_refused_before_a_window_opens(toy: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"got scale=1000 .* expected a scale from 2 to"):
+        play(PlayConfig(world=toy, scale=1000, out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()

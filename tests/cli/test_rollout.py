@@ -166,10 +166,31 @@ def test_an_agent_of_sb3_that_remembers_is_refused(tmp_path: Path) -> None:
         policies(str(tmp_path / "agent.zip"), world)
 
 
-@pytest.mark.parametrize("wrong", [{"frames": 0}, {"worlds": 0}, {"seed": -1}, {"num_steps": 0}, {"scale": 0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"frames": 0},
+        {"worlds": 0},
+        {"seed": -1},
+        {"seed": 2**64},
+        {"seed": 2**64 - 1, "worlds": 2},
+        {"num_steps": 0},
+        {"scale": 0},
+    ],
+)
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
         RolloutConfig(world="toy", **wrong)
+
+
+@pytest.mark.parametrize("scale", [1, 1000])
+def test_a_scale_that_gives_no_video_is_refused_before_anything_is_generated(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scale: int
+) -> None:
+    monkeypatch.setattr(LiveRows, "__init__", lambda *_: pytest.fail("began"))
+    with pytest.raises(ConfigError, match=f"got scale={scale} .* expected a scale from 2 to"):
+        rollout(RolloutConfig(world=toy, frames=4, scale=scale, out=str(tmp_path / "out")))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_command_line_reaches_the_rollout(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,6 +54,15 @@ def leave(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
+def test_a_scale_that_gives_no_video_is_refused_before_anything_is_played(
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Scenario, "run", lambda *_, **__: pytest.fail("played"))
+    assert leave(monkeypatch, f"scenario={file}", "scale=1", f"out={file.parent / 'out'}") == 2
+    assert "got scale=1 for 2 frame(s)" in capsys.readouterr().err
+    assert not (file.parent / "out").exists()
+
+
 def test_it_leaves_what_the_scenario_asks_for_and_status_0(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cfworld.errors import ShapeError
-from cfworld.export.video import write_video
+from cfworld.export.video import can_be_encoded, write_video
 from tests.export.video_tools import read
 
 
@@ -28,6 +28,18 @@ def test_a_video_that_fails_half_way_leaves_no_file(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="stop"):
         write_video(tmp_path / "v.mp4", frames(), fps=10)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "expected"),
+    [(64, 16384, True), (64, 16386, False), (16384, 16384, False), (63, 64, False), (64, 63, False), (2, 2, True)],
+)
+def test_a_video_has_even_sides_and_a_greatest_size(height: int, width: int, expected: bool, tmp_path: Path) -> None:
+    assert can_be_encoded(height, width) is expected
+    if not expected:
+        with pytest.raises(ShapeError, match=rf"got frames of {height} x {width} pixels; .* at most 16384"):
+            write_video(tmp_path / "video.mp4", [np.zeros((height, width, 3), np.uint8)], 10)
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_odd_sizes_and_changing_sizes_are_refused(tmp_path: Path) -> None:
