@@ -167,7 +167,10 @@ class Scenario:
                 raise plan.places["world"].error(str(error)) from error
         try:
             return World.from_pretrained(
-                name, variant=variant or plan.variant, memory=memory or plan.memory, **settings
+                name,
+                variant=plan.variant if variant is None else variant,
+                memory=plan.memory if memory is None else memory,
+                **settings,
             )
         except CheckpointError as error:
             if variant is None and plan.variant is not None and "variant" in str(error):

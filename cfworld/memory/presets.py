@@ -43,7 +43,7 @@ def chosen_memory(own: MemoryConfig, memory: MemoryConfig | str | None) -> Memor
         return own
     if isinstance(memory, MemoryConfig):
         return memory
-    if memory not in PRESETS:
+    if memory not in tuple(PRESETS):
         raise ConfigError(
             f"got memory={memory!r}; expected a MemoryConfig or one of the presets {', '.join(PRESETS)}, or nothing "
             "for the world's own"

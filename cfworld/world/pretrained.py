@@ -83,8 +83,8 @@ def load_world(
     device = usable_device(device)
     manifest = read_manifest(folder)
     variants = manifest["variants"]
-    chosen = variant or ("student" if "student" in variants else "teacher")
-    if chosen not in variants:
+    chosen = ("student" if "student" in variants else "teacher") if variant is None else variant
+    if not isinstance(chosen, str) or chosen not in variants:
         raise CheckpointError(f"{folder} has no variant {chosen!r}; it has {sorted(variants)}.")
     config = config_from_dict(WorldConfig, manifest["world"])
     config = replace(config, sampler=config_from_dict(SamplerConfig, variants[chosen]["sampler"]))

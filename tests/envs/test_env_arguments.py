@@ -9,6 +9,7 @@ import cfworld.envs
 from cfworld import Start, World
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import (
+    CheckpointError,
     ConfigError,
     StartError,
     StateError,
@@ -99,6 +100,16 @@ def test_an_unknown_world_is_named() -> None:
         gym.make("cfworld/World-v0", world="no-such-world")
 
 
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("id", ["cfworld/Panorama-v0", "cfworld/DoomTakeCover-v0"])
+@pytest.mark.parametrize("variant", ["", "studnet", 0, False, ["student"]])
+def test_an_unknown_variant_is_named_and_never_stands_for_another(id: str, variant: Any) -> None:
+    with pytest.raises(CheckpointError, match=r"has no variant .*; it has \['student', 'teacher'\]"):
+        gym.make(id, variant=variant)
+    with pytest.raises(CheckpointError, match=r"has no variant .*; it has \['student', 'teacher'\]"):
+        gym.make_vec(id, num_envs=2, variant=variant)
+
+
 def test_an_environment_whose_world_does_not_ship_says_how_to_train_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cfworld.world.pretrained.zoo_names", list)
     with pytest.raises(UnknownWorldError, match=r"cfworld train world=doom_rooms.* runs/doom_rooms/teacher/export"):
@@ -128,7 +139,8 @@ def test_an_environment_may_remember_less_than_its_world(tmp_path: Path):
 
 def test_an_unknown_memory_or_one_beside_a_built_world_is_refused(tmp_path: Path, world: World):
     toy_world().save_pretrained(tmp_path)
-    with pytest.raises(ConfigError, match="memory='none'; expected"):
-        WorldEnv(tmp_path, memory="none")
+    for memory in ("none", ""):
+        with pytest.raises(ConfigError, match=f"memory='{memory}'; expected"):
+            WorldEnv(tmp_path, memory=memory)
     with pytest.raises(ConfigError, match="memory='fast_only' beside a World that is built"):
         WorldEnv(world, memory="fast_only")

@@ -8,7 +8,7 @@ import pytest
 from cfworld import World
 from cfworld.cli.live import policies
 from cfworld.envs import Scenario
-from cfworld.errors import ScenarioError
+from cfworld.errors import CheckpointError, ConfigError, ScenarioError
 from tests.toy import DISCRETE, KINDS, toy_world
 
 GOOD = """\
@@ -315,6 +315,9 @@ def test_a_world_and_a_variant_that_are_not_there_are_told_by_line(toy: World, t
     file.write_text(broken("seed: 1", "variant: student"))
     with pytest.raises(ScenarioError, match=r"scenario.yaml:3: variant: .*has no variant 'student'"):
         Scenario.load(file).run()
+    for given in ({"variant": ""}, {"variant": "teacher", "memory": ""}):
+        with pytest.raises((CheckpointError, ConfigError), match=r"has no variant ''|got memory=''"):
+            Scenario.load(file).load_world(**given)
 
 
 @pytest.mark.parametrize(("kind", "action"), [("multi", "[1, 0, 9]"), ("box", "[0.5, 9]"), ("dict", "{mouse: [0, 0]}")])

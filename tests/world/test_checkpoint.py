@@ -192,9 +192,10 @@ def test_an_unknown_world_names_those_there_are():
         cfworld.World.from_pretrained("no_such_world")
 
 
-def test_a_missing_variant_names_those_there_are(folder: Path):
-    with pytest.raises(CheckpointError, match=r"has no variant 'student'; it has \['teacher'\]"):
-        cfworld.World.from_pretrained(folder, variant="student")
+@pytest.mark.parametrize("variant", ["student", ""])
+def test_a_missing_variant_names_those_there_are(folder: Path, variant: str):
+    with pytest.raises(CheckpointError, match=rf"has no variant '{variant}'; it has \['teacher'\]"):
+        cfworld.World.from_pretrained(folder, variant=variant)
 
 
 def damage_shard(folder: Path) -> None:
