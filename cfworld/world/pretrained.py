@@ -5,6 +5,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from importlib import resources
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,13 @@ def find_world(name_or_path: str | Path) -> Path:
     """The folder of a zoo name or path.
 
     Raises:
-        UnknownWorldError: If there is no such world.
+        UnknownWorldError: If there is no such world, or this is neither a name nor a path.
     """
+    if not isinstance(name_or_path, str | PathLike) or not str(name_or_path):
+        raise UnknownWorldError(
+            f"got {name_or_path!r} as a world; expected a world of the zoo ({', '.join(zoo_names()) or 'empty'}), the "
+            "folder of a checkpoint, or, where an environment is made, a World."
+        )
     if str(name_or_path) in zoo_names():
         return Path(str(resources.files("cfworld.zoo") / str(name_or_path)))
     path = Path(name_or_path)

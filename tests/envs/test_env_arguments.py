@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,18 @@ def test_reset_options_that_are_none_are_refused(world: World, options: Any) -> 
 def test_an_unknown_world_is_named() -> None:
     with pytest.raises(UnknownWorldError, match="no-such-world"):
         gym.make("cfworld/World-v0", world="no-such-world")
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("wrong", [None, "", 3, b"panorama", ["panorama"]])
+def test_what_is_no_world_is_named_with_what_is(wrong: Any) -> None:
+    expected = rf"got {re.escape(repr(wrong))} as a world; expected a world of the zoo \(.*panorama.*, or, .* a World"
+    with pytest.raises(UnknownWorldError, match=expected):
+        gym.make("cfworld/World-v0", world=wrong)
+    with pytest.raises(UnknownWorldError, match=expected):
+        gym.make_vec("cfworld/World-v0", num_envs=2, world=wrong)
+    with pytest.raises(UnknownWorldError, match=expected):
+        World.from_pretrained(wrong)
 
 
 @pytest.mark.usefixtures("as_users_run_it")
