@@ -231,7 +231,7 @@ def _world(
     memory: MemoryConfig | str | None,
 ) -> World:
     if not isinstance(world, World):
-        world = World.from_pretrained(world, variant=variant, device=device or "cpu", memory=memory)
+        world = World.from_pretrained(world, variant=variant, device="cpu" if device is None else device, memory=memory)
     elif any(given is not None for given in (variant, device, memory)):
         raise ConfigError(
             f"got variant={variant!r}, device={device!r}, memory={memory!r} beside a World that is built; expected none"

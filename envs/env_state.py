@@ -122,6 +122,7 @@ class EnvState:
             device: where the world that goes on from it computes.
 
         Raises:
+            ConfigError: if the device cannot compute.
             CheckpointError: if the file is missing, damaged, or holds something else.
         """
         from cfworld.envs.state_file import load_state

@@ -13,6 +13,7 @@ from cfworld.envs.env_state import EnvState
 from cfworld.errors import CheckpointError
 from cfworld.files import write_aside
 from cfworld.world import WorldState
+from cfworld.world.device import usable_device
 
 __all__ = ["load_state", "save_state"]
 
@@ -36,17 +37,18 @@ def save_state(state: EnvState, path: Path) -> None:
 
 def load_state(path: Path, device: str | torch.device) -> EnvState:
     """Read a state; see `EnvState.load`."""
+    place = usable_device(device)
     try:
         tensors, words = _read(path)
         counters: dict[str, Any] = {name: tensors[name].numpy() for name in _COUNTERS}
-        world = {name.removeprefix("world."): v.to(device) for name, v in tensors.items() if name.startswith("world.")}
+        world = {name.removeprefix("world."): v.to(place) for name, v in tensors.items() if name.startswith("world.")}
         frames = tensors.get("frames")
         return EnvState(
             world=WorldState.from_tensors(words["world"], world),
             seeds=tuple(json.loads(words["seeds"])),
             starts=tuple(json.loads(words["starts"])),
-            end_frame=tensors["end_frame"].to(device),
-            frames=None if frames is None else frames.to(device),
+            end_frame=tensors["end_frame"].to(place),
+            frames=None if frames is None else frames.to(place),
             **counters,
         )
     except (OSError, SafetensorError, KeyError, TypeError, ValueError) as error:

@@ -6,7 +6,7 @@ from typing import Any
 
 from cfworld.errors import ConfigError
 
-__all__ = ["check_device", "check_folder", "check_keys"]
+__all__ = ["check_folder", "check_keys"]
 
 _NAMES = ("world", "baseline", "out", "scenario", "teacher", "student")
 
@@ -21,28 +21,11 @@ def check_keys(config: Any) -> None:
         if getattr(config, name, None) == "":
             raise ConfigError(f"got {name}= with nothing after it; give {name} a value, or leave it out")
     if (device := getattr(config, "device", None)) is not None:
-        check_device(device)
+        from cfworld.world.device import usable_device  # not before a command runs: `--help` is quick
+
+        usable_device(device)
     if (out := getattr(config, "out", None)) is not None:
         check_folder(out)
-
-
-def check_device(device: str) -> None:
-    """Make sure that PyTorch computes on a device.
-
-    Raises:
-        ConfigError: if there is no such device here.
-    """
-    import torch  # not before a command runs: `--help` is quick
-
-    try:
-        torch.zeros(1, device=torch.device(device)).item()
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        known = ["cpu", *(f"cuda:{index}" for index in range(count))]
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise ConfigError(
-            f"got device={device}, on which PyTorch cannot compute here ({reason}); choose among {', '.join(known)}"
-        ) from None
 
 
 def check_folder(out: str) -> None:

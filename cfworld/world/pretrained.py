@@ -29,6 +29,7 @@ from cfworld.world.checkpoint import (
     write_tensors,
 )
 from cfworld.world.config import WorldConfig, config_from_dict, config_to_dict
+from cfworld.world.device import usable_device
 from cfworld.world.novelty_file import read_novelty, write_novelty
 from cfworld.world.start import EncodedStarts
 from cfworld.world.text_encoder import open_text_encoder, save_text_encoder
@@ -44,7 +45,6 @@ __all__ = [
     "load_world",
     "save_world",
     "set_dtype",
-    "usable_device",
     "variants_of",
     "weights_dtype",
     "zoo_names",
@@ -237,20 +237,6 @@ def _check_same_world(folder: Path, manifest: Mapping[str, Any], new: Mapping[st
             f"{folder} holds variants {sorted(manifest['variants'])} of a world that differs in {', '.join(differs)}; "
             "expected the same world, apart from its sampler. Save to another folder."
         )
-
-
-def usable_device(device: str | torch.device) -> torch.device:
-    """A device that this PyTorch can use.
-
-    Raises:
-        ConfigError: If it cannot.
-    """
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ConfigError(
-            f"got device={device!r}; expected one that this PyTorch can use, such as 'cpu', 'cuda' or 'cuda:1': {error}"
-        ) from error
 
 
 def weights_dtype(precision: str | None, device: torch.device) -> torch.dtype:

@@ -13,6 +13,7 @@ from torch import Tensor
 from cfworld.errors import CheckpointError, DonatedStateError, StateError
 from cfworld.files import write_aside
 from cfworld.memory import MemoryState
+from cfworld.world.device import usable_device
 from cfworld.world.seeds import as_int64, checked_seeds
 
 __all__ = ["WorldState"]
@@ -164,10 +165,12 @@ class WorldState:
         """Read a state that `save` wrote.
 
         Raises:
+            ConfigError: If the device cannot compute.
             CheckpointError: If the file is missing, damaged, or holds something else.
         """
+        place = usable_device(device)
         try:
-            with safe_open(path, framework="pt", device=str(device)) as file:
+            with safe_open(path, framework="pt", device=str(place)) as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
                 world = (file.metadata() or {})["world"]
             return WorldState.from_tensors(world, tensors)

@@ -17,7 +17,8 @@ from cfworld.prompts.umt5 import UMT5, UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import TinyVAEConfig, WanVAEConfig
 from cfworld.world.config import WorldConfig, coder_fields
-from cfworld.world.pretrained import set_dtype, usable_device, weights_dtype
+from cfworld.world.device import usable_device
+from cfworld.world.pretrained import set_dtype, weights_dtype
 from cfworld.world.start import EncodedStarts
 from cfworld.world.wan_vae_files import frame_coder_of, load_frame_coder
 from cfworld.world.world import World

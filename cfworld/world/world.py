@@ -23,6 +23,7 @@ from cfworld.rollout import SamplerConfig, prompt_tokens
 from cfworld.tokenizer import Tokenizer
 from cfworld.world.ahead import play
 from cfworld.world.config import Ends, WorldConfig
+from cfworld.world.device import usable_device
 from cfworld.world.fingerprint import fingerprint, weight_sums
 from cfworld.world.generation import Generated, compiled, generate
 from cfworld.world.novelty import Novelty
@@ -61,7 +62,7 @@ class World:
         self._generate = generate
         self._fingerprint: tuple[WorldConfig, str] | None = None
         self._exact_weights: str | None = None
-        self.device = torch.device(device)
+        self.device = usable_device(device)
         self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
         self.use_kernels()
@@ -107,8 +108,8 @@ class World:
         Raises:
             UnknownWorldError: If there is no such world.
             CheckpointError: If it is damaged, or has no such variant.
-            ConfigError: If the precision, the preset or the attention is unknown, the world takes no texts, or the
-                attention or 8 bits cannot run on the device.
+            ConfigError: If the device cannot compute, the precision, the preset or the attention is unknown, the world
+                takes no texts, or the attention or 8 bits cannot run on the device.
             MissingDependencyError: If fp8 needs torchao, and it is not installed.
         """
         from cfworld.world.pretrained import load_world
@@ -156,7 +157,8 @@ class World:
 
         Raises:
             CheckpointError: If a checkpoint cannot be read, or tensors are missing, extra or of another shape.
-            ConfigError: If parts or settings do not fit together, or the attention or 8 bits cannot run on the device.
+            ConfigError: If parts or settings do not fit together, the device cannot compute, or the attention or 8 bits
+                cannot run on it.
             MissingDependencyError: If diffusers, transformers or torchao is needed and not installed.
         """
         from cfworld.world.wan import import_wan, settings_of
