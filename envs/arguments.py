@@ -15,6 +15,7 @@ from cfworld.world import Ends, World
 __all__ = [
     "check_ends",
     "check_flag",
+    "check_fork_seeds",
     "check_function",
     "check_horizon",
     "check_num_envs",
@@ -216,12 +217,35 @@ def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B
     return mask, list(start)
 
 
-def check_row_seeds(seed: Any, num_envs: int) -> list[int | None]:
+def check_fork_seeds(seeds: Any, num_envs: int) -> list[int] | None:
+    """The seeds of the copies of a moment, or None where they share the noise of the moment itself.
+
+    Args:
+        seeds: None, an integer for seeds, seeds + 1, ..., or a sequence of one integer per copy.
+        num_envs: copies.
+
+    Raises:
+        ConfigError: if it is none of these, or an integer is negative.
+    """
+    if seeds is None:
+        return None
+    given = check_row_seeds(seeds, num_envs, name="seeds")
+    known = [seed for seed in given if seed is not None]
+    if len(known) < num_envs:
+        raise ConfigError(
+            f"got seeds={seeds!r}; expected an integer for every copy, or seeds=None for copies that share the noise "
+            "of their moment"
+        )
+    return known
+
+
+def check_row_seeds(seed: Any, num_envs: int, *, name: str = "seed") -> list[int | None]:
     """The seed of every row.
 
     Args:
         seed: None, an integer for seed + row, or a sequence of one integer or None per row.
         num_envs: rows.
+        name: what the argument is called.
 
     Raises:
         ConfigError: if it is none of these, or an integer is negative.
@@ -231,12 +255,12 @@ def check_row_seeds(seed: Any, num_envs: int) -> list[int | None]:
     elif _is_sequence(seed):
         seeds = list(seed)
     else:
-        raise ConfigError(f"got seed={seed!r}; expected an integer, a sequence of one per row, or None")
+        raise ConfigError(f"got {name}={seed!r}; expected an integer, a sequence of one per row, or None")
     if len(seeds) != num_envs:
         raise ConfigError(f"got {len(seeds)} seeds; expected one for each of the {num_envs} rows")
     wrong = [one for one in seeds if one is not None and (not _is_integer(one) or one < 0)]
     if wrong:
-        raise ConfigError(f"got seed {wrong[0]!r}; expected integers of at least 0")
+        raise ConfigError(f"got {name}={wrong[0]!r}; expected integers of at least 0")
     return [None if one is None else int(one) for one in seeds]
 
 

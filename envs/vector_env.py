@@ -13,6 +13,7 @@ from gymnasium.vector.utils import batch_space
 from cfworld.envs.actions import row_actions
 from cfworld.envs.arguments import (
     check_flag,
+    check_fork_seeds,
     check_num_envs,
     check_row,
     check_row_options,
@@ -153,8 +154,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         """An environment that goes on from a state; see `WorldEnv.fork`."""
         self = cls.__new__(cls)
         self._build(core, num_envs, autoreset_mode, tensors)
-        if seeds is not None:
-            given = [seed for seed in check_row_seeds(seeds, num_envs) if seed is not None]
+        given = check_fork_seeds(seeds, num_envs)
+        if given is not None:
             state = dataclasses.replace(
                 state,
                 world=state.world.reseeded(given),

@@ -82,9 +82,10 @@ class WorldState:
             StartError: If they are no integers of 64 bits.
         """
         self.check_usable()
-        if len(seeds) != self.num_rows:
-            raise StateError(f"got {len(seeds)} seeds for {self.num_rows} rows; give one per row.")
-        return replace(self, seeds=as_int64(checked_seeds(seeds), self.seeds.device), _given_away=[False])
+        rows = checked_seeds(seeds)
+        if len(rows) != self.num_rows:
+            raise StateError(f"got {len(rows)} seeds for {self.num_rows} rows; give one per row.")
+        return replace(self, seeds=as_int64(rows, self.seeds.device), _given_away=[False])
 
     def replace(self, rows: Any, other: "WorldState") -> "WorldState":
         """A copy in which `rows` are taken from `other`, whose row i becomes rows[i].

@@ -11,7 +11,7 @@ from gymnasium.vector import AutoresetMode
 
 from cfworld import Start, World
 from cfworld.envs import EnvState, WorldEnv, WorldVectorEnv
-from cfworld.errors import CheckpointError, ConfigError, DonatedStateError, StateError
+from cfworld.errors import CheckpointError, ConfigError, DonatedStateError, StartError, StateError
 from cfworld.memory import MemoryConfig
 from cfworld.world import Ends
 from tests.envs.episodes import ACTIONS, play, same
@@ -275,3 +275,36 @@ def bits(state: EnvState) -> list[Any]:
     tensors = {**state.world.tensors(), "end_frame": state.end_frame}
     arrays = [state.steps, state.horizon, state.episodes, state.ended]
     return [{name: value.tolist() for name, value in tensors.items()}, state.seeds, [a.tolist() for a in arrays]]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize(
+    ("seeds", "said"),
+    [
+        ([None, 1], "expected an integer for every copy, or seeds=None for copies that share the noise"),
+        ([None, None], "expected an integer for every copy, or seeds=None for copies that share the noise"),
+        ("ab", "expected an integer, a sequence of one per row, or None"),
+        (1.5, "expected an integer, a sequence of one per row, or None"),
+        (True, "expected an integer, a sequence of one per row, or None"),
+        ([1, 2.5], "got seeds=2.5; expected integers of at least 0"),
+        ([True, 1], "got seeds=True; expected integers of at least 0"),
+        ([1, -1], "got seeds=-1; expected integers of at least 0"),
+        ([1, "2"], "got seeds='2'; expected integers of at least 0"),
+    ],
+)
+def test_seeds_of_a_fork_that_are_none_are_refused_by_name(world: World, seeds: Any, said: str) -> None:
+    env, envs = WorldEnv(world), WorldVectorEnv(2, world)
+    env.reset(seed=0)
+    envs.reset(seed=0)
+    for fork in (lambda: env.fork(2, seeds=seeds), lambda: envs.fork(2, row=0, seeds=seeds)):
+        with pytest.raises(ConfigError, match="got seeds=") as refused:
+            fork()
+        assert said in str(refused.value)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("seeds", [None, 3, "a", [None], [1.5]])
+def test_a_state_is_reseeded_with_integers_alone(world: World, seeds: Any) -> None:
+    state, _ = world.initial([0])
+    with pytest.raises(StartError, match="seeds are"):
+        state.reseeded(seeds)
