@@ -24,6 +24,7 @@ __all__ = [
     "check_row_options",
     "check_row_seeds",
     "check_starts",
+    "check_step_limit",
     "check_threshold",
     "one_of",
 ]
@@ -149,6 +150,22 @@ def check_horizon(horizon: Any, frames: int, frames_per_step: int) -> int:
     if horizon is None:
         return -(-frames // frames_per_step)
     return check_count("horizon", horizon)
+
+
+def check_step_limit(horizon: Any, max_episode_steps: Any) -> Any:
+    """The horizon of a vector environment, which Gymnasium calls `max_episode_steps`; None where neither is given.
+
+    Raises:
+        ConfigError: if both are given, or the latter is no integer of at least 1.
+    """
+    if max_episode_steps is None:
+        return horizon
+    if horizon is not None:
+        raise ConfigError(
+            f"got horizon={horizon!r} and max_episode_steps={max_episode_steps!r}, two names of one limit; expected "
+            "one of them"
+        )
+    return check_count("max_episode_steps", max_episode_steps)
 
 
 def check_starts(starts: Any, world: World) -> list[ChosenStart] | None:

@@ -18,6 +18,7 @@ from cfworld.envs.arguments import (
     check_row,
     check_row_options,
     check_row_seeds,
+    check_step_limit,
     one_of,
 )
 from cfworld.envs.autoreset import begin_at_once, begin_late, observation, restarted, whereabouts
@@ -62,7 +63,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     wrappers count, and `np_random`, which only names the first episodes of rows that were never given a seed.
 
     ## Arguments
-    Those of `WorldEnv`, the number of rows, and two more:
+    Those of `WorldEnv`, the number of rows, and three more:
 
         envs = gym.make_vec(
             "cfworld/Panorama-v0", num_envs=64, vectorization_mode="vector_entry_point", autoreset_mode="NextStep"
@@ -93,6 +94,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             and so may actions be: the values of those that lie on a GPU are taken on trust. Only which rows have ended
             comes over to the host. Names, `infos["start"]`, and the masks of infos stay arrays; `infos["final_obs"]`
             is an array of objects as Gymnasium has it, one tensor for each row that ended.
+        max_episode_steps: Gymnasium's name for `horizon`, which a registration may give too. No wrapper counts here, so
+            that this limit is part of the state.
 
     Raises:
         ConfigError: if an argument is none of these.
@@ -121,13 +124,14 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         action_chunks: bool = False,
         autoreset_mode: AutoresetMode | str = AutoresetMode.SAME_STEP,
         tensors: bool = False,
+        max_episode_steps: int | None = None,
     ):
         core = make_core(
             world,
             variant,
             device,
             obs,
-            horizon,
+            check_step_limit(horizon, max_episode_steps),
             reward_fn,
             termination_fn,
             ends,

@@ -205,3 +205,36 @@ def test_pictures_are_tiled_row_after_row() -> None:
     grid = tiled(frames)
     assert grid.shape == (2, 8, 10, 3)
     assert [grid[0, 0, 0, 0], grid[0, 0, 5, 0], grid[0, 4, 0, 0], grid[0, 4, 5, 0]] == [1, 2, 3, 0]
+
+
+def test_gymnasium_may_limit_the_steps_of_an_episode(world: World) -> None:
+    rows = {"num_envs": 2, "world": world, "ends": "never"}
+    envs = gym.make_vec("cfworld/World-v0", max_episode_steps=2, **rows)
+    assert isinstance(envs, WorldVectorEnv)
+    envs.reset(seed=0)
+    assert [envs.step([0, 0])[3].tolist() for _ in range(3)] == [[False] * 2, [True] * 2, [False] * 2]
+    assert envs.get_state().horizon.tolist() == [2, 2], "the limit goes with the state"
+    assert envs.fork(3, row=0).horizon == 2
+    assert envs.spec is not None
+    again = gym.make_vec(envs.spec)
+    assert (again.num_envs, again.unwrapped.horizon) == (2, 2)  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_a_registration_may_limit_the_steps_of_an_episode(world: World) -> None:
+    name = "cfworld/Limited-v0"
+    entries = {"entry_point": WorldEnv, "vector_entry_point": WorldVectorEnv}
+    gym.register(name, **entries, max_episode_steps=3, kwargs={"world": world})
+    try:
+        assert gym.make_vec(name, num_envs=2).unwrapped.horizon == 3  # pyright: ignore[reportAttributeAccessIssue]
+        assert gym.make(name).get_wrapper_attr("_max_episode_steps") == 3
+    finally:
+        del gym.registry[name]
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+@pytest.mark.parametrize("wrong", [0, -1, 1.5, "3", True])
+def test_a_limit_that_is_none_is_refused_by_the_name_it_was_given_under(world: World, wrong: object) -> None:
+    with pytest.raises(ConfigError, match=f"got max_episode_steps={wrong!r}; expected an integer of at least 1"):
+        gym.make_vec("cfworld/World-v0", num_envs=2, world=world, max_episode_steps=wrong)
+    with pytest.raises(ConfigError, match=r"got horizon=5 and max_episode_steps=.*; expected one of them"):
+        gym.make_vec("cfworld/World-v0", num_envs=2, world=world, horizon=5, max_episode_steps=wrong)
