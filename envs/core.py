@@ -192,19 +192,20 @@ class EnvCore:
 
 def make_core(
     world: str | Path | World,
-    variant: str | None,
-    device: str | None,
-    obs: str,
-    horizon: int | None,
-    reward_fn: StepFunction | None,
-    termination_fn: StepFunction | None,
-    ends: str | None,
-    truncate_above: float | None,
-    starts: Sequence[Any] | np.ndarray | None,
-    render_mode: str | None,
-    info_frames: bool,
-    memory: MemoryConfig | str | None,
-    action_chunks: bool,
+    *,
+    variant: str | None = None,
+    device: str | None = None,
+    obs: str = "frame",
+    horizon: int | None = None,
+    reward_fn: StepFunction | None = None,
+    termination_fn: StepFunction | None = None,
+    ends: str | None = None,
+    truncate_above: float | None = None,
+    starts: Sequence[Any] | np.ndarray | None = None,
+    render_mode: str | None = None,
+    info_frames: bool = False,
+    memory: MemoryConfig | str | None = None,
+    action_chunks: bool = False,
 ) -> EnvCore:
     """Check the arguments that both environments take; see `WorldEnv`."""
     rule = check_ends(ends, replaced=termination_fn is not None)

@@ -186,23 +186,7 @@ def _core(plan: Plan, world: World) -> tuple[EnvCore, int]:
             f"got {plan.seconds:g}; expected at least one frame, {1 / world.config.fps:.3f} s in this world"
         )
     horizon = -(-num_frames // world.config.frames_per_step)
-    core = make_core(
-        world=world,
-        variant=None,
-        device=None,
-        obs="frame",
-        horizon=horizon,
-        reward_fn=None,
-        termination_fn=None,
-        ends=plan.ends,
-        truncate_above=None,
-        starts=None,
-        render_mode=None,
-        info_frames=False,
-        memory=None,
-        action_chunks=False,
-    )
-    return core, num_frames
+    return make_core(world, horizon=horizon, ends=plan.ends), num_frames
 
 
 def _check_signals(plan: Plan, world: World) -> None:

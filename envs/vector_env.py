@@ -128,19 +128,19 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
     ):
         core = make_core(
             world,
-            variant,
-            device,
-            obs,
-            check_step_limit(horizon, max_episode_steps),
-            reward_fn,
-            termination_fn,
-            ends,
-            truncate_above,
-            starts,
-            render_mode,
-            info_frames,
-            memory,
-            action_chunks,
+            variant=variant,
+            device=device,
+            obs=obs,
+            horizon=check_step_limit(horizon, max_episode_steps),
+            reward_fn=reward_fn,
+            termination_fn=termination_fn,
+            ends=ends,
+            truncate_above=truncate_above,
+            starts=starts,
+            render_mode=render_mode,
+            info_frames=info_frames,
+            memory=memory,
+            action_chunks=action_chunks,
         )
         self._build(core, num_envs, autoreset_mode, tensors)
 

@@ -119,19 +119,19 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
     ):
         self._core = make_core(
             world,
-            variant,
-            device,
-            obs,
-            horizon,
-            reward_fn,
-            termination_fn,
-            ends,
-            truncate_above,
-            starts,
-            render_mode,
-            info_frames,
-            memory,
-            action_chunks,
+            variant=variant,
+            device=device,
+            obs=obs,
+            horizon=horizon,
+            reward_fn=reward_fn,
+            termination_fn=termination_fn,
+            ends=ends,
+            truncate_above=truncate_above,
+            starts=starts,
+            render_mode=render_mode,
+            info_frames=info_frames,
+            memory=memory,
+            action_chunks=action_chunks,
         )
         self.world = self._core.world
         self.horizon = self._core.horizon
