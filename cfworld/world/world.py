@@ -43,7 +43,8 @@ class World:
 
     Build one with `World.from_pretrained`, or from its parts. It takes the fastest attention that runs on its device;
     `use_kernels` chooses another. `start_memories` remembers what it made of the starts that were used last; its
-    weights are taken to stay as they are from the first episode on.
+    weights are taken to stay as they are from the first episode on. Copies, such as Gymnasium makes of an environment's
+    arguments, therefore share them: to change those of one world alone, load it once more.
     """
 
     def __init__(
@@ -74,6 +75,13 @@ class World:
         self._reader = StartReader(self.tokenizer, self.generator, self.starts)
         self.novelty = None if novelty is None else novelty.to(self.device)
         """How odd a step is; None where it was never measured, and `StepOutput.novelty` is NaN."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "World":
+        """A world of the same tokenizer, network and starts, which remembers nothing of starts yet."""
+        other = copy.copy(self)
+        other._reader = copy.copy(self._reader)
+        other._reader.memories = copy.copy(self.start_memories)
+        return other
 
     @classmethod
     def from_pretrained(
