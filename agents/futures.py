@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from cfworld.agents.sight import flat
+from cfworld.envs.latents import flat_latents
 from cfworld.world import Ends, Start, World
 
 __all__ = ["Futures", "watch"]
@@ -67,16 +67,16 @@ def watch(world: World, starts: Sequence[Start], num_steps: int, explore: float,
     world = world.with_ends(Ends.NEVER)
     state, _ = world.initial(seeds, starts, decode=False)
     acted = np.array([0 if start.actions is None else start.actions[-1] for start in starts], np.int64)
-    seen, last, hazard = [flat(state.latents)], [acted], []
+    seen, last, hazard = [flat_latents(state.latents).cpu()], [acted], []
     for step in range(num_steps):
         changes = rng.random(rows) < (explore if step else _AT_FIRST)
         acted = np.where(changes, rng.integers(num_actions, size=rows), acted)
         state, out = world.step(state, acted, decode=False, donate=True)
-        seen.append(flat(out.latents))
+        seen.append(flat_latents(out.latents).cpu())
         last.append(acted)
         hazard.append(1 - (1 - out.hazard).prod(dim=1))
     return Futures(
-        seen=torch.as_tensor(np.stack(seen, axis=1)).half(),
+        seen=torch.stack(seen, dim=1).half(),
         last=torch.as_tensor(np.stack(last, axis=1)),
         hazard=torch.stack(hazard, dim=1).float().cpu(),
     )

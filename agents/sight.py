@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from cfworld.envs.spaces import LATENT_BOUND
+from cfworld.envs.latents import encoded, flat_latents
 from cfworld.world import World, WorldState
 
-__all__ = ["Eyes", "Player", "Seen", "flat", "flat_latents"]
+__all__ = ["Eyes", "Player", "Seen"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -100,26 +99,10 @@ class Eyes:
 
     def _now(self, seen: Seen) -> np.ndarray:
         if self.obs == "latent" and seen.latents is not None:
-            return flat(seen.latents)
+            return flat_latents(seen.latents).cpu().numpy()
         assert seen.frames is not None
         if self.obs == "latent":
-            return flat_latents(self._world, seen.frames)
+            return encoded(self._world, seen.frames)
         if self.obs == "frame":
             return seen.frames[:, -1]
         return np.concatenate(list(seen.frames.swapaxes(0, 1)), axis=-1)
-
-
-@torch.inference_mode()
-def flat_latents(world: World, frames: UInt8[np.ndarray, "B F H W 3"]) -> Float[np.ndarray, "B n"]:
-    """What an environment with obs="latent" would show of frames.
-
-    Args:
-        world: whose tokenizer looks.
-        frames: all frames of a step, uint8 [B, F, H, W, 3].
-    """
-    return flat(world.tokenizer.encode(torch.as_tensor(np.ascontiguousarray(frames)).to(world.device)))
-
-
-def flat(latents: Float[Tensor, "B N C h w"]) -> Float[np.ndarray, "B n"]:
-    """Latents as an environment with obs="latent" shows them."""
-    return latents.flatten(1).float().clamp(-LATENT_BOUND, LATENT_BOUND).cpu().numpy()

@@ -14,48 +14,12 @@ from cfworld.agents.config import AgentTrainConfig, Place
 from cfworld.agents.moments import draw_moments
 from cfworld.agents.policy import num_own, seen_space
 from cfworld.agents.sb3_vec_env import SB3VecEnv
-from cfworld.agents.sight import flat_latents
-from cfworld.envs.spaces import LATENT_BOUND, world_observation_space
+from cfworld.envs.latents import VectorLatentObservation
+from cfworld.envs.spaces import LATENT_BOUND
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.world import World
 
-__all__ = ["VecBlind", "VecLatents", "VecNoise", "VecOwnActions", "training_env", "twin_env"]
-
-
-class VecLatents(VecEnvWrapper):
-    """Shows a simulator's steps as a world's tokenizer encodes them.
-
-    Args:
-        venv: an environment with obs="frames".
-        world: the world.
-    """
-
-    def __init__(self, venv: VecEnv, world: World):
-        super().__init__(venv, observation_space=world_observation_space("latent", world.config))
-        self._world = world
-
-    def reset(self) -> np.ndarray:
-        """Begin an episode in every row."""
-        return self._encoded(self.venv.reset())
-
-    def step_wait(self) -> VecEnvStepReturn:
-        """Step every row; what rows saw last is encoded too."""
-        observation, reward, done, infos = self.venv.step_wait()
-        late = [info for info in infos if info.get("TimeLimit.truncated")]  # nobody asks what the dead saw last
-        assert isinstance(observation, np.ndarray)
-        seen = np.concatenate([observation, *(info["terminal_observation"][None] for info in late)])
-        latents = self._encoded(seen)
-        for info, last in zip(late, latents[len(observation) :], strict=True):
-            info["terminal_observation"] = last
-        for info in infos:
-            if "terminal_observation" in info and not info["TimeLimit.truncated"]:
-                info["terminal_observation"] = np.zeros_like(latents[0])
-        return latents[: len(observation)], reward, done, infos
-
-    def _encoded(self, observation: Any) -> np.ndarray:
-        rows, height, width, channels = observation.shape
-        frames = observation.reshape(rows, height, width, channels // 3, 3)
-        return flat_latents(self._world, np.moveaxis(frames, 3, 1))
+__all__ = ["VecBlind", "VecNoise", "VecOwnActions", "training_env", "twin_env"]
 
 
 class VecBlind(VecEnvWrapper):
@@ -180,9 +144,10 @@ def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
         )
         venv: VecEnv = SB3VecEnv(envs)
     else:
-        venv = SB3VecEnv(twin_env(world, config.num_envs, config.processes, ticks, config.obs))
+        envs = twin_env(world, config.num_envs, config.processes, ticks, config.obs)
         if config.obs == "latent" and not config.blind:
-            venv = VecLatents(venv, world)
+            envs = VectorLatentObservation(envs, world)
+        venv = SB3VecEnv(envs)
     if config.blind:
         return VecBlind(venv, seen_space(config, world))
     if config.obs_noise:

@@ -2,6 +2,7 @@
 
 from gymnasium.envs.registration import register  # pyright: ignore[reportUnknownVariableType]
 
+from cfworld.envs.latents import LatentObservation, VectorLatentObservation
 from cfworld.envs.scenario import Scenario
 from cfworld.envs.scenarios.acts import built_in_policies
 from cfworld.envs.scenarios.result import BranchResult, ScenarioResult
@@ -14,11 +15,13 @@ __all__ = [
     "DoomRoomsTwin",
     "DoomTakeCoverTwin",
     "EnvState",
+    "LatentObservation",
     "PanoramaTwin",
     "Scenario",
     "ScenarioResult",
     "Ticks",
     "Twin",
+    "VectorLatentObservation",
     "WorldEnv",
     "WorldVectorEnv",
     "built_in_policies",

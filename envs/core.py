@@ -23,9 +23,10 @@ from cfworld.envs.arguments import (
 )
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.host import to_host
+from cfworld.envs.latents import flat_latents
 from cfworld.envs.rewards import StepFunction, with_functions
 from cfworld.envs.seeding import episode_seed
-from cfworld.envs.spaces import LATENT_BOUND, world_action_space
+from cfworld.envs.spaces import world_action_space
 from cfworld.envs.starts import ChosenStart, find_start
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
@@ -185,7 +186,7 @@ class EnvCore:
 
     def _view(self, latents: Tensor, frames: Tensor | None) -> Tensor:
         if self.obs == "latent":
-            return latents.flatten(1).float().clamp(-LATENT_BOUND, LATENT_BOUND)
+            return flat_latents(latents)
         assert frames is not None
         return frames[:, -1].clone() if self.obs == "frame" else torch.cat(frames.unbind(1), dim=-1)
 

@@ -26,6 +26,7 @@ __all__ = [
     "frame_space",
     "frames_space",
     "stack_channels",
+    "unstack_channels",
     "world_action_space",
     "world_observation_space",
 ]
@@ -141,6 +142,19 @@ def stack_channels(frames: UInt8[np.ndarray, "F H W 3"]) -> UInt8[np.ndarray, "H
     """
     num_frames, height, width, channels = frames.shape
     return np.moveaxis(frames, 0, 2).reshape(height, width, num_frames * channels)
+
+
+def unstack_channels(stacked: UInt8[np.ndarray, "B H W C"]) -> UInt8[np.ndarray, "B F H W 3"]:
+    """Undo `stack_channels` in every row.
+
+    Args:
+        stacked: uint8 [B, H, W, 3F].
+
+    Returns:
+        uint8 [B, F, H, W, 3].
+    """
+    rows, height, width, channels = stacked.shape
+    return np.moveaxis(stacked.reshape(rows, height, width, channels // 3, 3), 3, 1)
 
 
 def check_discrete_step(

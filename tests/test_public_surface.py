@@ -15,8 +15,8 @@ SURFACE = {
         "levels_of_passes noise_from renoise sample_sigma shift sigmas stratified_sigma velocity"
     ),
     "cfworld.envs": (
-        "BranchResult DoomRoomsTwin DoomTakeCoverTwin EnvState PanoramaTwin Scenario ScenarioResult Ticks Twin "
-        "WorldEnv WorldVectorEnv built_in_policies"
+        "BranchResult DoomRoomsTwin DoomTakeCoverTwin EnvState LatentObservation PanoramaTwin Scenario ScenarioResult "
+        "Ticks Twin VectorLatentObservation WorldEnv WorldVectorEnv built_in_policies"
     ),
     "cfworld.errors": (
         "ActionError CfworldError CheckpointError CollectionError ConfigError DatasetError DonatedStateError "

@@ -7,7 +7,7 @@ import torch
 from cfworld import World
 from cfworld.agents.futures import _STREAM, Futures, watch
 from cfworld.agents.moments import draw_moments
-from cfworld.agents.sight import flat
+from cfworld.envs.latents import flat_latents
 from cfworld.world import Ends, Start
 from tests.counting import counting_dataset, counting_episode
 from tests.toy import toy_world
@@ -40,10 +40,10 @@ def test_what_is_seen_and_feared_is_what_the_dream_shows_and_tells(world: World,
     seeds = np.random.default_rng(np.random.SeedSequence((4, _STREAM))).integers(2**62, size=8).tolist()
     state, _ = world.with_ends(Ends.NEVER).initial(seeds, starts)
     for step in range(3):
-        assert found.seen[:, step].equal(torch.as_tensor(flat(state.latents)).half())
+        assert found.seen[:, step].equal(flat_latents(state.latents).half())
         state, out = world.with_ends(Ends.NEVER).step(state, found.done[:, step].numpy())
         assert found.hazard[:, step].tolist() == pytest.approx((1 - (1 - out.hazard).prod(dim=1)).tolist())
-    assert found.seen[:, 3].equal(torch.as_tensor(flat(state.latents)).half())
+    assert found.seen[:, 3].equal(flat_latents(state.latents).half())
 
 
 def test_nobody_dies(starts: list[Start]) -> None:
