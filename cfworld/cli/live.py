@@ -5,14 +5,14 @@ from dataclasses import dataclass, field
 from time import perf_counter
 
 import numpy as np
-from torch import Tensor
+from gymnasium.vector import AutoresetMode
 
 from cfworld.agents.players import make_player, player_policy
 from cfworld.agents.scripted import PolicyPlayer
 from cfworld.data.policies import Policy
 from cfworld.envs.seeding import episode_seed
-from cfworld.metrics import machine
-from cfworld.world import StepOutput, World
+from cfworld.envs.vector_env import WorldVectorEnv
+from cfworld.world import World
 
 __all__ = ["LiveRow", "LiveRows", "LiveStep", "policies"]
 
@@ -48,11 +48,18 @@ class LiveStep:
     """uint8 [B, F, H, W, 3]."""
     actions: np.ndarray
     """[B, F] or [B, F, A]."""
-    out: StepOutput
-    seconds: float
-    """What the generation took, decoding included."""
+    rewards: np.ndarray
+    """float32 [B, F]."""
+    hazards: np.ndarray
+    """float32 [B, F]."""
+    end_frame: np.ndarray
+    """Frame of the step at which the episode ended, or F, int64 [B]."""
+    terminated: np.ndarray
+    """Rows whose episode has ended, bool [B]."""
     truncated: np.ndarray
     """Rows that have reached the world's horizon without an end, bool [B]."""
+    seconds: float
+    """What the generation took, decoding included."""
 
 
 class LiveRows:
@@ -67,10 +74,11 @@ class LiveRows:
     def __init__(self, world: World, seeds: Sequence[int], new_policy: Callable[[int], Policy]):
         self.world = world
         self._new_policy = new_policy
-        self._state, frames = world.initial(seeds)
+        self._envs = WorldVectorEnv(len(seeds), world, info_frames=True, autoreset_mode=AutoresetMode.DISABLED)
+        _, infos = self._envs.reset(seed=list(seeds))
         self.rows = [
             LiveRow(seed=seed, policy=new_policy(seed), frames=first)
-            for seed, first in zip(seeds, _host(frames), strict=True)
+            for seed, first in zip(seeds, infos["frames"], strict=True)
         ]
 
     def step(self) -> LiveStep:
@@ -78,35 +86,37 @@ class LiveRows:
         num_frames = self.world.config.frames_per_step
         actions = np.stack([row.policy(row.frames, num_frames) for row in self.rows])
         begin = perf_counter()
-        self._state, out = self.world.step(self._state, actions, donate=True)
-        machine.synchronize(self.world.device)
+        _, rewards, terminated, truncated, infos = self._envs.step(actions)
         seconds = perf_counter() - begin
-        assert out.frames is not None
-        frames = _host(out.frames)
         for place, row in enumerate(self.rows):
-            row.frames = frames[place]
-            row.length += min(int(out.end_frame[place]) + 1, num_frames)
-            row.reward += float(out.reward[place])
-        lengths = np.array([row.length for row in self.rows])
-        truncated = ~out.terminated.cpu().numpy() & (lengths >= self.world.config.horizon_frames)
-        return LiveStep(frames=frames, actions=actions, out=out, seconds=seconds, truncated=truncated)
+            row.frames = infos["frames"][place]
+            row.length += min(int(infos["end_frame"][place]) + 1, num_frames)
+            row.reward += float(rewards[place])
+        return LiveStep(
+            frames=infos["frames"],
+            actions=actions,
+            rewards=infos["reward_frames"],
+            hazards=infos["hazard"],
+            end_frame=infos["end_frame"],
+            terminated=terminated,
+            truncated=truncated,
+            seconds=seconds,
+        )
 
     def begin_again(self, step: LiveStep) -> None:
         """Give every row whose episode the step ended or truncated its next one."""
-        ended = np.flatnonzero(step.out.terminated.cpu().numpy() | step.truncated).tolist()
-        for place in ended:
+        over = step.terminated | step.truncated
+        if not over.any():
+            return
+        _, infos = self._envs.reset(options={"reset_mask": over})
+        for place in np.flatnonzero(over).tolist():
             row = self.rows[place]
             row.lengths.append(row.length)
             row.returns.append(row.reward)
             row.truncated.append(bool(step.truncated[place]))
             row.episode, row.length, row.reward = row.episode + 1, 0, 0.0
-        if ended:
-            seeds = [episode_seed(self.rows[place].seed, self.rows[place].episode) for place in ended]
-            fresh, frames = self.world.initial(seeds)
-            self._state = self._state.replace(ended, fresh)
-            for place, seed, first in zip(ended, seeds, _host(frames), strict=True):
-                self.rows[place].frames = first
-                self.rows[place].policy = self._new_policy(seed)
+            row.frames = infos["frames"][place]
+            row.policy = self._new_policy(episode_seed(row.seed, row.episode))
 
 
 def policies(name: str, world: World) -> Callable[[int], Policy]:
@@ -126,7 +136,3 @@ def policies(name: str, world: World) -> Callable[[int], Policy]:
     if isinstance(player, PolicyPlayer):
         return player.new_policy
     return lambda seed: player_policy(make_player(name, world), seed)
-
-
-def _host(frames: Tensor) -> np.ndarray:
-    return frames.cpu().numpy()

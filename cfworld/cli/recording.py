@@ -118,15 +118,14 @@ def _put(recording: Recording, where: slice, live: LiveRows, step: LiveStep) -> 
     """Write down a step's first frames, as many as `where` has room for."""
     kept, num_frames = where.stop - where.start, live.world.config.frames_per_step
     index = np.arange(kept)[:, None]
-    end_frame = step.out.end_frame.cpu().numpy()
     lengths = np.array([row.length for row in live.rows])
     recording.frames[where] = step.frames[:, :kept].swapaxes(0, 1)
     recording.actions[where] = step.actions[:, :kept].swapaxes(0, 1)
-    recording.rewards[where] = step.out.reward_frames[:, :kept].T.cpu().numpy()
-    recording.hazards[where] = step.out.hazard[:, :kept].T.cpu().numpy()
+    recording.rewards[where] = step.rewards[:, :kept].T
+    recording.hazards[where] = step.hazards[:, :kept].T
     recording.episodes[where] = [row.episode for row in live.rows]
-    recording.ages[where] = lengths - np.minimum(end_frame + 1, num_frames) + index
-    recording.ended[where] = index >= end_frame
+    recording.ages[where] = lengths - np.minimum(step.end_frame + 1, num_frames) + index
+    recording.ended[where] = index >= step.end_frame
     recording.truncated[where] = step.truncated
     recording.seconds.append(step.seconds)
 
