@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cfworld.agents.progress import Point
-from cfworld.metrics.plots import panels
+from cfworld.metrics.plots import legend_below, panels
 
 __all__ = ["dream_and_real", "learning_curve"]
 
@@ -32,7 +32,7 @@ def learning_curve(path: Path, curve: Sequence[Point], training: str) -> None:
         axes[0].plot(steps, real, color=_REAL, marker=".", label="simulator, seeds of its own")
         axes[0].fill_between(steps, real - error, real + error, color=_REAL, alpha=0.2, linewidth=0)
         axes[0].set(xlabel="steps of training", ylabel="mean return", ylim=(0, None) if min(real) >= 0 else None)
-        axes[0].legend(fontsize=8)
+        legend_below(axes)
 
 
 def dream_and_real(path: Path, policies: Mapping[str, Mapping[str, Any]]) -> None:

@@ -97,4 +97,4 @@ def _plot(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_secon
         ax.axhline(MAX_SHIFT, color="#bbbbbb", linewidth=0.8)
         ax.set(title="Error of the heading (pixels)", xlabel="seconds after leaving")
         ax.set_ylim(bottom=0)
-        ax.legend(fontsize=8)
+        plots.legend_below([ax])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cfworld.metrics.bootstrap import Interval
-from cfworld.metrics.plots import band, coloured, panels
+from cfworld.metrics.plots import band, coloured, legend_below, panels
 
 __all__ = ["continuation", "promotions"]
 
@@ -59,4 +59,4 @@ def continuation(path: Path, figures: Mapping[str, Mapping[str, Sequence[Interva
             for name, colour in coloured(figures):
                 band(ax, ages, figures[name][key], name, colour)
             ax.set(title=title, xlabel="age of the context (s)")
-        axes[0].legend(fontsize=8)
+        legend_below(axes)

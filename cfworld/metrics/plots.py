@@ -20,6 +20,7 @@ __all__ = [
     "confusion",
     "drift",
     "fidelity",
+    "legend_below",
     "novelty",
     "panels",
     "probe",
@@ -30,6 +31,8 @@ __all__ = [
 _COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
 _REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
 _NOVELTY_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50)
+_LETTER, _HANDLE, _LINE = 0.065, 0.55, 0.17
+"""Inches that a letter, the line beside a name and a row of names take up in a legend."""
 
 
 def fidelity(
@@ -57,7 +60,7 @@ def fidelity(
             ax.set(title=title, xscale="log", xlabel="seconds after the start")
             ax.set_xticks(list(seconds), [f"{time:g}" for time in seconds])
             ax.minorticks_off()
-        axes[0].legend(fontsize=8)
+        legend_below(axes)
 
 
 def confusion(path: Path, matrices: Mapping[str, np.ndarray], names: Sequence[str]) -> None:
@@ -97,7 +100,7 @@ def drift(
             for world, colour in coloured(made):
                 ax.plot(seconds, made[world][..., i].mean(axis=0), color=colour, label=world)
             ax.set(title=name, xlabel="seconds")
-        axes[0].legend(fontsize=8)
+        legend_below(axes)
 
 
 def calibration(path: Path, curves: Mapping[str, Any]) -> None:
@@ -114,7 +117,7 @@ def calibration(path: Path, curves: Mapping[str, Any]) -> None:
             xlabel="predicted probability",
             ylabel="share of steps in the twin",
         )
-        ax.legend(fontsize=8)
+        legend_below([ax])
 
 
 def survival(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.ndarray]]], max_ticks: int) -> None:
@@ -125,7 +128,7 @@ def survival(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.
                 times, share = found[name]
                 ax.step([*times, max_ticks], [*share, share[-1]], where="post", color=colour, label=name)
             ax.set(title=policy, xlabel="ticks", ylim=(-0.02, 1.02))
-        axes[0].legend(fontsize=8)
+        legend_below(axes)
 
 
 def recall(
@@ -148,8 +151,7 @@ def recall(
     with panels(path, len(quantities)) as axes:
         for ax, (key, title) in zip(axes, quantities.items(), strict=False):
             for name, colour in coloured(next(iter(routes.values()))):
-                reached = context.get(name, {}).get(key)
-                label = name if reached is None else f"{name} (ECL {reached:g} s)"
+                label = name + _context_note(context.get(name, {}))
                 if order:
                     band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
                 for place, route in enumerate(route for route in routes if route not in away):
@@ -160,22 +162,30 @@ def recall(
                         at, found.mean, np.abs(spread), marker="x", color=colour, label=None if order else label
                     )
             ax.set(title=title, xlabel="seconds away")
-            ax.legend(fontsize=7)
         axes[0].set_ylim(-0.02, 1.02)
+        legend_below(axes)
+
+
+def _context_note(reached: Mapping[str, float | None]) -> str:
+    found, by_psnr = reached.get("recalled"), reached.get("psnr")
+    if found is None or by_psnr is None:
+        return ""
+    return f" (ECL {found:g} s, by PSNR {by_psnr:g} s)"
 
 
 def probe(path: Path, effects: Mapping[str, Any]) -> None:
     """Effect of each slot by its age, one panel for each world and one colour for each part of the memory."""
+    colours = dict(coloured(dict.fromkeys(kind for found in effects.values() for kind in found.kinds)))
     with panels(path, len(effects)) as axes:
         for ax, (name, found) in zip(axes, effects.items(), strict=False):
             kinds = np.array(found.kinds)
-            for kind, colour in coloured(dict.fromkeys(found.kinds)):
+            for kind in dict.fromkeys(found.kinds):
                 chosen = kinds == kind
                 ages, sizes = found.ages[chosen].ravel(), found.sizes[chosen].ravel()
-                ax.scatter(ages, sizes, color=colour, s=12, label=kind)
+                ax.scatter(ages, sizes, color=colours[kind], s=12, label=kind)
             ax.set(title=name, xlabel="age of the latent (s)", ylabel="change of the next latents")
             ax.set_ylim(bottom=0)
-            ax.legend(fontsize=8)
+        legend_below(axes)
 
 
 def novelty(path: Path, steps: Mapping[str, Mapping[str, np.ndarray]]) -> None:
@@ -210,6 +220,17 @@ def panels(path: Path, num_panels: int) -> Iterator[list[Axes]]:
     yield axes
     with files.write_aside(path) as aside:
         figure.savefig(aside, dpi=110)
+
+
+def legend_below(axes: Sequence[Axes]) -> None:
+    """One legend for all panels, below them, where it hides nothing."""
+    handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    figure = axes[0].get_figure()
+    assert isinstance(figure, Figure)
+    width, height = figure.get_size_inches()
+    columns = max(1, int(width / (_LETTER * max(map(len, handles)) + _HANDLE)))
+    figure.set_size_inches(width, height + _LINE * -(-len(handles) // columns))
+    figure.legend(handles.values(), handles, loc="outside lower center", ncols=columns, fontsize=8)
 
 
 def coloured(names: Iterable[str]) -> Iterator[tuple[str, str]]:

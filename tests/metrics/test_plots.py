@@ -1,0 +1,60 @@
+"""What all plots share."""
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from cfworld.metrics import plots
+
+
+def drawn(tmp_path: Path, names: list[str], num_panels: int) -> tuple[Figure, list[Axes]]:
+    """Panels that all hold a curve of every name, with one legend."""
+    with plots.panels(tmp_path / "plot.png", num_panels) as axes:
+        for ax in axes:
+            for name in names:
+                ax.plot([0, 1], [0, 1], label=name)
+        plots.legend_below(axes)
+    figure = axes[0].get_figure()
+    assert isinstance(figure, Figure)
+    return figure, axes
+
+
+@pytest.mark.parametrize("num_panels", [1, 2, 4])
+@pytest.mark.parametrize("names", [["world"], ["world", "last frame", "a student with a window of 23", "tokenizer"]])
+def test_a_legend_names_every_curve_once_and_covers_no_panel(tmp_path: Path, names: list[str], num_panels: int):
+    figure, axes = drawn(tmp_path, names, num_panels)
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == names
+    place = legend.get_window_extent()
+    assert figure.bbox.x0 <= place.x0 < place.x1 <= figure.bbox.x1
+    assert not any(place.overlaps(ax.get_window_extent()) for ax in axes)
+
+
+def test_a_legend_leaves_the_panels_as_tall_as_they_were(tmp_path: Path):
+    heights = []
+    for names in (["world"], [f"a student with another memory, number {i}" for i in range(6)]):
+        _, (ax,) = drawn(tmp_path, names, 1)
+        heights.append(ax.get_window_extent().height)
+    assert heights[1] == pytest.approx(heights[0], rel=0.05)
+
+
+def test_a_part_of_the_memory_has_one_colour_in_all_panels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    colours: list[tuple[str, str]] = []
+    scatter = Axes.scatter
+
+    def watched(ax: Axes, *given: object, color: str, label: str, **more: object) -> object:
+        colours.append((label, color))
+        return scatter(ax, *given, color=color, label=label, **more)  # pyright: ignore[reportArgumentType]
+
+    monkeypatch.setattr(Axes, "scatter", watched)
+    effects = {
+        name: SimpleNamespace(kinds=kinds, ages=np.zeros((len(kinds), 2)), sizes=np.zeros((len(kinds), 2)))
+        for name, kinds in {"world": ["fast"], "baseline": ["sink", "slow", "fast"]}.items()
+    }
+    plots.probe(tmp_path / "probe.png", effects)
+    assert [kind for kind, _ in colours] == ["fast", "sink", "slow", "fast"]
+    assert len(set(colours)) == 3
