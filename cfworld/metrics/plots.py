@@ -128,6 +128,7 @@ def survival(path: Path, curves: Mapping[str, Mapping[str, tuple[np.ndarray, np.
                 times, share = found[name]
                 ax.step([*times, max_ticks], [*share, share[-1]], where="post", color=colour, label=name)
             ax.set(title=policy, xlabel="ticks", ylim=(-0.02, 1.02))
+        axes[0].set_ylabel("share of episodes that still run")
         legend_below(axes)
 
 
