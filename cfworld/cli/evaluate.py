@@ -6,7 +6,7 @@ from typing import Any
 from cfworld.cli import common
 from cfworld.metrics import machine
 from cfworld.metrics.controls import make_control
-from cfworld.metrics.evaluation import EvaluateConfig, baseline_titles, check_baseline, judge
+from cfworld.metrics.evaluation import EvaluateConfig, check_baseline, judge
 from cfworld.metrics.progress import progress_bar
 from cfworld.metrics.report import write_report
 from cfworld.metrics.rollouts import WorldLike
@@ -28,7 +28,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     began = perf_counter()
     world = _load(config.world, config, config.memory)
     worlds: dict[str, WorldLike] = {"world": world}
-    for name, path in baseline_titles(config.baselines).items():
+    for name, path in config.baselines.items():
         worlds[name] = baseline = _load(path, config)
         check_baseline(world.config, baseline.config)
     worlds |= {name: make_control(name, world) for name in config.controls}
@@ -69,7 +69,7 @@ def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
         "solver": world.sampler.solver.value,
         "num_steps": world.sampler.num_steps,
         "memory": f"{config.memory or 'its own'} ({world.config.memory.summary})",
-        "baseline": ", ".join(config.baselines) or None,
+        "baseline": ", ".join(config.baselines.values()) or None,
         "continued": config.continuation.student or None,
         "controls": ", ".join(config.controls) or None,
         "starts": config.starts,

@@ -12,12 +12,13 @@ from cfworld.metrics.continuation import ContinuationConfig, run_continuation
 from cfworld.metrics.control import ControlConfig, run_control
 from cfworld.metrics.controls import CONTROLS
 from cfworld.metrics.drift import DriftConfig, run_drift
-from cfworld.metrics.fidelity import FidelityConfig, fidelity, fidelity_steps
+from cfworld.metrics.fidelity import LAST_FRAME, FidelityConfig, fidelity, fidelity_steps
 from cfworld.metrics.judgement import Judgement
 from cfworld.metrics.novelty import NoveltyConfig, run_novelty
 from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.promotions import PromotionsConfig, run_promotions
+from cfworld.metrics.recall import CEILING, CHANCE
 from cfworld.metrics.recordings import FIRST_SEED, held_out
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
 from cfworld.metrics.routes import RecallConfig, run_recall
@@ -25,7 +26,7 @@ from cfworld.metrics.survival import SurvivalConfig, run_survival
 from cfworld.metrics.turning import TURNS
 from cfworld.world import World, WorldConfig
 
-__all__ = ["BASELINE", "METRICS", "EvaluateConfig", "baseline_titles", "check_baseline", "judge"]
+__all__ = ["METRICS", "EvaluateConfig", "baseline_titles", "check_baseline", "judge"]
 
 METRICS = (
     "fidelity",
@@ -39,8 +40,10 @@ METRICS = (
     "continuation",
     "novelty",
 )
-BASELINE = "baseline"
-"""With this the names of baselines begin."""
+_BASELINE = "baseline"
+"""With this the names of baselines begin that were given without."""
+_TAKEN = {"world", "twin", "left", LAST_FRAME, CEILING, CHANCE, *CONTROLS}
+"""Names in the report that no baseline may have."""
 _SEED_STRIDE = 100_000
 """Metrics that record their own episodes begin this far from one another."""
 _ENDLESS_TICKS = 10**9
@@ -53,8 +56,9 @@ class EvaluateConfig:
     Attributes:
         world: A world of the zoo, or a checkpoint folder.
         variant: student or teacher; null for the best there is.
-        baseline: Another world of the same twin to judge beside it, such as one trained without long memory, or a
-            list of several; recall then asks to exceed the midpoint of the best of them and the ceiling.
+        baseline: Another world of the same twin to judge beside it, such as one trained without long memory; a list of
+            several, or {name: world} to say what they are called in the report. Recall then asks to exceed the midpoint
+            of the best of them and the ceiling.
         metrics: Some of fidelity, control, heads, drift, survival, recall, probe, promotions, continuation, novelty;
             null for all that the twin allows, continuation where its student is given.
         controls: Degenerate controls to judge as well: freeze, loop, blur, shuffled, immortal, indifferent.
@@ -110,10 +114,15 @@ class EvaluateConfig:
                 f"got control.starts={self.control.starts} with starts={self.starts}; expected no more than those: "
                 f"give starts={self.control.starts}"
             )
-        if not all(isinstance(name, str) for name in self.baselines):
+        given = self.baseline
+        listed = [*given, *given.values()] if isinstance(given, Mapping) else _listed(given)
+        if not all(isinstance(name, str) for name in listed):
             raise ConfigError(
-                f"got baseline={self.baseline}; expected the name or folder of a world, or a list of them"
+                f"got baseline={self.baseline}; expected the name or folder of a world, or a list of them, or "
+                "{name: world}"
             )
+        if taken := [name for name in self.baselines if name in _TAKEN]:
+            raise ConfigError(f"got baselines called {', '.join(taken)}, as something else in the report; rename them")
         if "continuation" in (self.metrics or ()) and not self.continuation.student:
             raise ConfigError(
                 "got metric continuation without continuation.student=; give the world whose student makes the context"
@@ -122,25 +131,31 @@ class EvaluateConfig:
             raise ConfigError(f"got seed={self.seed}; expected at least {FIRST_SEED}: smaller ones are for training")
 
     @property
-    def baselines(self) -> list[Any]:
-        """The baselines as they were given, one, several or none."""
-        if self.baseline is None:
-            return []
-        return list(self.baseline) if isinstance(self.baseline, list | tuple) else [self.baseline]
+    def baselines(self) -> dict[str, str]:
+        """Where the baselines lie, by what they are called in the report."""
+        if isinstance(self.baseline, Mapping):
+            return dict(self.baseline)
+        return baseline_titles(_listed(self.baseline))
+
+
+def _listed(given: Any) -> list[Any]:
+    if given is None:
+        return []
+    return list(given) if isinstance(given, list | tuple) else [given]
 
 
 def baseline_titles(paths: Sequence[str]) -> dict[str, str]:
-    """What baselines are called in the report, with where each one lies.
+    """What baselines without names are called in the report, with where each one lies.
 
     One alone is `baseline`; several are told apart by their folders, `export` left out.
     """
     if len(paths) < 2:
-        return dict(zip([BASELINE], paths, strict=False))
+        return dict(zip([_BASELINE], paths, strict=False))
     titles: dict[str, str] = {}
     for path in paths:
         parts = [part for part in Path(path).parts if part != "export"]
-        names = [f"{BASELINE} {'/'.join(parts[-length:])}" for length in range(1, len(parts) + 1)]
-        titles[next((name for name in names if name not in titles), f"{BASELINE} {len(titles) + 1}")] = path
+        names = [f"{_BASELINE} {'/'.join(parts[-length:])}" for length in range(1, len(parts) + 1)]
+        titles[next((name for name in names if name not in titles), f"{_BASELINE} {len(titles) + 1}")] = path
     return titles
 
 
@@ -245,7 +260,7 @@ def _from_own_starts(
     if "survival" in wanted:
         yield run_survival(worlds, twin, config.survival, prefix_ticks, seeds["survival"], bar)
     if "recall" in wanted:
-        seed, baselines = seeds["recall"], [name for name in worlds if name.startswith(BASELINE)]
+        seed, baselines = seeds["recall"], [name for name in worlds if name in config.baselines]
         yield run_recall(lasting, twin, settings.source, config.recall, seed, config.batch, baselines, bar)
     if "probe" in wanted:
         yield run_probe(lasting, twin, config.probe, prefix_ticks, seeds["probe"], bar)

@@ -133,12 +133,23 @@ def test_one_baseline_is_called_so_and_several_by_what_tells_their_folders_apart
     assert len(baseline_titles(["a", "a"])) == 2
 
 
-def test_baselines_are_given_as_one_name_or_a_list():
-    assert EvaluateConfig(world="w").baselines == []
-    assert EvaluateConfig(world="w", baseline="a").baselines == ["a"]
-    assert EvaluateConfig(world="w", baseline=["a", "b"]).baselines == ["a", "b"]
-    with pytest.raises(ConfigError, match="or a list of them"):
-        EvaluateConfig(world="w", baseline=[1])
+def test_baselines_are_given_as_one_name_or_a_list_or_under_names_of_their_own():
+    assert EvaluateConfig(world="w").baselines == {}
+    assert EvaluateConfig(world="w", baseline="a").baselines == {"baseline": "a"}
+    assert EvaluateConfig(world="w", baseline=["a", "b"]).baselines == {"baseline a": "a", "baseline b": "b"}
+    assert EvaluateConfig(world="w", baseline={"window of 23": "runs/b"}).baselines == {"window of 23": "runs/b"}
+    for wrong in ([1], 1, {"window": 1}, {23: "runs/b"}):
+        with pytest.raises(ConfigError, match="or a list of them"):
+            EvaluateConfig(world="w", baseline=wrong)
+    with pytest.raises(ConfigError, match="baselines called twin, freeze, as something else"):
+        EvaluateConfig(world="w", baseline={"twin": "a", "window of 23": "b", "freeze": "c"})
+
+
+def test_a_baseline_is_set_against_the_world_under_its_own_name():
+    world = toy_world(source="cfworld/PanoramaReal-v0")
+    config = small(metrics=["recall"], baseline={"window of 23": "runs/b"})
+    (judged,) = judge({"world": world, "window of 23": world}, config)
+    assert judged.figures["floor"] == ["window of 23"]
 
 
 def test_metrics_that_the_twin_does_not_allow_are_refused():
