@@ -14,6 +14,7 @@ from benchmarks.ablation.plan import planned_horizons
 from benchmarks.ablation.variants import VARIANTS
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.markdown_table import markdown_table
 from cfworld.metrics.report import as_figures
 
 __all__ = ["markdown", "write_results"]
@@ -75,13 +76,21 @@ def markdown(
     steps = ", ".join(f"{stage} {number}" for stage, number in asdict(config.steps).items())
     lines = [f"# Ablation on {config.world}", "", f"Steps: {steps}. Seeds: {', '.join(map(str, config.seeds))}.", ""]
     columns = ["variant", "seeds", *SUMMARY.values(), "paper: total", "background", "subject", "dynamic"]
-    lines += [f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+    rows = []
     for name in order:
         paper = VARIANTS[name].paper
         theirs = [f"{value:.2f}" for value in asdict(paper).values()] if paper else ["-"] * 4
         ours = [_cell(summaries[name][key]) for key in SUMMARY]
-        lines.append(f"| {' | '.join([VARIANTS[name].title, str(len(found[name])), *ours, *theirs])} |")
-    lines += ["", _NOTES, planned_horizons(config).note, "", *_recall_by_time(found, order), *_orders(summaries)]
+        rows.append([VARIANTS[name].title, str(len(found[name])), *ours, *theirs])
+    lines += [
+        *markdown_table(columns, rows),
+        "",
+        _NOTES,
+        planned_horizons(config).note,
+        "",
+        *_recall_by_time(found, order),
+        *_orders(summaries),
+    ]
     lines += _continued(continued)
     if failed:
         lines += ["", f"Runs that failed, and are not in the table: {', '.join(failed)}."]
@@ -93,16 +102,14 @@ def _recall_by_time(found: Mapping[str, Mapping[int, Mapping[str, Any]]], order:
     times = sorted({time for name in order for figures in found[name].values() for time in figures["recall"]})
     if not times:
         return
-    yield f"| recall after (s) | {' | '.join(f'{time:g}' for time in times)} |"
-    yield "|---|" + "---|" * len(times)
+    rows = []
     for name in order:
         by_time = [
             [f["recall"][time]["recalled"]["mean"] for f in found[name].values() if time in f["recall"]]
             for time in times
         ]
-        cells = [f"{np.mean(values):.2f}" if values else "-" for values in by_time]
-        yield f"| {VARIANTS[name].title} | {' | '.join(cells)} |"
-    yield ""
+        rows.append([VARIANTS[name].title, *(f"{np.mean(values):.2f}" if values else "-" for values in by_time)])
+    yield from (*markdown_table(["recall after (s)", *(f"{time:g}" for time in times)], rows), "")
 
 
 def _continued(continued: Continued) -> Iterator[str]:
@@ -111,11 +118,12 @@ def _continued(continued: Continued) -> Iterator[str]:
         return
     yield from ("", "Continuations of the full method's student, by the age of the context it made:", "")
     keys = {"distance": "distance to the twin (SD)", "sharpness": "sharpness ratio", "motion": "motion ratio"}
-    yield f"| continued by | age (s) | {' | '.join(keys.values())} |"
-    yield "|---|" + "---|" * (1 + len(keys))
-    for name, ages in continued.items():
-        for age, figures in ages.items():
-            yield f"| {name} | {age:g} | {' | '.join(_cell(figures[key]) for key in keys)} |"
+    rows = [
+        [name, f"{age:g}", *(_cell(figures[key]) for key in keys)]
+        for name, ages in continued.items()
+        for age, figures in ages.items()
+    ]
+    yield from markdown_table(["continued by", "age (s)", *keys.values()], rows)
 
 
 def _orders(summaries: Mapping[str, Mapping[str, Interval]]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from cfworld.cli.bench_scale import YOUNG, bench_scale
 from cfworld.errors import ConfigError
 from cfworld.metrics.env_speed import EnvSpeed, measure_environments
 from cfworld.metrics.machine import library_versions, machine_figures, peak_memory_mb
+from cfworld.metrics.markdown_table import RIGHT, markdown_table
 from cfworld.metrics.scales import check_scale
 from cfworld.metrics.speed import PARTS, LongRun, Speed, long_run, measure
 from cfworld.model import AttentionBackend
@@ -206,7 +207,7 @@ def markdown(figures: dict[str, Any], speeds: list[Speed], environments: list[En
         f"{figures['device_name']}, {figures['threads']} threads, PyTorch {figures['torch']}; a step makes "
         f"{figures['frames_per_step']} frames, the game runs at {figures['game_fps']} frames/s.",
         "",
-        *_table(heads, rows),
+        *markdown_table(heads, rows, [RIGHT] * len(heads)),
     ]
     if environments:
         lines += ["", *_environments(environments)]
@@ -235,15 +236,11 @@ def _environments(speeds: list[EnvSpeed]) -> list[str]:
         for speed in speeds
     ]
     return [
-        *_table(heads, rows),
+        *markdown_table(heads, rows, [RIGHT] * len(heads)),
         "",
         "Each way takes a step in turn, all from one moment and under the same actions. Ratio: median over the rounds "
         "of its time to that of World.step.",
     ]
-
-
-def _table(heads: list[str], rows: list[list[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---:"] * len(heads), *rows)]
 
 
 def main() -> None:

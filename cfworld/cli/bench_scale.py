@@ -10,6 +10,7 @@ from tqdm import tqdm
 from cfworld import files
 from cfworld.cli import common
 from cfworld.metrics.machine import available_bytes, library_versions, machine_figures, peak_memory_mb
+from cfworld.metrics.markdown_table import RIGHT, markdown_table
 from cfworld.metrics.rates import measured_rates
 from cfworld.metrics.roofline import Rates
 from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
@@ -156,7 +157,7 @@ def markdown(figures: dict[str, Any], rates: Rates, speeds: list[ScaleSpeed], lo
         f"{rates.flops_per_s / 1e12:.2f} TFLOP/s and to copy at {rates.bytes_per_s / 1e9:.1f} GB/s; "
         f"a step makes {figures['frames_per_step']} frames.",
         "",
-        *(f"| {' | '.join(cells)} |" for cells in (heads, ["---:"] * len(heads), *rows)),
+        *markdown_table(heads, rows, [RIGHT] * len(heads)),
         "",
         verdict(speeds[0], figures),
         *(

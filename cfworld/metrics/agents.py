@@ -9,6 +9,7 @@ from jaxtyping import Float
 
 from cfworld.agents.evaluate import Scores
 from cfworld.metrics.bootstrap import Interval, mean_interval
+from cfworld.metrics.markdown_table import RIGHT, markdown_table
 
 __all__ = ["PolicyScores", "agent_figures", "agent_table", "paired_difference", "rank_correlation"]
 
@@ -143,4 +144,4 @@ def _written(difference: Interval | None) -> str:
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---", *["---:"] * (len(heads) - 1)], *rows)]
+    return markdown_table(heads, rows, ["---", *[RIGHT] * (len(heads) - 1)])

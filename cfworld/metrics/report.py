@@ -10,6 +10,7 @@ import numpy as np
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.judgement import Bars, Cell, Judgement, Table
+from cfworld.metrics.markdown_table import markdown_table
 
 __all__ = ["as_figures", "markdown", "write_report"]
 
@@ -69,21 +70,15 @@ def as_figures(value: Any) -> Any:
 def _table(table: Table) -> Iterable[str]:
     yield f"**{table.title}**"
     yield ""
-    yield f"| {' | '.join(table.columns)} |"
-    yield f"|{'---|' * len(table.columns)}"
-    for row in table.rows:
-        yield f"| {' | '.join(_cell(cell) for cell in row)} |"
+    yield from markdown_table(table.columns, [[_cell(cell) for cell in row] for row in table.rows])
     if table.note:
         yield ""
         yield table.note
 
 
-def _bars(bars: Mapping[str, Bars]) -> Iterable[str]:
-    names = list(bars)
-    yield f"| bar | {' | '.join(names)} |"
-    yield f"|---|{'---|' * len(names)}"
-    for bar in next(iter(bars.values()), {}):
-        yield f"| {bar} | {' | '.join(_VERDICT[bars[name].get(bar)] for name in names)} |"
+def _bars(bars: Mapping[str, Bars]) -> list[str]:
+    rows = [[bar, *(_VERDICT[found.get(bar)] for found in bars.values())] for bar in next(iter(bars.values()), {})]
+    return markdown_table(["bar", *bars], rows)
 
 
 def _cell(cell: Cell) -> str:
