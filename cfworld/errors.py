@@ -58,6 +58,19 @@ class EnvironmentClosedError(CfworldError, gym_error.ClosedEnvironmentError):
 class MissingDependencyError(CfworldError, gym_error.DependencyNotInstalled):
     """An optional package is needed and not installed."""
 
+    @classmethod
+    def with_hint(cls, what: str, package: str, extra: str) -> "MissingDependencyError":
+        """The error that says how to install a package.
+
+        Args:
+            what: who needs it, such as `fp8`.
+            package: its name.
+            extra: which of cfworld's extras brings it.
+        """
+        return cls(
+            f"{what} needs {package}, which is not installed; run `pip install -e '.[{extra}]'` in the clone of cfworld"
+        )
+
 
 class OptionTypeError(ConfigError, TypeError):
     """An option is of the wrong type, where Gymnasium says TypeError."""

@@ -135,9 +135,7 @@ def _import_vizdoom(wanted_by: str) -> Any:
     try:
         import vizdoom
     except ImportError as error:
-        raise MissingDependencyError(
-            f"got {wanted_by} without ViZDoom, expected it installed; pip install cfworld[doom]"
-        ) from error
+        raise MissingDependencyError.with_hint(wanted_by, "ViZDoom", "doom") from error
     return vizdoom
 
 

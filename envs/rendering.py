@@ -41,9 +41,7 @@ class Window:
         try:
             import pygame
         except ImportError as error:
-            raise MissingDependencyError(
-                'got render_mode="human" without pygame, expected it installed; pip install pygame-ce'
-            ) from error
+            raise MissingDependencyError.with_hint("a window", "pygame-ce", "render") from error
         self._pygame: Any = pygame
         self._fps = fps
         pygame.display.init()

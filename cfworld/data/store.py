@@ -101,9 +101,7 @@ class EpisodeStore:
             from cfworld.data.lerobot_reader import LeRobotReader
             from cfworld.data.lerobot_spaces import image_spaces
         except ModuleNotFoundError as error:
-            raise MissingDependencyError(
-                f"LeRobot datasets need {error.name}, which is not installed: pip install 'cfworld[lerobot]'"
-            ) from error
+            raise MissingDependencyError.with_hint("a LeRobot dataset", str(error.name), "lerobot") from error
         info = read_info(folder)
         path = folder / GENERATED_PATH
         generated = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}

@@ -101,9 +101,7 @@ def _writer(plan: ExportPlan, world: World) -> ShardWriter:
     try:
         from cfworld.export.lerobot import LeRobotWriter
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"format=lerobot needs {error.name}, which is not installed: pip install 'cfworld[lerobot]'"
-        ) from error
+        raise MissingDependencyError.with_hint("format=lerobot", str(error.name), "lerobot") from error
     return LeRobotWriter(plan, world.config, told_variables(world))
 
 

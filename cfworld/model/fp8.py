@@ -38,7 +38,7 @@ def use_fp8(transformer: Transformer) -> None:
             quantize_,
         )
     except ImportError as error:
-        raise MissingDependencyError("fp8 needs torchao, which is not installed: pip install 'cfworld[fp8]'") from error
+        raise MissingDependencyError.with_hint("fp8", "torchao", "fp8") from error
     quantize_(transformer.blocks, Float8DynamicActivationFloat8WeightConfig(granularity=PerRow()), _fits)
 
 

@@ -165,7 +165,5 @@ def transformers_parts() -> TransformersParts:
         from transformers.models.umt5.configuration_umt5 import UMT5Config
         from transformers.models.umt5.modeling_umt5 import UMT5EncoderModel
     except ImportError as error:
-        raise MissingDependencyError(
-            "Wan's encoder of texts needs transformers, which is not installed; run `pip install cfworld[wan]`"
-        ) from error
+        raise MissingDependencyError.with_hint("Wan's encoder of texts", "transformers", "wan") from error
     return TransformersParts(UMT5EncoderModel, UMT5Config, AutoTokenizer)

@@ -161,7 +161,5 @@ def _autoencoder() -> type:
     try:
         from diffusers.models.autoencoders.autoencoder_kl_wan import AutoencoderKLWan
     except ImportError as error:
-        raise MissingDependencyError(
-            "Wan's VAE needs diffusers, which is not installed; run `pip install cfworld[wan]`"
-        ) from error
+        raise MissingDependencyError.with_hint("Wan's VAE", "diffusers", "wan") from error
     return AutoencoderKLWan

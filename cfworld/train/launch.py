@@ -45,10 +45,7 @@ def connect(device: str) -> torch.device:
     try:
         from accelerate import PartialState
     except ImportError as error:
-        raise MissingDependencyError(
-            "Got a launch of several processes, but Accelerate is not installed; it comes with the extra "
-            "`distributed`: pip install 'cfworld[distributed]'."
-        ) from error
+        raise MissingDependencyError.with_hint("training in several processes", "accelerate", "distributed") from error
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device not in ("cpu", "cuda"):
         raise ConfigError(

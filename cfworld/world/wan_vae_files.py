@@ -82,7 +82,5 @@ def _from_original(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     try:
         from diffusers.loaders.single_file_utils import convert_wan_vae_to_diffusers
     except ImportError as error:
-        raise MissingDependencyError(
-            "Wan's VAE needs diffusers, which is not installed; run `pip install cfworld[wan]`"
-        ) from error
+        raise MissingDependencyError.with_hint("Wan's VAE", "diffusers", "wan") from error
     return convert_wan_vae_to_diffusers(tensors)

@@ -28,6 +28,6 @@ def test_a_screen_opens_with_the_first_frame_and_again_after_it_was_closed() -> 
 def test_a_screen_without_pygame_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
     screen = Screen("test", 1000)
-    with pytest.raises(MissingDependencyError, match="pip install pygame"):
+    with pytest.raises(MissingDependencyError, match=r"pip install -e '\.\[render\]'"):
         screen.show(FRAMES)
     screen.close()

@@ -154,7 +154,7 @@ def test_rendering_shows_the_step_at_its_own_rate(world: World, mode: str, fps: 
 
 def test_human_rendering_without_pygame_says_what_to_install(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pygame", None)
-    with pytest.raises(MissingDependencyError, match="pip install"):
+    with pytest.raises(MissingDependencyError, match=r"pip install -e '\.\[render\]'"):
         WorldEnv(world, render_mode="human").reset(seed=0)
 
 

@@ -168,5 +168,5 @@ def test_more_processes_than_gpus_are_refused(monkeypatch: pytest.MonkeyPatch) -
 def test_several_processes_without_accelerate_are_told_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "accelerate", None)
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(MissingDependencyError, match=r"pip install 'cfworld\[distributed\]'"), joined("cpu"):
+    with pytest.raises(MissingDependencyError, match=r"pip install -e '\.\[distributed\]'"), joined("cpu"):
         pass

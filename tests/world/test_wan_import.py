@@ -265,5 +265,7 @@ def test_a_missing_package_is_named_with_the_extra_that_brings_it(
 ):
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(MissingDependencyError, match=rf"{package}, which is not installed; run `pip install cfworld\["):
+    with pytest.raises(
+        MissingDependencyError, match=rf"{package}, which is not installed; run `pip install -e '\.\[wan\]'"
+    ):
         wan_world(folder, actions=TABLE)
