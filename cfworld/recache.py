@@ -42,7 +42,7 @@ def switched_rows(memory: MemoryState, actions: Num[Tensor, "B f *action"]) -> I
         memory: What is remembered.
         actions: The actions of the latent to come.
     """
-    newest = memory.source.argmax(dim=1)
+    newest = memory.newest
     before = memory.actions[torch.arange(memory.num_rows, device=newest.device), newest]
     switched = (before != actions).flatten(1).any(dim=1) & memory.valid.any(dim=1)
     return switched.nonzero()[:, 0]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from cfworld.memory.config import MemoryConfig
@@ -94,6 +95,11 @@ class MemoryState:
     def num_rows(self) -> int:
         """Rows B."""
         return self.count.shape[0]
+
+    @property
+    def newest(self) -> Int64[Tensor, " B"]:
+        """The slot of the latent that each row remembers last; 0 where it remembers none."""
+        return self.source.argmax(dim=1)
 
 
 _FIELD_NAMES = tuple(field.name for field in fields(MemoryState))

@@ -92,6 +92,6 @@ def mean_keys_of_chunk(keys: Float[Tensor, "L B N n H d"], layers: tuple[int, ..
 
 def mean_keys_of_newest(memory: MemoryState, layers: tuple[int, ...]) -> Float[Tensor, "B D"]:
     """Token-mean keys of the latent that each row remembers last."""
-    newest = memory.source.argmax(dim=1)
+    newest = memory.newest
     rows = torch.arange(len(newest), device=newest.device)
     return torch.cat([memory.keys[layer][rows, newest].float().mean(dim=1).flatten(1) for layer in layers], dim=-1)

@@ -35,6 +35,11 @@ def test_slots_hold_what_the_golden_table_says(chunks: int):
     assert filled(UNIFORM, chunks).source[0].tolist() == sink + slow + fast
 
 
+def test_the_newest_slot_is_the_last_that_holds_something_and_the_first_of_an_empty_memory():
+    assert [filled(UNIFORM, chunks).newest[0].item() for chunks in (1, 2, 3, 6, 13)] == [0, 1, 5, 7, 7]
+    assert empty_memory(UNIFORM, numbered_chunk(0, UNIFORM)).newest.tolist() == [0]
+
+
 def test_every_tensor_of_a_slot_moves_with_it():
     memory = filled(UNIFORM, 13)
     source = memory.source[0]
