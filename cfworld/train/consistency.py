@@ -207,18 +207,7 @@ class InitStage:
         noise = torch.randn(rows, *latents.shape[1:], generator=generator, device=self.device)
         noisy = interpolate(latents, team.own(noise), sigma)
         injected = self.errors.inject(clips.latents, batch.step, generator, team)
-        seen = resampled(
-            config.resampling,
-            self._sampler,
-            self.module,
-            schedule,
-            clips.latents,
-            injected,
-            clips.actions,
-            generator,
-            team,
-            clips.present,
-        )
+        seen = resampled(config.resampling, self._sampler, self.module, schedule, clips, injected, generator, team)
         target = self._targets(schedule, injected, seen.context, noisy, path, clips.actions)
 
         output = gathered_forward(self.module, schedule, seen.context, noisy, sigma, clips.actions)

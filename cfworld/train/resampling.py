@@ -22,6 +22,7 @@ from cfworld.model import Generator
 from cfworld.rollout import Context, SamplerConfig, context_of_slots, read
 from cfworld.train.clip_losses import masked_mean
 from cfworld.train.gathered import SlotSchedule, gathered_keys
+from cfworld.train.latent_bank import ClipBatch
 from cfworld.train.team import ALONE, Team
 
 __all__ = ["Resampled", "ResamplingConfig", "before_padding", "draw_starts", "draw_strengths", "resample", "resampled"]
@@ -83,12 +84,10 @@ def resampled(
     sampler: SamplerConfig,
     network: Generator,
     schedule: SlotSchedule,
-    latents: Float[Tensor, "B T C h w"],
+    clips: ClipBatch,
     context: Float[Tensor, "B T C h w"],
-    actions: Num[Tensor, "B T f *action"],
     generator: torch.Generator,
     team: Team = ALONE,
-    present: Bool[Tensor, "B T"] | None = None,
 ) -> Resampled:
     """Contexts in which a share of the clips is resampled; the others stay as they are.
 
@@ -97,26 +96,22 @@ def resampled(
         sampler: How the world that learns denoises its chunks; guidance is left out.
         network: Makes them.
         schedule: What the memory shows to each chunk.
-        latents: The true clips.
-        context: What a stretch goes on from, and what the others learn from: the true clips, or ones with errors of
+        clips: The true clips.
+        context: What a stretch goes on from, and what the others learn from: the true latents, or ones with errors of
             another kind.
-        actions: One action per frame.
         generator: Draws.
         team: Who has the other clips.
-        present: Which latents are no padding; all if it is None.
 
     Returns:
         The contexts, and what is known of them.
     """
-    num_chunks, chunk = schedule.positions.shape[1:]
+    latents, (num_chunks, chunk) = clips.latents, schedule.positions.shape[1:]
     if not config.share or num_chunks == 1:
         asked = torch.ones_like(latents[:, :, 0], dtype=torch.bool)
         true = asked[..., 0, 0]
         return Resampled(context=context, made=~true, true=true, asked=asked)
     rows, device = len(latents) * team.size, latents.device
-    first = team.own(draw_starts(rows, num_chunks, generator))
-    if present is not None:
-        first = before_padding(first, present, num_chunks)
+    first = before_padding(team.own(draw_starts(rows, num_chunks, generator)), clips.present, num_chunks)
     strengths = team.own(draw_strengths(rows, config.lowest, generator))
     hit = team.own(torch.rand(rows, generator=generator, device=device) < config.share)
 
@@ -124,7 +119,9 @@ def resampled(
         return team.own(torch.randn(rows, chunk, *latents.shape[2:], generator=generator, device=device))
 
     plain = replace(sampler, guidance=1.0)
-    remade = resample(network, plain, schedule, latents, context, actions, first, config.stretch, strengths, noise)
+    remade = resample(
+        network, plain, schedule, latents, context, clips.actions, first, config.stretch, strengths, noise
+    )
     offset = torch.arange(num_chunks, device=device).repeat_interleave(chunk) - first[:, None]
     made = hit[:, None] & (offset >= 0) & (offset < config.stretch)
     true = ~hit[:, None] | (offset < 0)

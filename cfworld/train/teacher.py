@@ -174,18 +174,7 @@ class TeacherStage:
         noisy = interpolate(latents, noise, sigma)
         injected = self.errors.inject(clips.latents, batch.step, generator, team)
         dropped = team.own(self._dropped(copies, generator))
-        seen = resampled(
-            config.resampling,
-            self.world.sampler,
-            self.module,
-            schedule,
-            clips.latents,
-            injected,
-            clips.actions,
-            generator,
-            team,
-            clips.present,
-        )
+        seen = resampled(config.resampling, self.world.sampler, self.module, schedule, clips, injected, generator, team)
         output = gathered_forward(self.module, schedule, seen.context, noisy, sigma, clips.actions, dropped)
 
         error = output.velocity - velocity(latents, noise)

@@ -52,6 +52,21 @@ def memory_of(chunk: int = 1) -> MemoryConfig:
     )
 
 
+def batch_of(latents: Tensor, actions: Tensor) -> ClipBatch:
+    """Clips without padding, of which nobody asks for more than latents and actions."""
+    frames = torch.ones(actions.shape[:3])
+    always = frames.bool()
+    return ClipBatch(
+        latents=latents,
+        actions=actions,
+        rewards=frames,
+        ends=frames,
+        valid=always,
+        mortal=always,
+        present=always[..., 0],
+    )
+
+
 def clips(rows: int = 2, chunk: int = 1) -> tuple[Tensor, Tensor, SlotSchedule]:
     """Latents, actions, and a schedule that promotes as the memory does."""
     generator = torch.Generator().manual_seed(3)
@@ -187,7 +202,7 @@ def contexts(*, chunk: int = 1, guidance: float = 1.0, **settings: Any) -> tuple
     config = ResamplingConfig(**{"stretch": 3, **settings})
     sampler = SamplerConfig(num_steps=2, shift=1.0, guidance=guidance)
     generator = torch.Generator().manual_seed(1)
-    return latents, resampled(config, sampler, NETWORK, schedule, latents, latents + 5, actions, generator)
+    return latents, resampled(config, sampler, NETWORK, schedule, batch_of(latents, actions), latents + 5, generator)
 
 
 def test_a_share_of_the_clips_is_resampled_and_the_others_are_as_they_were():
@@ -235,9 +250,8 @@ def test_a_share_of_none_draws_and_changes_nothing():
     latents, actions, schedule = clips()
     generator = torch.Generator().manual_seed(1)
     before = generator.get_state()
-    seen = resampled(
-        ResamplingConfig(share=0.0), SamplerConfig(), NETWORK, schedule, latents, latents + 5, actions, generator
-    )
+    none, truth = ResamplingConfig(share=0.0), batch_of(latents, actions)
+    seen = resampled(none, SamplerConfig(), NETWORK, schedule, truth, latents + 5, generator)
     assert torch.equal(seen.context, latents + 5)
     assert seen.asked.all()
     assert seen.true.all()
@@ -249,7 +263,8 @@ def test_a_clip_of_a_single_chunk_has_no_past_to_make():
     latents, actions, _ = clips()
     schedule = slot_schedule(memory_of(), torch.zeros(2, 1, dtype=torch.bool))
     whole, only = ResamplingConfig(share=1.0), latents[:, :1]
-    seen = resampled(whole, SamplerConfig(), NETWORK, schedule, only, only, actions[:, :1], torch.Generator())
+    truth = batch_of(only, actions[:, :1])
+    seen = resampled(whole, SamplerConfig(), NETWORK, schedule, truth, only, torch.Generator())
     assert torch.equal(seen.context, only)
     assert seen.true.all()
 
