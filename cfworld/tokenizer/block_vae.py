@@ -3,22 +3,17 @@
 Shape suffixes: B rows, N latents, F frames, H W pixels, C latent channels, h w latent cells, D features.
 """
 
-import json
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Float32, UInt8
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from cfworld import files
-from cfworld.errors import CheckpointError, ConfigError
+from cfworld.errors import ConfigError
 from cfworld.tokenizer.base import Tokenizer
 
 __all__ = ["BlockVAE", "BlockVAEConfig", "Reconstruction"]
@@ -259,48 +254,6 @@ class BlockVAE(Tokenizer):
         self.latent_mean.copy_(mean)
         self.latent_std.copy_(std)
 
-    def save(self, folder: Path) -> None:
-        """Write `tokenizer.safetensors` and `config.json` into `folder`, each aside and then renamed."""
-        tensors = {name: value.detach().cpu().contiguous() for name, value in self.state_dict().items()}
-        with files.write_aside(folder / "tokenizer.safetensors") as aside:
-            save_file(tensors, aside)
-        files.write_json(folder / "config.json", {"type": "block_vae", **asdict(self.config)})
-
-    @classmethod
-    def load(cls, folder: Path) -> "BlockVAE":
-        """Read a tokenizer that `save` wrote.
-
-        Args:
-            folder: Holds `tokenizer.safetensors` and `config.json`.
-
-        Returns:
-            The tokenizer on the CPU, in evaluation mode.
-
-        Raises:
-            CheckpointError: If a file is missing or damaged, or weights and configuration do not fit together.
-        """
-        for name in ("config.json", "tokenizer.safetensors"):
-            if not (folder / name).is_file():
-                raise CheckpointError(
-                    f"Got no file {name} in {folder}; expected an exported tokenizer. Run "
-                    "`cfworld train stage=tokenizer` first, or give another folder."
-                )
-        try:
-            values = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-            weights = load_file(folder / "tokenizer.safetensors")
-        except (OSError, ValueError, SafetensorError) as error:
-            raise CheckpointError(
-                f"Cannot read the tokenizer in {folder}: {error}. Copy the folder again, or export it again."
-            ) from error
-        tokenizer = cls(_read_config(values, folder))
-        try:
-            tokenizer.load_state_dict(weights)
-        except RuntimeError as error:
-            raise CheckpointError(
-                f"The weights in {folder} do not fit its config.json: {error}. Export the tokenizer again."
-            ) from error
-        return tokenizer.eval()
-
     @property
     def last_weight(self) -> nn.Parameter:
         """Kernel of the decoder's last convolution."""
@@ -311,16 +264,6 @@ class BlockVAE(Tokenizer):
     @property
     def _dtype(self) -> torch.dtype:
         return next(self.decoder.parameters()).dtype
-
-
-def _read_config(values: Any, folder: Path) -> BlockVAEConfig:
-    kind = values.get("type") if isinstance(values, dict) else None
-    if kind != "block_vae":
-        raise CheckpointError(f"Got a tokenizer of type {kind!r} in {folder}; expected 'block_vae'.")
-    try:
-        return BlockVAEConfig(**{name: value for name, value in values.items() if name != "type"})
-    except TypeError as error:
-        raise CheckpointError(f"Got an unreadable config.json in {folder}: {error}.") from error
 
 
 def to_pixels(frames: UInt8[Tensor, "B F H W 3"]) -> Float32[Tensor, "B P H W"]:

@@ -12,7 +12,8 @@ from cfworld.prompts import ActionKind
 from cfworld.prompts.encoded_text import EncodedTextPrompts
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig
-from cfworld.tokenizer import BlockVAE, Tokenizer
+from cfworld.tokenizer import Tokenizer
+from cfworld.tokenizer.block_vae_files import read_block_vae
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStage, ContextStageConfig
 from cfworld.train.dataset import latent_folder, open_datasets, read_latents
@@ -176,7 +177,7 @@ def _trained_tokenizer(world: WorldSettings) -> Tokenizer:
     if is_world(world.trained_tokenizer):
         tokenizer, found = load_tokenizer(world.trained_tokenizer), load_config(world.trained_tokenizer).frame_coder
     else:
-        tokenizer = BlockVAE.load(folder)
+        tokenizer = read_block_vae(folder)
         found = tokenizer.config
     if found != world.frame_coder:
         raise ConfigError(

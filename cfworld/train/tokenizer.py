@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from cfworld import files
 from cfworld.errors import ConfigError
 from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
+from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
 from cfworld.train.adversary import AdversarialPair
 from cfworld.train.block_draw import BlockDraw
 from cfworld.train.detail_critic import DetailCritic
@@ -254,7 +255,7 @@ class TokenizerStage:
         tokenizer = copy.deepcopy(ema_module)
         if not self.config.freeze_encoder:
             tokenizer.set_statistics(*self._statistics(tokenizer))
-        tokenizer.save(folder)
+        write_block_vae(tokenizer, folder)
         figures = {
             **self.sample(tokenizer, self.config.loop.steps, folder),
             "parameters": sum(parameter.numel() for parameter in tokenizer.parameters()),
@@ -300,7 +301,7 @@ def _initial(config: TokenizerStageConfig, sizes: BlockVAEConfig) -> BlockVAE:
     """
     if not config.init_from:
         return BlockVAE(sizes)
-    vae = BlockVAE.load(Path(config.init_from)).train()
+    vae = read_block_vae(Path(config.init_from)).train()
     if vae.config != sizes:
         raise ConfigError(f"The tokenizer in {config.init_from} is {vae.config}; the world asks for {sizes}.")
     vae.encoder.requires_grad_(not config.freeze_encoder)

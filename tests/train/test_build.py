@@ -16,6 +16,7 @@ from cfworld.memory import MemoryConfig, Positions, PromotionRule
 from cfworld.model import ActionConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
+from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
 from cfworld.train.build import (
     context_stage,
     heads_stage,
@@ -49,21 +50,21 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 def test_a_tokenizer_of_other_settings_is_refused_before_the_teacher_is_trained(data: str) -> None:
     world = settings()
     other = BlockVAEConfig(latent_channels=4, widths=[32, 16, 16], encoder_depths=[1, 1, 1], decoder_depths=[1, 1, 1])
-    BlockVAE(other).save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(BlockVAE(other), run_folder(world.name, "tokenizer") / "export")
     with pytest.raises(ConfigError, match="was trained as"):
         teacher_stage(world, TeacherStageConfig(), "cpu")
 
 
 def test_the_teacher_takes_actions_up_to_the_bounds(data: str) -> None:
     world = settings()
-    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
     stage, _ = teacher_stage(world, TeacherStageConfig(min_latents=4, clip_latents=4), "cpu")
     assert stage.batch(0).clips.actions.shape[-1] == 2
 
 
 def test_actions_beyond_the_bounds_are_refused_before_the_teacher_is_trained(data: str) -> None:
     world = settings(actions=ActionConfig(low=[-1.0, 0.0], high=[1.0, 1.9]))
-    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
     with pytest.raises(ConfigError, match="Widen these bounds"):
         teacher_stage(world, TeacherStageConfig(), "cpu")
 
@@ -88,7 +89,7 @@ def test_students_and_heads_begin_with_what_earlier_stages_exported(data: str) -
 
 def test_a_teacher_on_another_tokenizers_latents_is_refused(data: str) -> None:
     world = settings()
-    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
     toy_world(actions=world.actions).save_pretrained(run_folder(world.name, "teacher") / "export")
     with pytest.raises(ConfigError, match="trained with another tokenizer"):
         init_stage(world, InitStageConfig(), "cpu")
@@ -125,7 +126,7 @@ def test_stages_1_and_2_begin_with_what_the_stages_before_exported(data: str) ->
     """The student of `init` begins Stage 1, that of `local` Stage 2; both are held against the same teacher."""
     world = settings()
     tokenizer = BlockVAE(world.tokenizer)
-    tokenizer.save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(tokenizer, run_folder(world.name, "tokenizer") / "export")
     for seed, (name, variant) in enumerate((("teacher", "teacher"), ("init", "student"), ("local", "student"))):
         made = toy_world(seed=seed, actions=world.actions)
         made.variant, made.tokenizer = variant, tokenizer
@@ -141,20 +142,20 @@ def test_stages_1_and_2_begin_with_what_the_stages_before_exported(data: str) ->
 
 def _save_tokenizer(world: World, folder: Path) -> None:
     assert isinstance(world.tokenizer, BlockVAE)
-    world.tokenizer.save(folder)
+    write_block_vae(world.tokenizer, folder)
 
 
 def exported(world: WorldSettings, variant: str, memory: MemoryConfig, folder: Path) -> None:
     """A network that was trained with a memory."""
     made = toy_world(actions=world.actions, memory=memory)
-    made.variant, made.tokenizer = variant, BlockVAE.load(run_folder(world.name, "tokenizer") / "export")
+    made.variant, made.tokenizer = variant, read_block_vae(run_folder(world.name, "tokenizer") / "export")
     made.save_pretrained(folder)
 
 
 def begun(memory: MemoryConfig, *, trained: MemoryConfig, paradigm: Paradigm | None = None) -> Stage:
     """Stage 1 under a paradigm, or `init` without one, with networks that were trained with some memory."""
     world = settings(memory=memory)
-    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
     for name, variant in (("teacher", "teacher"), ("init", "student")):
         exported(world, variant, trained, run_folder(world.name, name) / "export")
     if paradigm is None:
@@ -208,7 +209,7 @@ def test_a_teacher_that_makes_its_own_contexts_depends_on_how_it_samples_them(da
     depends = []
     for share in (0.0, 0.5):
         world = settings(sampler=SamplerConfig(num_steps=3, shift=2.0, guidance=4.0))
-        BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+        write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
         config = TeacherStageConfig(min_latents=4, clip_latents=4, resampling=ResamplingConfig(share=share))
         depends.append(teacher_stage(world, config, "cpu")[1])
     assert "sampler" not in depends[0]

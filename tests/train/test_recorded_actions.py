@@ -18,6 +18,7 @@ from cfworld.data import EpisodeStore
 from cfworld.errors import ActionError, ConfigError, DatasetError
 from cfworld.prompts import ActionConfig, ActionKind, ActionPart, TextConfig
 from cfworld.tokenizer import BlockVAE
+from cfworld.tokenizer.block_vae_files import write_block_vae
 from cfworld.train.build import init_stage, run_folder, teacher_stage
 from cfworld.train.consistency import InitStageConfig
 from cfworld.train.dataset import open_dataset, read_latents
@@ -83,7 +84,7 @@ def in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("kind", SPACES)
 def test_a_dataset_of_any_kind_of_action_trains_a_world_that_takes_it(kind: str) -> None:
     world = write(kind)
-    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
     stage, depends = teacher_stage(world, teacher_config(), "cpu")
     before = {name: value.clone() for name, value in stage.module.named_parameters() if "prompts" in name}
     run(stage, teacher_config().loop, Path("runs/toy/teacher"), "cpu", {"world": depends})
@@ -104,7 +105,7 @@ def test_a_dataset_of_any_kind_of_action_trains_a_world_that_takes_it(kind: str)
 
 def test_a_student_goes_by_its_teachers_statistics() -> None:
     world = write("box")
-    BlockVAE(world.tokenizer).save(run_folder(world.name, "tokenizer") / "export")
+    write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
     stage, depends = teacher_stage(world, teacher_config(), "cpu")
     run(stage, teacher_config().loop, run_folder(world.name, "teacher"), "cpu", {"world": depends})
     student, _ = init_stage(world, InitStageConfig(min_latents=4, clip_latents=4), "cpu")

@@ -8,6 +8,7 @@ import torch
 from cfworld.data.episode import Episode
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
+from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig, run
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
@@ -80,7 +81,7 @@ def test_first_weights_depend_on_the_seed_alone() -> None:
 
 def test_training_writes_a_tokenizer_with_statistics_and_a_sheet(tmp_path: Path) -> None:
     figures = run(stage(), stage().config.loop, tmp_path)
-    tokenizer = BlockVAE.load(tmp_path / "export")
+    tokenizer = read_block_vae(tmp_path / "export")
     assert not torch.equal(tokenizer.latent_std, torch.ones(2))
     frames = torch.from_numpy(bank(10, 6).at(np.arange(8))[:, 1:])
     with torch.no_grad():
@@ -140,7 +141,7 @@ def test_the_adversarial_term_waits_for_its_step_and_is_not_exported(tmp_path: P
     assert not any("features" in metrics for metrics in found), "they are not asked for"
     assert all(metrics["critic"] > 0 for metrics in found)
     run(adversarial, adversarial.config.loop, tmp_path)
-    assert BlockVAE.load(tmp_path / "export").config == adversarial.vae.config
+    assert read_block_vae(tmp_path / "export").config == adversarial.vae.config
 
 
 def test_features_are_matched_only_where_they_weigh() -> None:
@@ -158,7 +159,7 @@ def test_a_decoder_can_be_trained_on_beside_a_frozen_encoder(tmp_path: Path) -> 
     run(stage(), stage().config.loop, tmp_path / "first")
     tuned = stage({"init_from": str(tmp_path / "first" / "export"), "freeze_encoder": True})
     run(tuned, tuned.config.loop, tmp_path / "second")
-    first, second = (BlockVAE.load(tmp_path / name / "export") for name in ("first", "second"))
+    first, second = (read_block_vae(tmp_path / name / "export") for name in ("first", "second"))
     frames = torch.from_numpy(bank(10, 6).at(np.arange(4))[:, 1:])
     with torch.no_grad():
         assert torch.equal(first.encode(frames), second.encode(frames))
@@ -181,8 +182,7 @@ def test_an_encoder_cannot_be_frozen_before_it_is_trained() -> None:
 
 
 def test_a_tokenizer_of_other_sizes_is_no_beginning(tmp_path: Path) -> None:
-    BlockVAE(
-        BlockVAEConfig(resolution=[8, 8], latent_channels=3, widths=[16], encoder_depths=[1], decoder_depths=[1])
-    ).save(tmp_path)
+    sizes = BlockVAEConfig(resolution=[8, 8], latent_channels=3, widths=[16], encoder_depths=[1], decoder_depths=[1])
+    write_block_vae(BlockVAE(sizes), tmp_path)
     with pytest.raises(ConfigError, match="asks for"):
         stage({"init_from": str(tmp_path)})
