@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -153,24 +154,24 @@ def test_a_trained_agent_exports_however_it_is_spelled(toy: str, trained: Path, 
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "told"),
     [
-        {"episodes": 0},
-        {"policies": []},
-        {"policies": ["noop", "noop"]},
-        {"dream": False, "twin": False},
-        {"baselines": ["sticky"], "policies": ["noop"]},
-        {"video": "sticky", "policies": ["noop"]},
-        {"video": "noop", "policies": ["noop"], "twin": False},
-        {"video": "noop", "policies": ["noop"], "dream": False},
-        {"sweep_periods": []},
-        {"sweep_seed": 2_000_050},
-        {"max_ticks": 0},
+        ({"episodes": 0}, "got episodes=0; expected at least 1"),
+        ({"policies": []}, "got policies=[]; expected at least one, each once"),
+        ({"policies": ["noop", "noop"]}, "got policies=['noop', 'noop']; expected at least one, each once"),
+        ({"dream": False, "twin": False}, "got dream=false and twin=false; expected at least one of them"),
+        ({"baselines": ["sticky"], "policies": ["noop"]}, "got 'sticky' as a baseline or for the video"),
+        ({"video": "sticky", "policies": ["noop"]}, "got 'sticky' as a baseline or for the video"),
+        ({"video": "noop", "policies": ["noop"], "twin": False}, "got video=noop with dream=True and twin=False"),
+        ({"video": "noop", "policies": ["noop"], "dream": False}, "got video=noop with dream=False and twin=True"),
+        ({"sweep_periods": []}, "got sweep_periods=[]; expected periods from 1 tick"),
+        ({"sweep_seed": 2_000_050}, "searched on the seeds of the comparison; give other seeds"),
+        ({"max_ticks": 0}, "got max_ticks=0; expected at least 1, or null"),
     ],
     ids=str,
 )
-def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"expected|other seeds"):
+def test_settings_that_make_no_sense_are_refused(wrong: dict[str, Any], told: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(told)):
         AgentEvalConfig(world="toy", **wrong)
 
 

@@ -1,12 +1,10 @@
 import io
 import json
-import subprocess
 import sys
 import zipfile
 from pathlib import Path
 from typing import Any
 
-import imageio_ffmpeg
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +17,7 @@ from cfworld.cli.rollout import RolloutConfig, rollout
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import ConfigError
 from cfworld.world import Ends
+from tests.export.video_tools import read
 from tests.toy import toy_world
 
 
@@ -29,19 +28,12 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(folder)
 
 
-def size_and_frames(path: Path) -> tuple[tuple[int, int], int]:
-    reader = subprocess.run(
-        [imageio_ffmpeg.get_ffmpeg_exe(), "-i", str(path), "-f", "rawvideo", "-pix_fmt", "gray", "-"],
-        capture_output=True,
-        check=True,
-    )
-    size = (384, 384 + 44)
-    return size, len(reader.stdout) // (size[0] * size[1])
-
-
 def test_a_rollout_leaves_video_strip_configuration_and_figures(toy: str, tmp_path: Path) -> None:
-    rollout(RolloutConfig(world=toy, frames=10, out=str(tmp_path)))
-    assert size_and_frames(tmp_path / "rollout.mp4")[1] == 10
+    rollout(RolloutConfig(world=toy, frames=10, scale=4, out=str(tmp_path)))
+    height, width = 4 * 64 + 44, 4 * 64  # below the frame, a panel for the caption
+    told, frames = read(tmp_path / "rollout.mp4", height, width)
+    assert f"{width}x{height}" in told
+    assert len(frames) == 10
     with Image.open(tmp_path / "rollout.png") as strip:
         assert strip.width == 10 * (2 * 64 + 2)
     assert "frames: 10" in (tmp_path / "config.yaml").read_text()
