@@ -149,20 +149,22 @@ def recall(
     quantities = {"recalled": "Recalled (share)", "psnr": "PSNR to the twin's view (dB)"}
     order = sorted(away, key=lambda route: away[route])
     seconds = [away[route] for route in order]
+    others = [route for route in routes if route not in away]
+    where = "seconds away" + (f" (crosses: {', '.join(others)})" if others else "")
     with panels(path, len(quantities)) as axes:
         for ax, (key, title) in zip(axes, quantities.items(), strict=False):
             for name, colour in coloured(next(iter(routes.values()))):
                 label = name + _context_note(context.get(name, {}))
                 if order:
                     band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
-                for place, route in enumerate(route for route in routes if route not in away):
+                for place, route in enumerate(others):
                     found = routes[route][name][key]
                     at = 1.08 * max(seconds, default=1) + place
                     spread = [[found.mean - found.low], [found.high - found.mean]]
                     ax.errorbar(
                         at, found.mean, np.abs(spread), marker="x", color=colour, label=None if order else label
                     )
-            ax.set(title=title, xlabel="seconds away")
+            ax.set(title=title, xlabel=where)
         axes[0].set_ylim(-0.02, 1.02)
         legend_below(axes)
 

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cfworld.metrics import plots
+from cfworld.metrics.bootstrap import Interval
 
 
 def drawn(tmp_path: Path, names: list[str], num_panels: int) -> tuple[Figure, list[Axes]]:
@@ -58,3 +59,20 @@ def test_a_part_of_the_memory_has_one_colour_in_all_panels(tmp_path: Path, monke
     plots.probe(tmp_path / "probe.png", effects)
     assert [kind for kind, _ in colours] == ["fast", "sink", "slow", "fast"]
     assert len(set(colours)) == 3
+
+
+@pytest.mark.parametrize(
+    ("routes", "label"),
+    [
+        (["away 4 s", "full turn"], "seconds away (crosses: full turn)"),
+        (["away 4 s"], "seconds away"),
+    ],
+)
+def test_recall_says_what_stands_beside_its_curves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, routes: list[str], label: str
+):
+    labels: list[str] = []
+    monkeypatch.setattr(Axes, "set", lambda ax, *, title, xlabel: labels.append(xlabel))
+    found = {key: Interval(mean=0.5, low=0.4, high=0.6, count=8) for key in ("recalled", "psnr")}
+    plots.recall(tmp_path / "recall.png", {route: {"world": found} for route in routes}, {"away 4 s": 4.0}, {})
+    assert labels == [label] * 2
