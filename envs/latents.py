@@ -87,7 +87,8 @@ class VectorLatentObservation(VectorWrapper[Any, Any, Any, Any, Any]):
 
     Args:
         envs: a vector environment of arrays whose rows show all frames of a step, uint8 [H, W, 3F].
-        world: as for `LatentObservation`, as are the errors.
+        world: as for `LatentObservation`, as are the errors; tensors instead of arrays are refused by a ConfigError at
+            `reset` and `step`.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any], world: str | Path | World):
@@ -100,7 +101,7 @@ class VectorLatentObservation(VectorWrapper[Any, Any, Any, Any, Any]):
     def reset(self, *, seed: Any = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin episodes; see the environment's own `reset`. Observations are float32 [B, n]."""
         observations, infos = self.env.reset(seed=seed, options=options)
-        return encoded(self._world, unstack_channels(observations)), infos
+        return encoded(self._world, unstack_channels(_array(observations))), infos
 
     def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
         """Step every row; see the environment's own `step`. Observations are float32 [B, n]."""
@@ -108,13 +109,19 @@ class VectorLatentObservation(VectorWrapper[Any, Any, Any, Any, Any]):
         last: dict[int, np.ndarray] = {}
         if "final_obs" in infos:
             last = {row: infos["final_obs"][row] for row in np.flatnonzero(infos["_final_obs"]).tolist()}
-        latents = encoded(self._world, unstack_channels(np.stack([*observations, *last.values()])))
+        latents = encoded(self._world, unstack_channels(np.stack([*_array(observations), *last.values()])))
         if last:
             final = np.full(self.num_envs, None, object)
             for row, seen in zip(last, latents[len(observations) :], strict=True):
                 final[row] = seen
             infos = {**infos, "final_obs": final}
         return latents[: len(observations)], rewards, terminated, truncated, infos
+
+
+def _array(observations: Any) -> np.ndarray:
+    if not isinstance(observations, np.ndarray):
+        raise ConfigError(f"got observations of {type(observations)}; expected arrays: leave out tensors=True")
+    return observations
 
 
 def _latent_space(shown: gym.Space[Any], world: World) -> gym.spaces.Box:

@@ -135,6 +135,13 @@ def first_row_ends(_: Any) -> list[bool]:
     return [True, False]
 
 
+def test_tensors_are_refused_by_name(world: World) -> None:
+    arguments = {"num_envs": 2, "world": world, "obs": "frames", "tensors": True}
+    envs = VectorLatentObservation(gym.make_vec("cfworld/World-v0", **arguments), world)
+    with pytest.raises(ConfigError, match=r"torch\.Tensor'>; expected arrays: leave out tensors=True"):
+        envs.reset(seed=0)
+
+
 def test_the_world_may_be_named(tmp_path: Path) -> None:
     toy_world().save_pretrained(tmp_path)
     loaded = World.from_pretrained(tmp_path)
