@@ -30,6 +30,7 @@ SUMMARY = (
     "is kept as a video and, episode by episode, as scripts for policy=scripted:FILE."
 )
 EXAMPLE = "world=panorama keys.space='turn left'"
+_LEAST_SCALE = 4
 
 
 @dataclass(kw_only=True, slots=True)
@@ -62,8 +63,8 @@ class PlayConfig:
 
     def __post_init__(self) -> None:
         """Refuse what no window can show and no episode begin from."""
-        if self.scale < 4:
-            raise ConfigError(f"got scale={self.scale}; expected at least 4, for the panel to be readable")
+        if self.scale < _LEAST_SCALE:
+            raise ConfigError(f"got scale={self.scale}; expected at least {_LEAST_SCALE}, for the panel to be readable")
         if not 0 < self.speed < math.inf:
             raise ConfigError(f"got speed={self.speed}; expected a finite number above 0, such as 1.0")
         if self.max_steps < 0:
@@ -155,7 +156,7 @@ def play(config: PlayConfig) -> dict[str, Any]:
     """
     world = World.from_pretrained(config.world, variant=config.variant, device=config.device)
     settings = world.config
-    check_scale(config.scale, settings.resolution)
+    check_scale(config.scale, settings.resolution, least=_LEAST_SCALE)
     folder = common.open_output("play", config.out, config)
     size = annotated_size(settings.resolution, config.scale)
     with ExitStack() as stack:

@@ -11,10 +11,10 @@ from jaxtyping import UInt8
 from cfworld import files
 from cfworld.errors import ShapeError
 
-__all__ = ["VideoWriter", "can_be_encoded", "open_video", "write_video"]
+__all__ = ["MAX_SIDE", "VideoWriter", "can_be_encoded", "open_video", "write_video"]
 
 _CRF = 10  # of 51, 0 the best: small text and single pixels stay readable
-_MAX_SIDE = 16_384
+MAX_SIDE = 16_384
 """Greatest height and width that the encoder takes."""
 _EDGE, _MAX_AREA = 128, 2**28
 """FFmpeg refuses pictures whose area, with so much more on each axis, is not below this."""
@@ -23,7 +23,7 @@ _EDGE, _MAX_AREA = 128, 2**28
 def can_be_encoded(height: int, width: int) -> bool:
     """Whether frames of this size can become a video: H.264 halves the colour planes, and has a greatest size."""
     even = height % 2 == width % 2 == 0
-    return even and max(height, width) <= _MAX_SIDE and (height + _EDGE) * (width + _EDGE) < _MAX_AREA
+    return even and max(height, width) <= MAX_SIDE and (height + _EDGE) * (width + _EDGE) < _MAX_AREA
 
 
 class VideoWriter:
@@ -74,7 +74,7 @@ class VideoWriter:
         height, width = shape[:2]
         if not can_be_encoded(height, width):
             raise ShapeError(
-                f"got frames of {height} x {width} pixels; expected an even height and width of at most {_MAX_SIDE}: "
+                f"got frames of {height} x {width} pixels; expected an even height and width of at most {MAX_SIDE}: "
                 "pad or shrink them"
             )
         self._shape = shape

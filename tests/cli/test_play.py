@@ -113,6 +113,6 @@ def test_settings_that_cannot_be_played_are_refused_by_name(name: str, value: fl
 
 
 def test_a_scale_that_gives_no_video_is_refused_before_a_window_opens(toy: str, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"got scale=1000 .* expected a scale from 2 to"):
+    with pytest.raises(ConfigError, match=r"got scale=1000 .* expected a scale from 4 to 253$"):
         play(PlayConfig(world=toy, scale=1000, out=str(tmp_path / "out")))
     assert not (tmp_path / "out").exists()

@@ -28,6 +28,12 @@ def test_a_video_that_no_encoder_takes_is_refused() -> None:
         check_scale(6, (64, 64), 10**6)
 
 
+def test_all_scales_are_offered_for_small_frames_too() -> None:
+    check_scale(2029, (8, 8))
+    with pytest.raises(ConfigError, match=r"got scale=2048 .* expected a scale from 15 to 2029$"):
+        check_scale(2048, (8, 8))
+
+
 def test_frames_of_odd_sizes_need_an_even_scale() -> None:
     check_scale(4, (63, 65))
     with pytest.raises(ConfigError, match=r"got scale=5 .* expected an even scale from 2 to"):
