@@ -8,7 +8,7 @@ from PIL import Image
 
 from cfworld import World, files
 from cfworld.cli.live import LiveRows, policies
-from cfworld.cli.rollout import record
+from cfworld.cli.recording import record
 from cfworld.envs.overlay import annotate
 
 FRAMES = range(250, 286, 7)
