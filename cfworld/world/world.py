@@ -44,7 +44,8 @@ class World:
     Build one with `World.from_pretrained`, or from its parts. It takes the fastest attention that runs on its device;
     `use_kernels` chooses another. `start_memories` remembers what it made of the starts that were used last; its
     weights are taken to stay as they are from the first episode on. Copies, such as Gymnasium makes of an environment's
-    arguments, therefore share them: to change those of one world alone, load it once more.
+    arguments, therefore share them, and with them what `use_kernels` chooses: to change one world alone, load it once
+    more.
     """
 
     def __init__(
