@@ -153,13 +153,13 @@ def recall(
     where = "seconds away" + (f" (crosses: {', '.join(others)})" if others else "")
     with panels(path, len(quantities)) as axes:
         for ax, (key, title) in zip(axes, quantities.items(), strict=False):
-            for name, colour in coloured(next(iter(routes.values()))):
+            for nth, (name, colour) in enumerate(coloured(next(iter(routes.values())))):
                 label = name + _context_note(context.get(name, {}))
                 if order:
                     band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
                 for place, route in enumerate(others):
                     found = routes[route][name][key]
-                    at = 1.08 * max(seconds, default=1) + place
+                    at = (1.08 + 0.012 * nth) * max(seconds, default=1) + 2 * place  # side by side, none hides another
                     spread = [[found.mean - found.low], [found.high - found.mean]]
                     ax.errorbar(
                         at, found.mean, np.abs(spread), marker="x", color=colour, label=None if order else label
