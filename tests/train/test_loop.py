@@ -11,6 +11,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.summary.writer import event_file_writer
 from torch.utils.tensorboard import SummaryWriter
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
@@ -43,7 +44,9 @@ def test_three_steps_and_three_more_equal_six_bit_for_bit(tmp_path: Path) -> Non
     assert (averages[0] / "ema.safetensors").read_bytes() == (averages[1] / "ema.safetensors").read_bytes()
 
 
-def test_the_log_of_a_resumed_run_holds_every_step_once(tmp_path: Path) -> None:
+def test_the_log_of_a_resumed_run_holds_every_step_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Files of one second are read in the order of their names, which end in a count: 10 goes before 9.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(0))
     trained(tmp_path, schedule="constant", steps=2, log_every=1)
     cut_off = SummaryWriter(str(tmp_path / "tensorboard"))
     cut_off.add_scalar("train/loss", 9.0, 3)  # of a part that was not saved
