@@ -93,9 +93,10 @@ class DoomRoomsEnv(WorldEnv):
 
     ## Description
     Rooms joined by corridors; at the end of one lies a green vest. The texture of each wall is drawn anew for every
-    episode, so that what a wall looks like can only be remembered. The world is not shipped yet: train it
-    (`cfworld train world=doom_rooms`) on episodes of its twin, `cfworld/DoomRoomsReal-v0`, and give its folder as
-    `world`. It shows 35 frames a second of game time and makes 4 a step: 8.75 steps a second.
+    episode, so that what a wall looks like can only be remembered. It was learned from its twin,
+    `cfworld/DoomRoomsReal-v0`, and not for long enough: walls dissolve within seconds. It shows 35 frames a second of
+    game time and makes 4 a step: 8.75 steps a second. The world's card, `cfworld/zoo/doom_rooms/README.md`, says what
+    was measured, and how to train it further.
 
     ## Action Space
     `Discrete(5)`: 0 stay, 1 turn right, 2 turn left, 3 move forward, 4 move backward; the names stand for the numbers.
@@ -104,7 +105,7 @@ class DoomRoomsEnv(WorldEnv):
 
     ## Observation Space
     By `obs`: "frame", the last frame, uint8 [64, 64, 3]; "frames", the four frames of the step on the channel axis,
-    oldest first, uint8 [64, 64, 12]; "latent", the chunk's latents, float32 [1024].
+    oldest first, uint8 [64, 64, 12]; "latent", the chunk's latents, float32 [2048].
 
     ## Rewards
     The reward head's estimate of the simulator's, summed over the step: -0.0001 for every frame, and +1 for reaching
@@ -119,9 +120,9 @@ class DoomRoomsEnv(WorldEnv):
     or 60 s of game time, or by `truncate_above`.
 
     ## Arguments
-    Those of `WorldEnv`:
+    Those of `WorldEnv`, with `world` preset; there is a "student", the default, and a "teacher":
 
-        env = gym.make("cfworld/DoomRooms-v0", world="runs/doom_rooms/context/export")
+        env = gym.make("cfworld/DoomRooms-v0", obs="frames", variant="teacher")
 
     ## Version History
     - v0: first version.

@@ -16,6 +16,8 @@ from cfworld.world import WorldConfig, config_from_dict, config_to_dict, zoo_nam
 from tests.toy import ACTIONS, DICT, KINDS, TEXT, toy_config, toy_world
 
 FINGERPRINTS = {
+    "doom_rooms/teacher": "9d521f14e317",
+    "doom_rooms/student": "9d2ebea2b0e0",
     "doom_take_cover/teacher": "9483dd76f94d",
     "doom_take_cover/student": "4339869b4b91",
     "panorama/teacher": "a54739e3f855",

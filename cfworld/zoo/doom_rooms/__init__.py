@@ -1,0 +1,1 @@
+"""The shipped world of the rooms of ViZDoom's MyWayHome."""
