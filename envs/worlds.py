@@ -55,7 +55,7 @@ class PanoramaEnv(WorldEnv):
     A camera pans over a ring of 16 tiles whose pattern is drawn anew for every episode, so that what lies outside the
     view can only be remembered; one tile is the beacon, which is to be found. The world was learned from its twin,
     `cfworld/PanoramaReal-v0`. It shows 10 frames a second of game time and makes 4 a step: 2.5 steps a second. The
-    world's card, `cfworld/zoo/panorama/README.md`, says what was measured: as yet it forgets views within ten seconds.
+    world's card, `cfworld/zoo/panorama/README.md`, says what was measured: it remembers views for 13 to 20 seconds.
 
     ## Action Space
     `Discrete(3)`: 0 stay, 1 turn left, 2 turn right; the names stand for the numbers. An action holds for the four
@@ -93,10 +93,10 @@ class DoomRoomsEnv(WorldEnv):
 
     ## Description
     Rooms joined by corridors; at the end of one lies a green vest. The texture of each wall is drawn anew for every
-    episode, so that what a wall looks like can only be remembered. It was learned from its twin,
-    `cfworld/DoomRoomsReal-v0`, and not for long enough: walls dissolve within seconds. It shows 35 frames a second of
-    game time and makes 4 a step: 8.75 steps a second. The world's card, `cfworld/zoo/doom_rooms/README.md`, says what
-    was measured, and how to train it further.
+    episode, so that what a wall looks like can only be remembered. The world was learned from its
+    twin, `cfworld/DoomRoomsReal-v0`, and not for long enough: walls dissolve within seconds. It shows 35 frames a
+    second of game time and makes 4 a step: 8.75 steps a second. The world's card, `cfworld/zoo/doom_rooms/README.md`,
+    says what was measured, and how to train it further.
 
     ## Action Space
     `Discrete(5)`: 0 stay, 1 turn right, 2 turn left, 3 move forward, 4 move backward; the names stand for the numbers.
