@@ -34,6 +34,7 @@ def test_a_gpu_is_refused_where_there_is_none():
         usable_device("cuda")
 
 
+@pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_gpu_without_a_number_is_the_current_one():
     assert usable_device("cuda") == torch.device("cuda", torch.cuda.current_device())
