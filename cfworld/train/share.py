@@ -31,8 +31,8 @@ def share_out(stage: Stage, averages: nn.Module, config: LoopConfig, team: Team)
         )
     if config.compile and config.shard:
         raise ConfigError(
-            "Got compile=true and shard=true with several processes; expected one of them at most, for blocks that are "
-            "gathered cannot be compiled. Set stage.loop.shard=false or stage.loop.compile=false."
+            "Got compile=true and shard=true with several processes; expected one of them at most. Set "
+            "stage.loop.shard=false or stage.loop.compile=false."
         )
     team.agree(config.precision, shard=config.shard)
     team.shard(stage.module)
