@@ -226,8 +226,10 @@ def panels(path: Path, num_panels: int) -> Iterator[list[Axes]]:
 
 
 def legend_below(axes: Sequence[Axes]) -> None:
-    """One legend for all panels, below them, where it hides nothing."""
+    """One legend for all panels, below them, where it hides nothing; none where no curve has a name."""
     handles = {name: handle for ax in axes for handle, name in zip(*ax.get_legend_handles_labels(), strict=True)}
+    if not handles:
+        return
     figure = axes[0].get_figure()
     assert isinstance(figure, Figure)
     width, height = figure.get_size_inches()

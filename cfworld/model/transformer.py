@@ -87,12 +87,15 @@ class Transformer(nn.Module):
     Attributes:
         checkpointed: Whether a pass that is recorded keeps only what goes into each block, and computes the rest again
             in the backward pass (gradient checkpointing).
+        exact_weights: What told its weights from others before layers were rounded to 8 bits; None as long as they are
+            exact.
     """
 
     def __init__(self, config: TransformerConfig) -> None:
         super().__init__()
         self.config = config
         self.checkpointed = False
+        self.exact_weights: str | None = None
         self._attention = AttentionBackend.TORCH
         patch = config.in_channels * config.patch_size[0] * config.patch_size[1]
         self.patch_embedding = Linear(patch, config.dim)

@@ -71,8 +71,13 @@ def find_world(name_or_path: str | Path) -> Path:
     if str(name_or_path) in zoo_names():
         return Path(str(resources.files("cfworld.zoo") / str(name_or_path)))
     path = Path(name_or_path)
-    if path.is_dir():
-        return path
+    try:
+        if path.is_dir():
+            return path
+    except OSError as error:
+        raise UnknownWorldError(
+            f"cannot look for a world at {str(name_or_path)[:80]!r}: {error.strerror}. Give its name or its folder."
+        ) from error
     name = str(name_or_path) if str(name_or_path).isidentifier() else "NAME"
     raise UnknownWorldError(
         f"there is no world {str(name_or_path)!r}: it is neither in the zoo ({', '.join(zoo_names()) or 'empty'}) nor "

@@ -62,8 +62,7 @@ class World:
         self.config = config
         self.variant = variant
         self._generate = generate
-        self._fingerprint: tuple[WorldConfig, str] | None = None
-        self._exact_weights: str | None = None
+        self._fingerprint: tuple[WorldConfig, str | None, str] | None = None
         self.device = usable_device(device)
         self.tokenizer = tokenizer.to(self.device).eval().requires_grad_(False)
         self.generator = generator.to(self.device).eval().requires_grad_(False)
@@ -187,15 +186,16 @@ class World:
     @property
     def fingerprint(self) -> str:
         """Name of this world, its variant and its weights: the states of another world have another."""
-        if self._fingerprint is None or self._fingerprint[0] is not self.config:
-            weights = weight_sums(self.generator) if self._exact_weights is None else f"{self._exact_weights} fp8"
-            self._fingerprint = (self.config, fingerprint(self.config, self.variant, weights))
-        return self._fingerprint[1]
+        exact = self.generator.transformer.exact_weights
+        if self._fingerprint is None or self._fingerprint[0] is not self.config or self._fingerprint[1] != exact:
+            weights = weight_sums(self.generator) if exact is None else f"{exact} fp8"
+            self._fingerprint = (self.config, exact, fingerprint(self.config, self.variant, weights))
+        return self._fingerprint[2]
 
     @property
     def fp8(self) -> bool:
         """Whether linear layers compute in 8 bits."""
-        return self._exact_weights is not None
+        return self.generator.transformer.exact_weights is not None
 
     @property
     def start_memories(self) -> StartMemories:
@@ -322,18 +322,19 @@ class World:
         Args:
             attention: Who computes self-attention: "auto", "torch", "flash", ... (`AttentionBackend`). "auto" takes the
                 fastest that runs where the weights lie and in their format; on a CPU that is "torch".
-            fp8: Also compute linear layers in 8 bits, by torchao, from now on: such a world cannot be saved, and
-                another name keeps its states apart.
+            fp8: Also compute linear layers in 8 bits, by torchao, from now on: such a world, and every copy that shares
+                its weights, cannot be saved, and another name keeps its states apart.
 
         Raises:
             ConfigError: If there is no such attention, or it or 8 bits cannot run on the device.
             MissingDependencyError: If torchao is not installed.
         """
-        self.generator.transformer.use_attention(attention)
+        transformer = self.generator.transformer
+        transformer.use_attention(attention)
         if fp8 and not self.fp8:
-            weights = weight_sums(self.generator)
-            use_fp8(self.generator.transformer)
-            self._exact_weights, self._fingerprint = weights, None
+            exact = weight_sums(self.generator)
+            use_fp8(transformer)
+            transformer.exact_weights = exact
 
     def compile(self, **options: Any) -> None:
         """Compile the step in place, as one graph: all but the checks of actions, texts and the decoding.

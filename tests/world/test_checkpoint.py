@@ -190,6 +190,8 @@ def test_a_tensor_that_is_larger_than_a_shard_is_cut_and_comes_back_whole(
 def test_an_unknown_world_names_those_there_are():
     with pytest.raises(UnknownWorldError, match="neither in the zoo"):
         cfworld.World.from_pretrained("no_such_world")
+    with pytest.raises(UnknownWorldError, match=r"cannot look for a world at 'xxx.*File name too long"):
+        cfworld.World.from_pretrained("x" * 5000)
 
 
 @pytest.mark.parametrize("variant", ["student", ""])

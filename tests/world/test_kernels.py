@@ -1,5 +1,6 @@
 """A world computes by the fastest attention that runs where it is; another one, or 8 bits, are asked for by name."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,15 @@ def test_a_world_in_8_bits_has_another_name_and_is_not_saved(tmp_path: Path, mon
     assert world.fingerprint != exact.fingerprint
     with pytest.raises(CheckpointError, match="without fp8"):
         world.save_pretrained(tmp_path)
+
+
+def test_copies_that_share_weights_share_their_8_bits(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(world_module, "use_fp8", lambda _: None)
+    world = toy_world()
+    before, other = world.fingerprint, copy.deepcopy(world)
+    other.use_kernels(fp8=True)
+    assert world.fp8
+    assert world.fingerprint == other.fingerprint != before
 
 
 @pytest.mark.gpu
