@@ -72,8 +72,22 @@ class Head(nn.Module):
         self.dim, self.eps = config.dim, config.eps
         self.head = Linear(config.dim, config.in_channels * config.patch_size[0] * config.patch_size[1])
         self.modulation = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
+        self.skip = Linear(config.dim, self.head.out_features) if config.input_skip else None
+        for layer in (self.head, self.skip):
+            if layer is not None:
+                nn.init.zeros_(layer.weight)
+                nn.init.zeros_(layer.bias)
 
-    def forward(self, x_BNnD: Float[Tensor, "B N n D"], time_BND: Float[Tensor, "B N D"]) -> Tensor:
-        """Velocity patches [B, N, n, ph * pw * C], channel fastest."""
+    def forward(
+        self,
+        x_BNnD: Float[Tensor, "B N n D"],
+        time_BND: Float[Tensor, "B N D"],
+        patches_BNnP: Float[Tensor, "B N n P"],
+    ) -> Float[Tensor, "B N n P"]:
+        """Velocity of the noisy patches, P = ph * pw * C with the channel fastest."""
         shift, scale = (self.modulation + time_BND[..., None, :]).to(x_BNnD.dtype).unsqueeze(-3).unbind(-2)
-        return self.head(modulate(F.layer_norm(x_BNnD, (self.dim,), eps=self.eps), shift, scale))
+        velocity = self.head(modulate(F.layer_norm(x_BNnD, (self.dim,), eps=self.eps), shift, scale)).float()
+        if self.skip is None:
+            return velocity
+        gain = self.skip(F.silu(time_BND).to(x_BNnD.dtype)).float()
+        return velocity + gain[..., None, :] * patches_BNnP

@@ -26,6 +26,8 @@ class TransformerConfig:
         prompt_dim: Width of the prompt tokens before their projection.
         prompt_layers: Linear maps that project them: 1, or 2 with a GELU between them, as Wan has it.
         frames_per_latent: Frames whose reward and hazard the heads predict per latent.
+        input_skip: Whether the noisy latents also go straight to the velocity, scaled channel by channel by a function
+            of the noise level (EDM's skip, learned), so that `dim` need not carry them along. Wan has none.
         heads: Whether there are heads for reward and hazard; without them both are 0.
         rope_theta: Base of the rotary frequencies on every axis.
         eps: Epsilon of every normalisation.
@@ -42,6 +44,7 @@ class TransformerConfig:
     prompt_dim: int = 128
     prompt_layers: int = 1
     frames_per_latent: int = 4
+    input_skip: bool = False
     heads: bool = True
     rope_theta: float = 10_000.0
     eps: float = 1e-6

@@ -106,8 +106,6 @@ class Transformer(nn.Module):
         self.time_projection = nn.Sequential(nn.SiLU(), Linear(config.dim, 6 * config.dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
         self.head = Head(config)
-        nn.init.zeros_(self.head.head.weight)
-        nn.init.zeros_(self.head.head.bias)
 
     def forward(
         self,
@@ -134,7 +132,8 @@ class Transformer(nn.Module):
         config = self.config
         ph, pw = config.patch_size
         rows, columns = config.grid
-        tokens = self.patch_embedding(rearrange(x, "B N C (r ph) (c pw) -> B N (r c) (ph pw C)", ph=ph, pw=pw))
+        noisy = rearrange(x, "B N C (r ph) (c pw) -> B N (r c) (ph pw C)", ph=ph, pw=pw)
+        tokens = self.patch_embedding(noisy)
         time = sigma if isinstance(sigma, TimeEmbedding) else self.embed_time(sigma)
         given = prompts if isinstance(prompts, PromptKeys) else self.embed_prompts(prompts)
         rope = self.rotation(positions) if isinstance(positions, Tensor) else positions
@@ -147,9 +146,9 @@ class Transformer(nn.Module):
             )
             keys.append(k)
             values.append(v)
-        patches = self.head(tokens, time.time)
+        patches = self.head(tokens, time.time, noisy)
         velocity = rearrange(patches, "B N (r c) (ph pw C) -> B N C (r ph) (c pw)", r=rows, c=columns, ph=ph, pw=pw)
-        return TransformerOutput(velocity=velocity.float(), keys=keys, values=values, features=tokens)
+        return TransformerOutput(velocity=velocity, keys=keys, values=values, features=tokens)
 
     def embed_time(self, sigma: Float[Tensor, "B N"]) -> TimeEmbedding:
         """Embed noise levels; see `by_full_rows`."""

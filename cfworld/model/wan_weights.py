@@ -89,11 +89,13 @@ def save_wan_transformer(transformer: Transformer, folder: str | Path, layout: W
     """Write a transformer as Wan's or diffusers' own: diffusion_pytorch_model.safetensors and config.json.
 
     Raises:
-        ConfigError: If it is no Wan: prompts go through one layer only.
+        ConfigError: If it is no Wan: prompts go through one layer only, or noisy latents straight to the velocity.
     """
     config, layout, folder = transformer.config, WanLayout(layout), Path(folder)
     if config.prompt_layers != 2:
         raise ConfigError("got a transformer whose prompts go through one layer; expected one that was made from Wan.")
+    if config.input_skip:
+        raise ConfigError("got a transformer with an input_skip, which Wan has not; expected one without.")
     ph, pw = config.patch_size
     state = {name: value.detach().cpu() for name, value in transformer.state_dict().items()}
     with write_aside(folder / "diffusion_pytorch_model.safetensors") as aside:

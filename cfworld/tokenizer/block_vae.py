@@ -32,6 +32,8 @@ class BlockVAEConfig:
         widths: Feature channels at 1/2, 1/4, ... of the resolution; multiples of 16.
         encoder_depths: Residual blocks of the encoder at each width.
         decoder_depths: Residual blocks of the decoder at each width.
+        shortcuts: Whether a linear map of each cell's pixels goes around the encoder, and one of the latents around the
+            decoder (the residual autoencoding of DC-AE, arXiv 2410.10733): without them, more channels bring little.
     """
 
     resolution: list[int] = field(default_factory=lambda: [64, 64])
@@ -40,6 +42,7 @@ class BlockVAEConfig:
     widths: list[int] = field(default_factory=lambda: [64, 128, 192])
     encoder_depths: list[int] = field(default_factory=lambda: [1, 1, 1])
     decoder_depths: list[int] = field(default_factory=lambda: [2, 2, 1])
+    shortcuts: bool = False
 
     def __post_init__(self) -> None:
         levels = len(self.widths)
@@ -130,6 +133,21 @@ def _head(width: int, out_channels: int) -> nn.Sequential:
     return nn.Sequential(norm, nn.SiLU(), nn.Conv2d(width, out_channels, 3, padding=1))
 
 
+def _build_shortcuts(config: BlockVAEConfig) -> nn.ModuleDict:
+    """Linear maps around the encoder and the decoder; the decoder's begins at zero."""
+    cell = 2 ** len(config.widths)
+    numbers = 3 * config.frames_per_latent * cell**2
+    expand = nn.Conv2d(config.latent_channels, numbers, 3, padding=1, bias=False)
+    nn.init.zeros_(expand.weight)
+    project = nn.Conv2d(numbers, config.latent_channels, 1, bias=False)
+    return nn.ModuleDict(
+        {
+            "encoder": nn.Sequential(nn.PixelUnshuffle(cell), project),
+            "decoder": nn.Sequential(expand, nn.PixelShuffle(cell)),
+        }
+    )
+
+
 def _build_encoder(config: BlockVAEConfig) -> nn.Sequential:
     in_channels = 4 * 3 * config.frames_per_latent
     layers: list[nn.Module] = [nn.PixelUnshuffle(2), nn.Conv2d(in_channels, config.widths[0], 3, padding=1)]
@@ -168,6 +186,7 @@ class BlockVAE(Tokenizer):
         self.config = config
         self.encoder = _build_encoder(config)
         self.decoder = _build_decoder(config)
+        self.shortcuts = _build_shortcuts(config) if config.shortcuts else None
         self.register_buffer("latent_mean", torch.zeros(config.latent_channels))
         self.register_buffer("latent_std", torch.ones(config.latent_channels))
         self.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -209,13 +228,14 @@ class BlockVAE(Tokenizer):
         """
         mean, logvar = self.posterior(pixels)
         latents = mean + torch.exp(0.5 * logvar) * noise
-        return Reconstruction(self.decoder(latents + jitter * scale_of(latents.detach())), mean, logvar)
+        latents = latents + jitter * scale_of(latents.detach())
+        return Reconstruction(self._around("decoder", latents, self.decoder(latents)), mean, logvar)
 
     def posterior(self, pixels: Float[Tensor, "B P H W"]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, both float32 [B, C, h, w] and not normalised, of blocks of pixels."""
-        moments = self.encoder(pixels.contiguous(memory_format=torch.channels_last)).float()
-        mean, logvar = moments.chunk(2, dim=1)
-        return mean, logvar.clamp(-20.0, 4.0)
+        pixels = pixels.contiguous(memory_format=torch.channels_last)
+        mean, logvar = self.encoder(pixels).float().chunk(2, dim=1)
+        return self._around("encoder", pixels, mean), logvar.clamp(-20.0, 4.0)
 
     def encode(self, frames: UInt8[Tensor, "B F H W 3"]) -> Float32[Tensor, "B N C h w"]:
         """Encode frames into normalised posterior means; see `Tokenizer.encode`."""
@@ -240,14 +260,21 @@ class BlockVAE(Tokenizer):
     def _decoded(self, x: Tensor) -> Tensor:
         """Run the decoder; its coarsest level always on two latents or more, since a CPU rounds one differently."""
         if x.shape[0] != 1 or x.device.type != "cpu":
-            return self.decoder(x)
+            return self._around("decoder", x, self.decoder(x))
         coarsest = 1 + self.config.decoder_depths[-1]
-        doubled = self.decoder[:coarsest](torch.cat([x, x]))
-        return self.decoder[coarsest:](doubled[:1])
+        doubled = torch.cat([x, x])
+        pixels = self.decoder[coarsest:](self.decoder[:coarsest](doubled)[:1])
+        return self._around("decoder", doubled, pixels)
+
+    def _around(self, part: str, given: Tensor, made: Tensor) -> Tensor:
+        """What a part made, with its shortcut's share of as many rows."""
+        if self.shortcuts is None:
+            return made
+        return made + self.shortcuts[part](given)[: made.shape[0]].to(made.dtype)
 
     def encoding_state(self) -> dict[str, Tensor]:
         """All but the decoder; see `Tokenizer.encoding_state`."""
-        return {name: value for name, value in self.state_dict().items() if not name.startswith("decoder.")}
+        return {name: value for name, value in self.state_dict().items() if "decoder." not in name}
 
     def set_statistics(self, mean: Float[Tensor, " C"], std: Float[Tensor, " C"]) -> None:
         """Store the channel means and standard deviations by which latents are normalised."""

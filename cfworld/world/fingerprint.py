@@ -15,7 +15,8 @@ __all__ = ["fingerprint", "weight_sums"]
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 _FREE = ("sampler", "ends", "opening")
 _LATER: Mapping[str, Mapping[str, Any]] = {
-    "transformer": {"prompt_layers": 1, "heads": True},
+    "tokenizer": {"shortcuts": False},
+    "transformer": {"prompt_layers": 1, "input_skip": False, "heads": True},
     "memory": {"recache": False},
 }
 """Settings that worlds have had since later, and what they are where nothing is said: there they are left out, so that

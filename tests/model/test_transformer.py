@@ -62,6 +62,19 @@ def test_patches_are_put_back_where_they_came_from():
     torch.testing.assert_close(flat_out, normalised, rtol=1e-4, atol=1e-4)
 
 
+def test_an_input_skip_scales_the_noisy_latents_channel_by_channel():
+    """Blocks that add nothing and a skip that says 2 for the first channel and 0 for the second."""
+    from cfworld.model import Transformer
+
+    config = TransformerConfig(in_channels=2, dim=12, num_heads=2, depth=0, input_skip=True)
+    transformer, x = Transformer(config), torch.randn(1, 1, 2, 8, 8)
+    given = x, torch.rand(1, 1), torch.zeros(1, 1, 4, 128), torch.zeros(1, 1, dtype=torch.long), no_context
+    assert transformer(*given).velocity.abs().max() == 0
+    with torch.no_grad():
+        transformer.get_parameter("head.skip.bias").copy_(torch.tensor([2.0, 0.0]).repeat(4))
+    torch.testing.assert_close(transformer(*given).velocity, x * torch.tensor([2.0, 0.0])[:, None, None])
+
+
 def test_rows_of_a_batch_are_independent():
     transformer = toy_generator(toy_config()).transformer
     x, sigma, prompts, positions = inputs(3)

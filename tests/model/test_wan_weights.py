@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cfworld.errors import CheckpointError
+from cfworld.errors import CheckpointError, ConfigError
 from cfworld.memory import MemoryConfig
-from cfworld.model import ActionConfig, Generator, Transformer, apply_rope, rope_table
+from cfworld.model import ActionConfig, Generator, Transformer, TransformerConfig, apply_rope, rope_table
 from cfworld.model.wan_layouts import WanLayout, from_layout, to_layout
 from cfworld.model.wan_weights import load_wan_transformer, save_wan_transformer, wan_sizes
 from cfworld.prompts import TextConfig
@@ -166,6 +167,14 @@ def test_the_diffusers_layout_is_the_one_that_diffusers_writes(folder: Path, our
     with torch.no_grad():
         one, two = (model(latents.transpose(1, 2), torch.tensor([500, 500]), texts).sample for model in models)
     assert torch.equal(one, two)
+
+
+def test_what_wan_has_not_is_not_written_as_wan(tmp_path: Path):
+    narrow = TransformerConfig(in_channels=2, dim=12, num_heads=2, depth=0)
+    for config in (narrow, replace(narrow, prompt_layers=2, input_skip=True)):
+        with pytest.raises(ConfigError, match="one layer|input_skip"):
+            save_wan_transformer(Transformer(config), tmp_path, "original")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_original_layout_is_the_one_that_wan_ships(ours: Transformer, tmp_path: Path):

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 
@@ -6,10 +8,11 @@ from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 from cfworld.tokenizer.block_vae import to_frames, to_pixels
 
 
-def small() -> BlockVAE:
+def small(**changes: Any) -> BlockVAE:
     torch.manual_seed(0)
+    settings: dict[str, Any] = {"latent_channels": 3, **changes}
     config = BlockVAEConfig(
-        resolution=[8, 16], latent_channels=3, widths=[16, 32], encoder_depths=[1, 0], decoder_depths=[1, 1]
+        resolution=[8, 16], widths=[16, 32], encoder_depths=[1, 0], decoder_depths=[1, 1], **settings
     )
     tokenizer = BlockVAE(config).eval()
     for parameter in tokenizer.parameters():  # residual branches start at zero; tests want them to act
@@ -52,13 +55,40 @@ def test_a_latent_depends_on_its_own_frames_alone() -> None:
     assert changed[1] < 1e-5
 
 
+@pytest.mark.parametrize("shortcuts", [False, True])
 @torch.no_grad()
-def test_rows_are_decoded_independently() -> None:
-    tokenizer = small()
+def test_rows_are_decoded_independently(shortcuts: bool) -> None:
+    tokenizer = small(shortcuts=shortcuts)
     latents = torch.randn(5, 2, *tokenizer.latent_shape)
     alone = tokenizer.decode(latents[3:4]).int()
     together = tokenizer.decode(latents)[3:4].int()
     assert (alone - together).abs().max() <= 1  # a value half way between two may round either way
+
+
+@torch.no_grad()
+def test_shortcuts_carry_every_pixel_where_latents_have_room_for_all() -> None:
+    """A cell of 4x4 pixels and 4 frames has 192 numbers: with as many channels, identities lose nothing."""
+    numbers = 3 * 4 * 4 * 4
+    tokenizer = small(latent_channels=numbers, shortcuts=True)
+    for parameter in tokenizer.parameters():
+        parameter.zero_()
+    tokenizer.get_parameter("shortcuts.encoder.1.weight")[:, :, 0, 0].copy_(torch.eye(numbers))
+    tokenizer.get_parameter("shortcuts.decoder.0.weight")[:, :, 1, 1].copy_(torch.eye(numbers))
+    frames = random_frames(2, 8)
+    assert torch.equal(tokenizer.decode(tokenizer.encode(frames)), frames)
+
+
+def test_a_new_decoder_adds_nothing_by_its_shortcut() -> None:
+    tokenizer = BlockVAE(BlockVAEConfig(shortcuts=True))
+    latents = torch.randn(1, *tokenizer.latent_shape)
+    assert tokenizer.shortcuts is not None
+    assert tokenizer.shortcuts["decoder"](latents).abs().max() == 0
+
+
+def test_the_encoding_state_holds_the_encoders_shortcut_and_not_the_decoders() -> None:
+    names = BlockVAE(BlockVAEConfig(shortcuts=True)).encoding_state().keys()
+    assert "shortcuts.encoder.1.weight" in names
+    assert not any("decoder" in name for name in names)
 
 
 def test_frames_to_pixels_and_back_is_exact_for_every_value() -> None:
