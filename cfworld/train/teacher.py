@@ -26,6 +26,7 @@ from cfworld.train.resampling import ResamplingConfig, resampled
 from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
 from cfworld.train.spatial_balance import SpatialBalance
 from cfworld.train.team import ALONE, Team
+from cfworld.train.widening import widened_generator
 from cfworld.world import EncodedStarts, World, WorldConfig
 from cfworld.world.pretrained import variants_of
 
@@ -40,7 +41,8 @@ class TeacherStageConfig:
         name: The stage's name; its runs lie in runs/<world>/<name>.
         loop: Length, rates and cadence.
         init_from: Folder of an exported world, or its name in the zoo, whose teacher to begin with, or its student
-            where it has no teacher; "" begins with the weights of world.imported, or with random ones.
+            where it has no teacher; "" begins with the weights of world.imported, or with random ones. It may have
+            fewer channels, or no input_skip (see `widened_generator`).
         clip_latents: Latents of a clip.
         min_latents: Shortest episode that is used; shorter clips are padded.
         num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
@@ -262,14 +264,14 @@ class TeacherStage:
 
 
 def teacher_weights(name_or_path: str, world: WorldConfig) -> dict[str, Tensor]:
-    """Weights of another world's teacher, or of its student where it has no teacher, of the same sizes and actions.
+    """Weights of another world's teacher, or of its student where it has no teacher, widened to this world's channels.
 
     Raises:
-        ConfigError: If its sizes or actions differ.
+        ConfigError: If its actions differ, or its sizes in more than what can be widened.
     """
     variant = "teacher" if "teacher" in variants_of(name_or_path) else "student"
     other = World.from_pretrained(name_or_path, variant=variant, precision="fp32")
-    found, expected = ((config.transformer, config.actions.settings()) for config in (other.config, world))
+    found, expected = (config.actions.settings() for config in (other.config, world))
     if found != expected:
-        raise ConfigError(f"The {variant} in {name_or_path} has {found}; the world asks for {expected}.")
-    return other.generator.state_dict()
+        raise ConfigError(f"The {variant} in {name_or_path} takes {found}; the world asks for {expected}.")
+    return widened_generator(other.generator.state_dict(), other.config.transformer, world.transformer)

@@ -31,11 +31,14 @@ from cfworld.train.reconstruction import (
     weighted_error,
 )
 from cfworld.train.team import ALONE, Team
+from cfworld.train.widening import widened_vae
+from cfworld.world.pretrained import is_world, load_tokenizer
 
 __all__ = ["TokenizerStage", "TokenizerStageConfig"]
 
 EVAL_BATCH = 32
 CRITIC_BETAS = (0.5, 0.95)
+NUM_WIDENING_BLOCKS = 2048
 
 
 @dataclass(kw_only=True, slots=True)
@@ -60,7 +63,8 @@ class TokenizerStageConfig:
             reconstructed blocks; it needs an adversarial_weight.
         adversarial_start: Step at which both begin; the critic learns from the first step.
         critic_lr_ratio: The critic's learning rate as a multiple of the loop's.
-        init_from: Folder of an exported tokenizer to begin with; "" begins with random weights.
+        init_from: Folder of an exported tokenizer to begin with, or a world, or its name in the zoo; "" begins with
+            random weights. What it begins with may have fewer channels and no shortcuts (see `widened_vae`).
         freeze_encoder: Train the decoder alone: the latents, and what was trained on them, stay valid.
         detail_share: Share of the blocks that are drawn in proportion to their grain; the others are drawn evenly.
         latent_noise: Each row's latents get noise of up to so many standard deviations before decoding.
@@ -165,7 +169,7 @@ class TokenizerStage:
         self.device = torch.device(device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
-            self.vae = _initial(config, tokenizer)
+            self.vae = _initial(config, tokenizer, train)
             self.module: nn.Module = self.vae
             if config.adversarial_weight > 0.0:
                 self.module = AdversarialPair(
@@ -293,16 +297,21 @@ class TokenizerStage:
         return values.mean(dim=1), values.std(dim=1)
 
 
-def _initial(config: TokenizerStageConfig, sizes: BlockVAEConfig) -> BlockVAE:
+def _initial(config: TokenizerStageConfig, sizes: BlockVAEConfig, train: FrameBank) -> BlockVAE:
     """The tokenizer before its first step.
 
     Raises:
-        ConfigError: If the tokenizer in `init_from` has other sizes.
+        ConfigError: If the tokenizer in `init_from` has other sizes, and cannot be widened to these.
     """
     if not config.init_from:
         return BlockVAE(sizes)
-    vae = read_block_vae(Path(config.init_from)).train()
+    vae = load_tokenizer(config.init_from) if is_world(config.init_from) else read_block_vae(Path(config.init_from))
+    if not isinstance(vae, BlockVAE):
+        raise ConfigError(f"The tokenizer of {config.init_from} is a {type(vae).__name__}; expected a BlockVAE.")
     if vae.config != sizes:
-        raise ConfigError(f"The tokenizer in {config.init_from} is {vae.config}; the world asks for {sizes}.")
-    vae.encoder.requires_grad_(not config.freeze_encoder)
-    return vae
+        blocks = train.draw(np.random.default_rng((config.loop.seed, 4)), NUM_WIDENING_BLOCKS)
+        vae = widened_vae(vae, sizes, to_pixels(torch.from_numpy(blocks[:, 1:])))
+    encoder = [vae.encoder, *([] if vae.shortcuts is None else [vae.shortcuts["encoder"]])]
+    for part in encoder:
+        part.requires_grad_(not config.freeze_encoder)
+    return vae.train()

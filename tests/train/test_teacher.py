@@ -15,7 +15,7 @@ from cfworld.train import teacher
 from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig, teacher_weights
-from tests.toy import toy_config
+from tests.toy import toy_config, toy_world
 from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_residuals import assert_one_step_errors, watched_loss
@@ -171,6 +171,16 @@ def test_a_teacher_begins_where_another_ended_if_it_fits(tmp_path: Path):
     assert all(parameter.requires_grad for parameter in second.module.parameters())
     with pytest.raises(ConfigError, match="the world asks for"):
         teacher_weights(export, toy_config(actions=ActionConfig(num_actions=5)))
+
+
+def test_a_teacher_begins_with_the_weights_of_one_of_fewer_channels(tmp_path: Path):
+    toy_world().save_pretrained(tmp_path)
+    config = toy_config()
+    wide = replace(config.transformer, in_channels=6, input_skip=True)
+    sizes = replace(config.tokenizer, latent_channels=6)
+    weights = teacher_weights(str(tmp_path), toy_config(transformer=wide, tokenizer=sizes))
+    assert weights["transformer.head.skip.weight"].abs().max() == 0
+    assert weights["transformer.patch_embedding.weight"].shape == (24, 4 * 4 * 6)
 
 
 @pytest.mark.parametrize(

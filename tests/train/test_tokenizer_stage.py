@@ -12,6 +12,7 @@ from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
 from cfworld.train.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig, run
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
+from tests.toy import toy_world
 
 
 class Episodes:
@@ -181,8 +182,29 @@ def test_an_encoder_cannot_be_frozen_before_it_is_trained() -> None:
         stage({"freeze_encoder": True})
 
 
+def test_a_tokenizer_of_fewer_channels_is_a_beginning_that_reconstructs_as_before(tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"resolution": [8, 8], "widths": [16], "encoder_depths": [1], "decoder_depths": [1]}
+    old = BlockVAE(BlockVAEConfig(latent_channels=2, **settings)).eval()
+    write_block_vae(old, tmp_path)
+    wide = BlockVAEConfig(latent_channels=3, shortcuts=True, **settings)
+    new = TokenizerStage(TokenizerStageConfig(init_from=str(tmp_path)), wide, bank(10, 6), bank(9)).vae
+    frames = torch.from_numpy(bank(10, 6).at(np.arange(4))[:, 1:])
+    with torch.no_grad():
+        again, before = (vae.decode(vae.encode(frames)).int() for vae in (new, old))
+    assert (again - before).abs().max() <= 1
+
+
+def test_a_worlds_tokenizer_is_a_beginning_too(tmp_path: Path) -> None:
+    world = toy_world()
+    world.save_pretrained(tmp_path)
+    sizes = world.config.tokenizer
+    begun = TokenizerStage(TokenizerStageConfig(init_from=str(tmp_path)), sizes, bank(10, 6), bank(9)).vae
+    expected = world.tokenizer.state_dict()
+    assert all(torch.equal(value, expected[name].bfloat16().float()) for name, value in begun.state_dict().items())
+
+
 def test_a_tokenizer_of_other_sizes_is_no_beginning(tmp_path: Path) -> None:
     sizes = BlockVAEConfig(resolution=[8, 8], latent_channels=3, widths=[16], encoder_depths=[1], decoder_depths=[1])
     write_block_vae(BlockVAE(sizes), tmp_path)
-    with pytest.raises(ConfigError, match="asks for"):
+    with pytest.raises(ConfigError, match="Cannot widen"):
         stage({"init_from": str(tmp_path)})
