@@ -57,7 +57,8 @@ def run(
     Args:
         stage: What to train. Its module is moved to `device`.
         config: How long and how.
-        folder: Gets `config.yaml`, `checkpoints/`, `tensorboard/`, `samples/`, `export/` and `figures.json`.
+        folder: Gets `config.yaml`, `checkpoints/`, `tensorboard/`, `samples/`, `export/`, `exports/` if some are to
+            stay, and `figures.json`.
         device: Where to train.
         details: What else identifies the run (data, sizes): plain values, saved with the configuration and
             compared when the run is resumed.
@@ -91,9 +92,16 @@ def _train(training: "TrainingRun", config: LoopConfig) -> dict[str, Any]:
             training.save()
         if late:
             break
-        if config.sample_every and training.step % config.sample_every == 0 and not last:
+        kept = not last and _due(training.step, config.export_every)
+        if kept or (not last and _due(training.step, config.sample_every)):
             training.sample()
+        if kept:
+            training.export(Path("exports") / f"step_{training.step:08d}")
     return training.finish()
+
+
+def _due(step: int, every: int) -> bool:
+    return every > 0 and step % every == 0
 
 
 class TrainingRun:
@@ -219,6 +227,14 @@ class TrainingRun:
         self.log.sample(self.step, figures)
         return figures or {}
 
+    def export(self, name: str | Path) -> Mapping[str, Any]:
+        """Write the artefact into a folder of the run, and return its figures."""
+        figures = None
+        with self.team.whole(self.ema.module, self.device) as module:
+            if self.team.leads:
+                figures = self.stage.export(module, _made(self.folder / name))
+        return figures or {}
+
     def finish(self) -> dict[str, Any]:
         """Write the last sample, the artefact and the figures."""
         seconds, minutes = time.monotonic() - self.began, self.minutes()
@@ -226,10 +242,7 @@ class TrainingRun:
         self.log.close_bar()
         sampled = self.sample()
         self.log.close()
-        exported = None
-        with self.team.whole(self.ema.module, self.device) as module:
-            if self.team.leads:
-                exported = self.stage.export(module, _made(self.folder / "export"))
+        exported = self.export("export")
         figures = {
             "steps": self.step,
             "minutes": round(minutes, 3),
@@ -237,7 +250,7 @@ class TrainingRun:
             "last": self.logged,
             **({} if taken else self._measured_before()),
             **sampled,
-            **(exported or {}),
+            **exported,
         }
         if self.team.leads:
             files.write_json(self.folder / "figures.json", figures)

@@ -6,6 +6,17 @@ from cfworld.errors import ConfigError
 
 __all__ = ["LoopConfig"]
 
+_NOT_NEGATIVE = (
+    "warmup",
+    "sample_every",
+    "export_every",
+    "num_threads",
+    "max_minutes",
+    "weight_decay",
+    "clip",
+    "seed",
+)
+
 
 @dataclass(kw_only=True, slots=True)
 class LoopConfig:
@@ -26,6 +37,8 @@ class LoopConfig:
         log_every: Steps between two entries in the log.
         save_every: Steps between two checkpoints.
         sample_every: Steps between two contact sheets; 0 for one at the end alone.
+        export_every: Steps between two exports that stay in exports/, each with a contact sheet, so that a stage which
+            went too far, as `context` may, can be taken back; 0 for the one at the end alone.
         optimizer: "adamw", or "muon" for hidden matrices with AdamW for the rest.
         precision: "fp32", "bf16" for autocast, or "auto" for the faster of them on the device. A run resumes
             only with the format that it began with.
@@ -52,6 +65,7 @@ class LoopConfig:
     log_every: int = 20
     save_every: int = 250
     sample_every: int = 500
+    export_every: int = 0
     optimizer: str = "adamw"
     precision: str = "fp32"
     compile: bool = False
@@ -64,7 +78,7 @@ class LoopConfig:
         for name in ("steps", "batch_size", "log_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
-        for name in ("warmup", "sample_every", "num_threads", "max_minutes", "weight_decay", "clip", "seed"):
+        for name in _NOT_NEGATIVE:
             if getattr(self, name) < 0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
         for name in ("ema_decay", "final_lr_ratio"):

@@ -32,10 +32,15 @@ __all__ = [
 ]
 
 NUM_KEPT = 2
-CADENCE = {"steps", "log_every", "save_every", "sample_every", "max_minutes"}
+CADENCE = {"steps", "log_every", "save_every", "sample_every", "export_every", "max_minutes"}
 SHEETS = {"sheet_rows", "sheet_latents"}
 FREE_KEYS = frozenset(CADENCE | SHEETS | {"num_threads", "gradient_checkpointing", "shard"})
-LATER_KEYS: Mapping[str, Any] = {"spatial_balance": 0.0, "resampling.share": 0.0}
+LATER_KEYS: Mapping[str, Any] = {
+    "spatial_balance": 0.0,
+    "resampling.share": 0.0,
+    "tokenizer.shortcuts": False,
+    "transformer.input_skip": False,
+}
 """Settings that stages have had since later, and what they are where a checkpoint does not say."""
 LATER_GROUPS = ("resampling", "world.sampler", "world.frozen")
 """Groups of such settings; the others of a group, which say how, may be any where a checkpoint does not say."""
@@ -162,8 +167,8 @@ def load_checkpoint(
 def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: Path, step: int) -> None:
     """Refuse to resume under another configuration.
 
-    The number of steps, the cadence of logs, saves and samples, the size of sheets, the time limit, the number of
-    threads, and what trades memory for time (gradient checkpointing, sharding) may change.
+    The number of steps, the cadence of logs, saves, samples and exports, the size of sheets, the time limit, the number
+    of threads, and what trades memory for time (gradient checkpointing, sharding) may change.
 
     Args:
         saved: Configuration of the checkpoint.

@@ -3,6 +3,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
+from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
@@ -112,6 +114,26 @@ def test_figures_and_configuration_are_written(tmp_path: Path) -> None:
     assert list((tmp_path / "tensorboard").iterdir())
 
 
+def test_exports_that_stay_hold_what_shorter_runs_export(tmp_path: Path) -> None:
+    """Each with a sample of its own, and the last one where it always is."""
+
+    class Writer(ToyStage):
+        def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any] | None:
+            torch.save(ema_module.state_dict(), folder / "weights.pt")
+            return None
+
+    stage, short = Writer(), Writer()
+    run(stage, toy_config(schedule="constant", export_every=2), tmp_path / "long")
+    run(short, toy_config(schedule="constant", steps=4), tmp_path / "short")
+    kept = sorted(path.name for path in (tmp_path / "long" / "exports").iterdir())
+    assert kept == ["step_00000002", "step_00000004"]
+    assert stage.sampled == [2, 4, 6]
+    assert short.sampled == [4]
+    one, other = (torch.load(tmp_path / name / "weights.pt") for name in ("long/exports/step_00000004", "short/export"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items())
+    assert (tmp_path / "long" / "export" / "weights.pt").is_file()
+
+
 def test_a_finished_run_that_is_run_again_keeps_what_its_steps_measured(tmp_path: Path) -> None:
     first = run(ToyStage(), toy_config(), tmp_path)
     again = run(ToyStage(), toy_config(), tmp_path)
@@ -169,7 +191,7 @@ def test_resuming_with_fewer_steps_than_taken_is_refused(tmp_path: Path) -> None
 
 def test_cadence_and_length_may_change_when_resuming(tmp_path: Path) -> None:
     trained(tmp_path)
-    assert len(trained(tmp_path, steps=8, log_every=2, save_every=4, sample_every=5).losses) == 2
+    assert len(trained(tmp_path, steps=8, log_every=2, save_every=4, sample_every=5, export_every=7).losses) == 2
 
 
 def test_a_damaged_checkpoint_is_named(tmp_path: Path) -> None:
@@ -259,6 +281,7 @@ def test_generators_depend_on_seed_and_step_alone() -> None:
         {"ema_decay": 1.5},
         {"betas": [0.9]},
         {"max_minutes": -1.0},
+        {"export_every": -1},
     ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """A network of few latent channels is the beginning of one with more: at first it does what it did."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ from torch.nn import functional
 from cfworld.errors import ConfigError
 from cfworld.model import Transformer, TransformerConfig
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
+from cfworld.train.run_state import check_config
 from cfworld.train.widening import widened_generator, widened_vae
 
 SMALL = BlockVAEConfig(resolution=[8, 8], latent_channels=2, widths=[16], encoder_depths=[1], decoder_depths=[1])
@@ -101,3 +103,14 @@ def test_a_widened_transformer_predicts_the_old_channels_velocity_and_nothing_fo
 def test_a_transformer_is_widened_in_channels_alone(change: dict[str, Any]):
     with pytest.raises(ConfigError, match="Cannot widen a transformer"):
         widened_generator(state(NARROW), NARROW, replace(NARROW, **change))
+
+
+def test_a_run_that_knew_neither_shortcuts_nor_skip_goes_on_without_them(tmp_path: Path):
+    before = {"world": {"tokenizer": {"widths": [16]}, "transformer": {"dim": 12}}}
+    now = {
+        "world": {"tokenizer": {"widths": [16], "shortcuts": False}, "transformer": {"dim": 12, "input_skip": False}}
+    }
+    check_config(before, now, tmp_path, 0)
+    now["world"]["tokenizer"]["shortcuts"] = True
+    with pytest.raises(ConfigError, match="shortcuts: False -> True"):
+        check_config(before, now, tmp_path, 0)
