@@ -14,6 +14,7 @@ import pytest
 from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 
+from cfworld import World
 from cfworld.cli import main as cli
 from cfworld.data import EpisodeStore
 from cfworld.errors import DatasetError
@@ -122,7 +123,8 @@ def run(command: list[str]) -> None:
     assert program == "cfworld"
     tiny = [override for word, overrides in TINY.items() if word in arguments for override in overrides]
     assert tiny
-    cfworld(*arguments, *tiny)
+    wider = ["world.tokenizer.latent_channels=6"] if "world=lamp_48" in arguments else []
+    cfworld(*arguments, *tiny, *wider)
 
 
 def cfworld(*arguments: str) -> None:
@@ -137,12 +139,15 @@ def test_the_recipe_leads_from_a_simulator_to_an_environment(
     monkeypatch.setattr("sys.argv", ["test"])
     write(folder, "lamp_env.py")
     write(folder, "worlds/world/lamp.yaml")
+    write(folder, "worlds/world/lamp_48.yaml")
     runpy.run_path(
         write(folder, "record.py", **{'("train", 400, 0)': '("train", 5, 0)', '("eval", 60, ': '("eval", 3, '}),
         run_name="__main__",
     )
     for command in commands_of_the_page():
         run(command)
+    wide = World.from_pretrained(folder / "runs/lamp_48/teacher/export").config
+    assert (wide.tokenizer.latent_shape, wide.transformer.input_skip) == ((6, 6, 8), True)
     assert (folder / "outputs/lamp/rollout.mp4").stat().st_size > 0
 
     played = runpy.run_path(write(folder, "play.py", **{"range(200)": "range(3)"}))

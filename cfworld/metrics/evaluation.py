@@ -118,7 +118,7 @@ class EvaluateConfig:
         listed = [*given, *given.values()] if isinstance(given, Mapping) else _listed(given)
         if not all(isinstance(name, str) and name for name in listed):
             raise ConfigError(
-                f"got baseline={self.baseline}; expected the name or folder of a world, or a list of them, or "
+                f"got baseline={self.baseline!r}; expected the name or folder of a world, or a list of them, or "
                 "{name: world}"
             )
         if taken := [name for name in self.baselines if name in _TAKEN]:

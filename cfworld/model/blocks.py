@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cfworld.model.attention import CrossAttention, SelfAttention
 from cfworld.model.config import TransformerConfig
-from cfworld.rows import Linear
+from cfworld.rows import Linear, by_full_rows
 
 __all__ = ["Block", "Head", "modulate", "timestep_embedding"]
 
@@ -87,7 +87,9 @@ class Head(nn.Module):
         """Velocity of the noisy patches, P = ph * pw * C with the channel fastest."""
         shift, scale = (self.modulation + time_BND[..., None, :]).to(x_BNnD.dtype).unsqueeze(-3).unbind(-2)
         velocity = self.head(modulate(F.layer_norm(x_BNnD, (self.dim,), eps=self.eps), shift, scale)).float()
-        if self.skip is None:
+        skip = self.skip
+        if skip is None:
             return velocity
-        gain = self.skip(F.silu(time_BND).to(x_BNnD.dtype)).float()
+        time = time_BND.flatten(0, 1).to(x_BNnD.dtype)
+        gain = by_full_rows(lambda rows: skip(F.silu(rows)), time).float().unflatten(0, time_BND.shape[:2])
         return velocity + gain[..., None, :] * patches_BNnP

@@ -26,8 +26,8 @@ class TransformerConfig:
         prompt_dim: Width of the prompt tokens before their projection.
         prompt_layers: Linear maps that project them: 1, or 2 with a GELU between them, as Wan has it.
         frames_per_latent: Frames whose reward and hazard the heads predict per latent.
-        input_skip: Whether the noisy latents also go straight to the velocity, scaled channel by channel by a function
-            of the noise level (EDM's skip, learned), so that `dim` need not carry them along. Wan has none.
+        input_skip: Whether the noisy latents also go straight to the velocity, each number of a patch scaled by a
+            function of the noise level (EDM's skip, learned), so that `dim` need not carry them along. Wan has none.
         heads: Whether there are heads for reward and hazard; without them both are 0.
         rope_theta: Base of the rotary frequencies on every axis.
         eps: Epsilon of every normalisation.

@@ -33,7 +33,7 @@ class BlockVAEConfig:
         encoder_depths: Residual blocks of the encoder at each width.
         decoder_depths: Residual blocks of the decoder at each width.
         shortcuts: Whether a linear map of each cell's pixels goes around the encoder, and one of the latents around the
-            decoder (the residual autoencoding of DC-AE, arXiv 2410.10733): without them, more channels bring little.
+            decoder (after DC-AE, arXiv 2410.10733, whose shortcuts go around each level and have no weights).
     """
 
     resolution: list[int] = field(default_factory=lambda: [64, 64])
@@ -229,13 +229,13 @@ class BlockVAE(Tokenizer):
         mean, logvar = self.posterior(pixels)
         latents = mean + torch.exp(0.5 * logvar) * noise
         latents = latents + jitter * scale_of(latents.detach())
-        return Reconstruction(self._around("decoder", latents, self.decoder(latents)), mean, logvar)
+        return Reconstruction(self._with_shortcut("decoder", latents, self.decoder(latents)), mean, logvar)
 
     def posterior(self, pixels: Float[Tensor, "B P H W"]) -> tuple[Tensor, Tensor]:
         """Return mean and log variance, both float32 [B, C, h, w] and not normalised, of blocks of pixels."""
         pixels = pixels.contiguous(memory_format=torch.channels_last)
         mean, logvar = self.encoder(pixels).float().chunk(2, dim=1)
-        return self._around("encoder", pixels, mean), logvar.clamp(-20.0, 4.0)
+        return self._with_shortcut("encoder", pixels, mean), logvar.clamp(-20.0, 4.0)
 
     def encode(self, frames: UInt8[Tensor, "B F H W 3"]) -> Float32[Tensor, "B N C h w"]:
         """Encode frames into normalised posterior means; see `Tokenizer.encode`."""
@@ -260,17 +260,17 @@ class BlockVAE(Tokenizer):
     def _decoded(self, x: Tensor) -> Tensor:
         """Run the decoder; its coarsest level always on two latents or more, since a CPU rounds one differently."""
         if x.shape[0] != 1 or x.device.type != "cpu":
-            return self._around("decoder", x, self.decoder(x))
+            return self._with_shortcut("decoder", x, self.decoder(x))
         coarsest = 1 + self.config.decoder_depths[-1]
         doubled = torch.cat([x, x])
         pixels = self.decoder[coarsest:](self.decoder[:coarsest](doubled)[:1])
-        return self._around("decoder", doubled, pixels)
+        return self._with_shortcut("decoder", doubled, pixels)
 
-    def _around(self, part: str, given: Tensor, made: Tensor) -> Tensor:
-        """What a part made, with its shortcut's share of as many rows."""
+    def _with_shortcut(self, part: str, inputs: Tensor, outputs: Tensor) -> Tensor:
+        """What "encoder" or "decoder" made, with its shortcut; inputs may have been doubled, see `_decoded`."""
         if self.shortcuts is None:
-            return made
-        return made + self.shortcuts[part](given)[: made.shape[0]].to(made.dtype)
+            return outputs
+        return outputs + self.shortcuts[part](inputs)[: outputs.shape[0]]
 
     def encoding_state(self) -> dict[str, Tensor]:
         """All but the decoder; see `Tokenizer.encoding_state`."""

@@ -108,7 +108,8 @@ def check_tokenizer(world: World, tokenizer: Tokenizer) -> None:
         ConfigError: If the world was trained on another tokenizer's latents.
     """
     own, other = (module.encoding_state() for module in (world.tokenizer, tokenizer))
-    if not all(torch.equal(own[name].bfloat16().cpu(), other[name].bfloat16().cpu()) for name in own):
+    same = (torch.equal(own[name].bfloat16().cpu(), other[name].bfloat16().cpu()) for name in own)
+    if own.keys() != other.keys() or not all(same):
         raise ConfigError(
             f"The {world.variant} of {world.config.name} was trained with another tokenizer than the one that is to "
             "encode the data, whose latents would mean something else to it. Train a teacher on the new tokenizer, or "

@@ -274,4 +274,7 @@ def teacher_weights(name_or_path: str, world: WorldConfig) -> dict[str, Tensor]:
     found, expected = (config.actions.settings() for config in (other.config, world))
     if found != expected:
         raise ConfigError(f"The {variant} in {name_or_path} takes {found}; the world asks for {expected}.")
-    return widened_generator(other.generator.state_dict(), other.config.transformer, world.transformer)
+    try:
+        return widened_generator(other.generator.state_dict(), other.config.transformer, world.transformer)
+    except ConfigError as error:
+        raise ConfigError(f"The {variant} in {name_or_path}: {error}") from error

@@ -307,11 +307,17 @@ def _initial(config: TokenizerStageConfig, sizes: BlockVAEConfig, train: FrameBa
         return BlockVAE(sizes)
     vae = load_tokenizer(config.init_from) if is_world(config.init_from) else read_block_vae(Path(config.init_from))
     if not isinstance(vae, BlockVAE):
-        raise ConfigError(f"The tokenizer of {config.init_from} is a {type(vae).__name__}; expected a BlockVAE.")
+        raise ConfigError(
+            f"The tokenizer of init_from={config.init_from} is a {type(vae).__name__}; expected a BlockVAE. Give a "
+            "world with one, or the export of stage=tokenizer."
+        )
     if vae.config != sizes:
         blocks = train.draw(np.random.default_rng((config.loop.seed, 4)), NUM_WIDENING_BLOCKS)
-        vae = widened_vae(vae, sizes, to_pixels(torch.from_numpy(blocks[:, 1:])))
-    encoder = [vae.encoder, *([] if vae.shortcuts is None else [vae.shortcuts["encoder"]])]
-    for part in encoder:
-        part.requires_grad_(not config.freeze_encoder)
+        try:
+            vae = widened_vae(vae, sizes, to_pixels(torch.from_numpy(blocks[:, 1:])))
+        except ConfigError as error:
+            raise ConfigError(f"{config.init_from}: {error}") from error
+    encoding = vae.encoding_state()
+    for name, parameter in vae.named_parameters():
+        parameter.requires_grad_(not (config.freeze_encoder and name in encoding))
     return vae.train()

@@ -1,7 +1,7 @@
 """Networks of few latent channels as beginnings of ones with more: what is new adds nothing before the first step."""
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import torch
 from einops import rearrange
@@ -16,14 +16,17 @@ from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 __all__ = ["widened_generator", "widened_vae"]
 
 _BATCH = 64
-_LEAST_STD = 1e-4
+_LEAST_STD = 1 / 127.5
+"""One step of a pixel's 256 values."""
+_PROJECTION = "shortcuts.encoder.1.weight"
 
 
 def widened_vae(old: BlockVAE, sizes: BlockVAEConfig, pixels: Float[Tensor, "B P H W"]) -> BlockVAE:
     """A tokenizer of more channels, with shortcuts, that decodes as an old one does.
 
-    The new channels hold the principal components, cell by cell, of what the old tokenizer loses of some blocks, at
-    unit scale (the encoder's shortcut reads them). The decoder does not look at them yet.
+    The new channels hold the frames along the directions in which the old tokenizer loses most, cell by cell, at unit
+    scale (the encoder's shortcut reads them), with as little posterior noise as the old ones. The decoder does not look
+    at them yet.
 
     Args:
         old: The tokenizer to begin with.
@@ -33,14 +36,8 @@ def widened_vae(old: BlockVAE, sizes: BlockVAEConfig, pixels: Float[Tensor, "B P
     Raises:
         ConfigError: If the sizes differ in more, or have no shortcuts, fewer channels, or more than a cell has numbers.
     """
+    _check_sizes(old.config, sizes)
     before, after = old.config.latent_channels, sizes.latent_channels
-    same = replace(old.config, latent_channels=after, shortcuts=True)
-    numbers = 3 * sizes.frames_per_latent * _cell(sizes) ** 2
-    if sizes != same or not before <= after <= before + numbers:
-        raise ConfigError(
-            f"Cannot widen a tokenizer of {old.config} to {sizes}; expected shortcuts, and no difference but more "
-            f"latent_channels, {numbers} more at most."
-        )
     new = BlockVAE(sizes)
     state = {name: tensor.clone() for name, tensor in new.state_dict().items()}
     for name, tensor in old.state_dict().items():
@@ -48,17 +45,18 @@ def widened_vae(old: BlockVAE, sizes: BlockVAEConfig, pixels: Float[Tensor, "B P
             state[name] = tensor.clone()
         elif name.startswith("encoder."):
             mean, logvar = (_grown(part, after) for part in tensor.chunk(2))
-            if name.endswith(".bias"):
-                logvar[before:] = logvar[:before].mean()
+            logvar[before:] = logvar[:before].mean(dim=0)
             state[name] = torch.cat([mean, logvar])
         elif name in ("latent_mean", "latent_std"):
             state[name][:before] = tensor
         else:
             state[name] = _grown(tensor, after, dim=1 if "decoder." in name else 0)
     if not old.config.shortcuts:
-        state["shortcuts.encoder.1.weight"].zero_()
+        state[_PROJECTION].zero_()
     if after > before:
-        state["shortcuts.encoder.1.weight"][before:, :, 0, 0] = _lost_components(old, pixels, after - before)
+        kernel, mean = _lost_directions(old, pixels, after - before)
+        state[_PROJECTION][before:, :, 0, 0] = kernel
+        state["latent_mean"][before:] = mean
     new.load_state_dict(state)
     return new
 
@@ -76,13 +74,20 @@ def widened_generator(
     Raises:
         ConfigError: If they differ in more.
     """
-    same = replace(old, in_channels=new.in_channels, input_skip=old.input_skip or new.input_skip)
-    if new != same or new.in_channels < old.in_channels:
-        raise ConfigError(f"Cannot widen a transformer of {old} to {new}; expected more in_channels, or an input_skip.")
+    expected = replace(old, in_channels=new.in_channels, input_skip=old.input_skip or new.input_skip)
+    differs = [field.name for field in fields(old) if getattr(new, field.name) != getattr(expected, field.name)]
+    if differs or new.in_channels < old.in_channels:
+        said = ", ".join(
+            f"{name}={getattr(new, name)}, not {getattr(old, name)}" for name in differs or ["in_channels"]
+        )
+        raise ConfigError(
+            f"Cannot widen a transformer to another one: the world asks for {said}. Give its own sizes, but for more "
+            "in_channels and for an input_skip."
+        )
     grown = dict(weights)
     if new.input_skip and not old.input_skip:
-        for of in ("weight", "bias"):
-            grown[f"transformer.head.skip.{of}"] = torch.zeros_like(weights[f"transformer.head.head.{of}"])
+        for kind in ("weight", "bias"):
+            grown[f"transformer.head.skip.{kind}"] = torch.zeros_like(weights[f"transformer.head.head.{kind}"])
     for name in grown:  # of the numbers of a patch, the channel is the fastest
         if name.startswith(("transformer.head.head.", "transformer.head.skip.")):
             cells = grown[name].unflatten(0, (-1, old.in_channels))
@@ -100,23 +105,63 @@ def _grown(tensor: Tensor, size: int, dim: int = 0) -> Tensor:
     return torch.cat([tensor, tensor.new_zeros(shape)], dim=dim)
 
 
+def _check_sizes(old: BlockVAEConfig, new: BlockVAEConfig) -> None:
+    expected = replace(old, latent_channels=new.latent_channels, shortcuts=True)
+    if differs := [field.name for field in fields(old) if getattr(new, field.name) != getattr(expected, field.name)]:
+        said = ", ".join(f"{name}={getattr(new, name)}, not {getattr(expected, name)}" for name in differs)
+        raise ConfigError(
+            f"Cannot widen a tokenizer to another one: the world asks for {said}. Give world.tokenizer.shortcuts=true, "
+            "and else its own sizes, but for more latent_channels."
+        )
+    added, numbers = new.latent_channels - old.latent_channels, 3 * new.frames_per_latent * _cell(new) ** 2
+    if not 0 <= added <= numbers:
+        raise ConfigError(
+            f"Cannot widen a tokenizer of {old.latent_channels} latent_channels to {new.latent_channels}; expected as "
+            f"many or more, by {numbers} at most, the numbers of a cell."
+        )
+
+
 def _cell(sizes: BlockVAEConfig) -> int:
     return 2 ** len(sizes.widths)
 
 
 @torch.no_grad()
-def _lost_components(old: BlockVAE, pixels: Float[Tensor, "B P H W"], count: int) -> Float[Tensor, "E P"]:
-    """The strongest principal components, cell by cell, of what a tokenizer loses; cells have unit variance in each."""
-    lost = [part - _reconstructed(old, part) for part in pixels.split(_BATCH)]
-    losses, cells = (
-        rearrange(functional.pixel_unshuffle(of, _cell(old.config)), "B P h w -> (B h w) P").double()
-        for of in (torch.cat(lost), pixels)
-    )
-    _, components = torch.linalg.eigh(losses.T @ losses)
-    strongest = components.flip(1)[:, :count]
-    return (strongest / (cells @ strongest).std(dim=0).clamp(min=_LEAST_STD)).T.float()
+def _lost_directions(
+    old: BlockVAE, pixels: Float[Tensor, "B P H W"], count: int
+) -> tuple[Float[Tensor, "E K"], Float[Tensor, " E"]]:
+    """Where a tokenizer loses most: the strongest principal components of its errors, cell by cell.
+
+    Args:
+        old: The tokenizer.
+        pixels: Blocks to reconstruct.
+        count: How many, E.
+
+    Returns:
+        The kernel that reads a cell's K numbers along them, at unit variance over the blocks, and the means of what it
+        reads.
+    """
+    size = _cell(old.config)
+    numbers = pixels.shape[1] * size**2
+    lost, seen = torch.zeros(2, numbers, numbers, dtype=torch.float64)
+    total, num = torch.zeros(numbers, dtype=torch.float64), 0
+    for part in pixels.split(_BATCH):
+        cells, losses = (_cells(blocks, size) for blocks in (part, part - _reconstructed(old, part)))
+        lost, seen, total = lost + losses.T @ losses, seen + cells.T @ cells, total + cells.sum(dim=0)
+        num += len(cells)
+    directions = torch.linalg.eigh(lost).eigenvectors.flip(1)[:, :count]
+    largest = directions.gather(0, directions.abs().argmax(dim=0, keepdim=True))
+    directions = directions * largest.sign()  # the sign of an eigenvector is nobody's
+    mean = total / num
+    covariance = seen / num - torch.outer(mean, mean)
+    std = (directions * (covariance @ directions)).sum(dim=0).clamp(min=_LEAST_STD**2).sqrt()
+    kernel = (directions / std).T
+    return kernel.float(), (kernel @ mean).float()
+
+
+def _cells(blocks: Float[Tensor, "B P H W"], size: int) -> Float[Tensor, "M K"]:
+    return rearrange(functional.pixel_unshuffle(blocks, size), "B K h w -> (B h w) K").double()
 
 
 def _reconstructed(vae: BlockVAE, pixels: Float[Tensor, "B P H W"]) -> Float[Tensor, "B P H W"]:
-    none = torch.zeros(len(pixels), *vae.latent_shape)
-    return vae(pixels, none, none).pixels
+    blank = torch.zeros(len(pixels), *vae.latent_shape)
+    return vae(pixels, blank, blank).pixels

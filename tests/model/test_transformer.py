@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.model import TransformerConfig
+from cfworld.model import Transformer, TransformerConfig
 from cfworld.model.blocks import timestep_embedding
 from tests.toy import toy_config, toy_generator
 
@@ -43,8 +43,6 @@ def test_an_untrained_transformer_predicts_zero_velocity():
 def test_patches_are_put_back_where_they_came_from():
     """With an identity for embedding and output and blocks that add nothing, the latent passes through."""
     config = TransformerConfig(in_channels=2, latent_size=[4, 6], patch_size=[2, 3], dim=12, num_heads=2, depth=0)
-    from cfworld.model import Transformer
-
     transformer = Transformer(config)
     with torch.no_grad():
         transformer.patch_embedding.weight.copy_(torch.eye(12))
@@ -64,8 +62,6 @@ def test_patches_are_put_back_where_they_came_from():
 
 def test_an_input_skip_scales_the_noisy_latents_channel_by_channel():
     """Blocks that add nothing and a skip that says 2 for the first channel and 0 for the second."""
-    from cfworld.model import Transformer
-
     config = TransformerConfig(in_channels=2, dim=12, num_heads=2, depth=0, input_skip=True)
     transformer, x = Transformer(config), torch.randn(1, 1, 2, 8, 8)
     given = x, torch.rand(1, 1), torch.zeros(1, 1, 4, 128), torch.zeros(1, 1, dtype=torch.long), no_context
@@ -73,6 +69,21 @@ def test_an_input_skip_scales_the_noisy_latents_channel_by_channel():
     with torch.no_grad():
         transformer.get_parameter("head.skip.bias").copy_(torch.tensor([2.0, 0.0]).repeat(4))
     torch.testing.assert_close(transformer(*given).velocity, x * torch.tensor([2.0, 0.0])[:, None, None])
+
+
+@torch.no_grad()
+def test_the_skips_gain_depends_on_the_noise_level_and_not_on_the_batch():
+    torch.manual_seed(0)
+    config = TransformerConfig(in_channels=2, dim=12, num_heads=2, depth=0, input_skip=True)
+    transformer = Transformer(config)
+    torch.nn.init.normal_(transformer.get_parameter("head.skip.weight"))
+    x, sigma = torch.randn(14, 1, 2, 8, 8), torch.linspace(0, 1, 14)[:, None]
+    prompts, positions = torch.zeros(14, 1, 4, 128), torch.zeros(14, 1, dtype=torch.long)
+    together = transformer(x, sigma, prompts, positions, no_context).velocity
+    gains = (together / x).flatten(1)
+    assert (gains[1:, 0] - gains[:-1, 0]).abs().min() > 0
+    alone = [transformer(x[r : r + 1], sigma[:1] + sigma[r], prompts[:1], positions[:1], no_context) for r in range(14)]
+    assert torch.equal(torch.cat([out.velocity for out in alone]), together)
 
 
 def test_rows_of_a_batch_are_independent():

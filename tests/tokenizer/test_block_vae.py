@@ -66,6 +66,14 @@ def test_rows_are_decoded_independently(shortcuts: bool) -> None:
 
 
 @torch.no_grad()
+def test_a_training_pass_reconstructs_as_encoding_and_decoding_do() -> None:
+    tokenizer, frames = small(shortcuts=True), random_frames(3, 4)
+    blank = torch.zeros(3, *tokenizer.latent_shape)
+    trained = to_frames(tokenizer(to_pixels(frames), blank, blank).pixels, 4)
+    assert (trained.int() - tokenizer.decode(tokenizer.encode(frames)).int()).abs().max() <= 1
+
+
+@torch.no_grad()
 def test_shortcuts_carry_every_pixel_where_latents_have_room_for_all() -> None:
     """A cell of 4x4 pixels and 4 frames has 192 numbers: with as many channels, identities lose nothing."""
     numbers = 3 * 4 * 4 * 4

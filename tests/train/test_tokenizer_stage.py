@@ -167,6 +167,18 @@ def test_a_decoder_can_be_trained_on_beside_a_frozen_encoder(tmp_path: Path) -> 
         assert not torch.equal(first.last_weight, second.last_weight)
 
 
+def test_a_frozen_encoders_shortcut_is_frozen_too(tmp_path: Path) -> None:
+    sizes = BlockVAEConfig(
+        resolution=[8, 8], latent_channels=2, widths=[16], encoder_depths=[1], decoder_depths=[1], shortcuts=True
+    )
+    write_block_vae(BlockVAE(sizes), tmp_path)
+    config = TokenizerStageConfig(init_from=str(tmp_path), freeze_encoder=True)
+    vae = TokenizerStage(config, sizes, bank(10, 6), bank(9)).vae
+    learning = {name for name, parameter in vae.named_parameters() if parameter.requires_grad}
+    assert learning == {name for name, _ in vae.named_parameters() if "decoder." in name}
+    assert vae.training
+
+
 def test_a_critics_features_need_a_critic() -> None:
     with pytest.raises(ConfigError, match="adversarial_weight"):
         stage({"feature_weight": 1.0})

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from torch.nn import functional
 
 from cfworld.errors import ConfigError
 from cfworld.model import Transformer, TransformerConfig
@@ -47,16 +46,31 @@ def test_a_widened_tokenizer_reconstructs_as_the_old_one(shortcuts: bool):
 
 @torch.no_grad()
 def test_its_new_channels_read_what_the_old_ones_lose_most():
-    """Where the old tokenizer paints nothing, all is lost: the first component of plain grey blocks is their grey."""
-    old = tokenizer()
-    for parameter in old.decoder.parameters():
+    """The old one keeps red, which varies most, and paints no green: the new channel reads green alone."""
+    old = tokenizer(shortcuts=True)
+    for parameter in old.parameters():
         parameter.zero_()
-    grey = torch.linspace(-1, 1, 40)[:, None, None, None].expand(-1, 12, 8, 8)
-    new = widened_vae(old, replace(SMALL, latent_channels=3, shortcuts=True), grey)
-    read = new.posterior(grey)[0][:, 2]
-    assert read.std() == pytest.approx(1.0, abs=1e-4)
-    correlation = torch.corrcoef(torch.stack([read.flatten(), functional.avg_pool2d(grey[:, :1], 2).flatten()]))[0, 1]
-    assert abs(float(correlation)) == pytest.approx(1.0, abs=1e-4)
+    red = [3 * 4 * frame + place for frame in range(4) for place in range(4)]  # of a cell's 2x2 pixels and 3 colours
+    old.get_parameter("shortcuts.encoder.1.weight")[0, red] = 1 / len(red)
+    old.get_parameter("shortcuts.decoder.0.weight")[red, 0, 1, 1] = 1.0
+    hues = torch.rand(40, 2, generator=torch.Generator().manual_seed(2))
+    pixels = torch.zeros(40, 12, 8, 8)
+    pixels[:, 0::3], pixels[:, 1::3] = hues[:, 0, None, None, None], 0.3 * hues[:, 1, None, None, None]
+    torch.testing.assert_close(reconstructed(old, pixels)[:, 0::3], pixels[:, 0::3])
+    new = widened_vae(old, replace(SMALL, latent_channels=3, shortcuts=True), pixels)
+    read = new.posterior(pixels)[0][:, 2]
+    assert float(read.std(correction=0)) == pytest.approx(1.0, abs=1e-4)
+    assert float(read.mean()) == pytest.approx(float(new.latent_mean[2]), abs=1e-4)
+    green = pixels[:, 1, :4, :4]
+    assert float(torch.corrcoef(torch.stack([read.flatten(), green.flatten()]))[0, 1]) == pytest.approx(1.0, abs=1e-4)
+
+
+@torch.no_grad()
+def test_its_new_channels_begin_with_as_little_noise_as_the_old_ones():
+    old, pixels = tokenizer(), blocks()
+    _, before = old.posterior(pixels)
+    _, after = widened_vae(old, replace(SMALL, latent_channels=4, shortcuts=True), pixels).posterior(pixels)
+    torch.testing.assert_close(after[:, 2:], before.mean(dim=1, keepdim=True).expand(-1, 2, -1, -1))
 
 
 @pytest.mark.parametrize(
@@ -64,7 +78,7 @@ def test_its_new_channels_read_what_the_old_ones_lose_most():
 )
 def test_a_tokenizer_is_widened_in_channels_alone(change: dict[str, Any]):
     sizes = replace(SMALL, **({"latent_channels": 3, "shortcuts": True} | change))
-    with pytest.raises(ConfigError, match="Cannot widen a tokenizer"):
+    with pytest.raises(ConfigError, match=r"Cannot widen a tokenizer.*(shortcuts=true|as many or more)"):
         widened_vae(tokenizer(), sizes, blocks())
 
 
@@ -99,10 +113,11 @@ def test_a_widened_transformer_predicts_the_old_channels_velocity_and_nothing_fo
     assert got[:, :, 2:].abs().max() == 0
 
 
-@pytest.mark.parametrize("change", [{"in_channels": 1}, {"dim": 24}, {"depth": 2}])
+@pytest.mark.parametrize("change", [{"in_channels": 1}, {"dim": 24}, {"depth": 2}, {"input_skip": False}])
 def test_a_transformer_is_widened_in_channels_alone(change: dict[str, Any]):
-    with pytest.raises(ConfigError, match="Cannot widen a transformer"):
-        widened_generator(state(NARROW), NARROW, replace(NARROW, **change))
+    (name,), old = change, replace(NARROW, input_skip=True)
+    with pytest.raises(ConfigError, match=f"Cannot widen a transformer.*{name}="):
+        widened_generator(state(old), old, replace(old, **change))
 
 
 def test_a_run_that_knew_neither_shortcuts_nor_skip_goes_on_without_them(tmp_path: Path):
