@@ -87,8 +87,8 @@ class Transformer(nn.Module):
     Attributes:
         checkpointed: Whether a pass that is recorded keeps only what goes into each block, and computes the rest again
             in the backward pass (gradient checkpointing).
-        exact_weights: What told its weights from others before layers were rounded to 8 bits; None as long as they are
-            exact.
+        exact_weights: What told its generator's weights from others before layers were rounded to 8 bits, as a world
+            notes it; None as long as they are exact.
     """
 
     def __init__(self, config: TransformerConfig) -> None:

@@ -76,3 +76,8 @@ def test_recall_says_what_stands_beside_its_curves(
     found = {key: Interval(mean=0.5, low=0.4, high=0.6, count=8) for key in ("recalled", "psnr")}
     plots.recall(tmp_path / "recall.png", {route: {"world": found} for route in routes}, {"away 4 s": 4.0}, {})
     assert labels == [label] * 2
+
+
+def test_curves_without_names_have_no_legend(tmp_path: Path):
+    figure, _ = drawn(tmp_path, [], 2)
+    assert not figure.legends
