@@ -116,7 +116,7 @@ class EvaluateConfig:
             )
         given = self.baseline
         listed = [*given, *given.values()] if isinstance(given, Mapping) else _listed(given)
-        if not all(isinstance(name, str) and name for name in listed):
+        if not all(isinstance(name, str) and (name or given == "") for name in listed):  # "" alone the command refuses
             raise ConfigError(
                 f"got baseline={self.baseline!r}; expected the name or folder of a world, or a list of them, or "
                 "{name: world}"

@@ -138,7 +138,7 @@ def test_baselines_are_given_as_one_name_or_a_list_or_under_names_of_their_own()
     assert EvaluateConfig(world="w", baseline="a").baselines == {"baseline": "a"}
     assert EvaluateConfig(world="w", baseline=["a", "b"]).baselines == {"baseline a": "a", "baseline b": "b"}
     assert EvaluateConfig(world="w", baseline={"window of 23": "runs/b"}).baselines == {"window of 23": "runs/b"}
-    for wrong in ([1], 1, "", {"window": 1}, {"window": ""}, {23: "runs/b"}):
+    for wrong in ([1], 1, [""], {"window": 1}, {"window": ""}, {23: "runs/b"}):
         with pytest.raises(ConfigError, match="or a list of them"):
             EvaluateConfig(world="w", baseline=wrong)
     with pytest.raises(ConfigError, match="baselines called twin, freeze, as something else"):
