@@ -66,10 +66,9 @@ def pass_work(model: TransformerConfig, memory: MemoryConfig, rows: int, prompt_
     seen = (memory.num_slots + memory.latents_per_chunk) * model.tokens_per_latent
     patch = model.in_channels * model.patch_size[0] * model.patch_size[1]
     linears = 2 * tokens * (model.depth * _block_weights(model) + 2 * patch * model.dim)
-    linears += 2 * rows * memory.latents_per_chunk * model.input_skip * patch * model.dim
     attention = 4 * tokens * (seen + prompt_tokens) * model.dim * model.depth
     keys_and_values = 2 * rows * (seen + memory.latents_per_chunk * prompt_tokens) * model.dim * model.depth
-    read = model.depth * _block_weights(model) + (2 + model.input_skip) * patch * model.dim + keys_and_values
+    read = model.depth * _block_weights(model) + 2 * patch * model.dim + keys_and_values
     return Work(linears + attention, width * read)
 
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from cfworld.model.attention import CrossAttention, SelfAttention
 from cfworld.model.config import TransformerConfig
-from cfworld.rows import Linear, by_full_rows
+from cfworld.rows import Linear
 
 __all__ = ["Block", "Head", "modulate", "timestep_embedding"]
 
@@ -73,23 +73,11 @@ class Head(nn.Module):
         self.head = Linear(config.dim, config.in_channels * config.patch_size[0] * config.patch_size[1])
         self.modulation = nn.Parameter(torch.randn(2, config.dim) / config.dim**0.5)
         self.skip = Linear(config.dim, self.head.out_features) if config.input_skip else None
-        for layer in (self.head, self.skip):
-            if layer is not None:
-                nn.init.zeros_(layer.weight)
-                nn.init.zeros_(layer.bias)
+        for layer in filter(None, (self.head, self.skip)):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
 
-    def forward(
-        self,
-        x_BNnD: Float[Tensor, "B N n D"],
-        time_BND: Float[Tensor, "B N D"],
-        patches_BNnP: Float[Tensor, "B N n P"],
-    ) -> Float[Tensor, "B N n P"]:
-        """Velocity of the noisy patches, P = ph * pw * C with the channel fastest."""
+    def forward(self, x_BNnD: Float[Tensor, "B N n D"], time_BND: Float[Tensor, "B N D"]) -> Float[Tensor, "B N n P"]:
+        """Velocity patches, P = ph * pw * C with the channel fastest, float32, without what skips the blocks."""
         shift, scale = (self.modulation + time_BND[..., None, :]).to(x_BNnD.dtype).unsqueeze(-3).unbind(-2)
-        velocity = self.head(modulate(F.layer_norm(x_BNnD, (self.dim,), eps=self.eps), shift, scale)).float()
-        skip = self.skip
-        if skip is None:
-            return velocity
-        time = time_BND.flatten(0, 1).to(x_BNnD.dtype)
-        gain = by_full_rows(lambda rows: skip(F.silu(rows)), time).float().unflatten(0, time_BND.shape[:2])
-        return velocity + gain[..., None, :] * patches_BNnP
+        return self.head(modulate(F.layer_norm(x_BNnD, (self.dim,), eps=self.eps), shift, scale)).float()

@@ -1,13 +1,14 @@
 """The causal video transformer: Wan's DiT with its context passed in and its new keys and values passed out."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from einops import rearrange
 from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from cfworld.model.attention_backends import AttentionBackend, AttentionMask, chosen_backend, flex_mask
@@ -32,15 +33,24 @@ class TimeEmbedding:
     Attributes:
         time: For the head, [B, N, D] float32.
         time_6: For the blocks, [B, N, 6, D] float32.
+        gain: Of the noisy numbers of a patch that skip the blocks, [B, N, P] float32; None where none do.
     """
 
     time: Tensor
     time_6: Tensor
+    gain: Tensor | None = None
 
     def levels(self, rows: int, latents: int) -> "list[TimeEmbedding]":
         """Of a schedule's levels, [1, T], one embedding each, [rows, latents]."""
-        parts = zip(self.time[0], self.time_6[0], strict=True)
-        return [TimeEmbedding(one.expand(rows, latents, -1), six.expand(rows, latents, -1, -1)) for one, six in parts]
+        gains = [None] * self.time.shape[1] if self.gain is None else self.gain[0]
+        return [
+            TimeEmbedding(
+                one.expand(rows, latents, -1),
+                six.expand(rows, latents, -1, -1),
+                None if gain is None else gain.expand(rows, latents, -1),
+            )
+            for one, six, gain in zip(self.time[0], self.time_6[0], gains, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +156,9 @@ class Transformer(nn.Module):
             )
             keys.append(k)
             values.append(v)
-        patches = self.head(tokens, time.time, noisy)
+        patches = self.head(tokens, time.time)
+        if time.gain is not None:
+            patches = patches + time.gain[..., None, :] * noisy
         velocity = rearrange(patches, "B N (r c) (ph pw C) -> B N C (r ph) (c pw)", r=rows, c=columns, ph=ph, pw=pw)
         return TransformerOutput(velocity=velocity, keys=keys, values=values, features=tokens)
 
@@ -155,7 +167,12 @@ class Transformer(nn.Module):
         embedding = timestep_embedding(sigma, self.config.freq_dim).flatten(0, 1)
         time = by_full_rows(self.time_embedding, embedding.to(self.patch_embedding.weight.dtype))
         time_6 = by_full_rows(self.time_projection, time).unflatten(-1, (6, self.config.dim))
-        return TimeEmbedding(time.float().unflatten(0, sigma.shape), time_6.float().unflatten(0, sigma.shape))
+        embedded = TimeEmbedding(time.float().unflatten(0, sigma.shape), time_6.float().unflatten(0, sigma.shape))
+        skip = self.head.skip
+        if skip is None:
+            return embedded
+        gain = by_full_rows(lambda rows: skip(functional.silu(rows)), time)
+        return replace(embedded, gain=gain.float().unflatten(0, sigma.shape))
 
     def embed_prompts(self, prompts: Float[Tensor, "B N P E"]) -> PromptKeys:
         """Keys and values of prompt tokens in every layer's cross-attention."""

@@ -36,8 +36,10 @@ def widened_vae(old: BlockVAE, sizes: BlockVAEConfig, pixels: Float[Tensor, "B P
     Raises:
         ConfigError: If the sizes differ in more, or have no shortcuts, fewer channels, or more than a cell has numbers.
     """
-    _check_sizes(old.config, sizes)
     before, after = old.config.latent_channels, sizes.latent_channels
+    most = before + 3 * sizes.frames_per_latent * _cell(sizes) ** 2
+    expected = replace(old.config, latent_channels=min(max(before, after), most), shortcuts=True)
+    _check_sizes(sizes, expected, "tokenizer")
     new = BlockVAE(sizes)
     state = {name: tensor.clone() for name, tensor in new.state_dict().items()}
     for name, tensor in old.state_dict().items():
@@ -74,16 +76,8 @@ def widened_generator(
     Raises:
         ConfigError: If they differ in more.
     """
-    expected = replace(old, in_channels=new.in_channels, input_skip=old.input_skip or new.input_skip)
-    differs = [field.name for field in fields(old) if getattr(new, field.name) != getattr(expected, field.name)]
-    if differs or new.in_channels < old.in_channels:
-        said = ", ".join(
-            f"{name}={getattr(new, name)}, not {getattr(old, name)}" for name in differs or ["in_channels"]
-        )
-        raise ConfigError(
-            f"Cannot widen a transformer to another one: the world asks for {said}. Give its own sizes, but for more "
-            "in_channels and for an input_skip."
-        )
+    channels, skip = max(old.in_channels, new.in_channels), old.input_skip or new.input_skip
+    _check_sizes(new, replace(old, in_channels=channels, input_skip=skip), "transformer")
     grown = dict(weights)
     if new.input_skip and not old.input_skip:
         for kind in ("weight", "bias"):
@@ -105,19 +99,15 @@ def _grown(tensor: Tensor, size: int, dim: int = 0) -> Tensor:
     return torch.cat([tensor, tensor.new_zeros(shape)], dim=dim)
 
 
-def _check_sizes(old: BlockVAEConfig, new: BlockVAEConfig) -> None:
-    expected = replace(old, latent_channels=new.latent_channels, shortcuts=True)
-    if differs := [field.name for field in fields(old) if getattr(new, field.name) != getattr(expected, field.name)]:
-        said = ", ".join(f"{name}={getattr(new, name)}, not {getattr(expected, name)}" for name in differs)
+def _check_sizes(
+    got: BlockVAEConfig | TransformerConfig, expected: BlockVAEConfig | TransformerConfig, kind: str
+) -> None:
+    pairs = [(field.name, getattr(got, field.name), getattr(expected, field.name)) for field in fields(got)]
+    if said := ", ".join(f"{name}={one}, not {other}" for name, one, other in pairs if one != other):
         raise ConfigError(
-            f"Cannot widen a tokenizer to another one: the world asks for {said}. Give world.tokenizer.shortcuts=true, "
-            "and else its own sizes, but for more latent_channels."
-        )
-    added, numbers = new.latent_channels - old.latent_channels, 3 * new.frames_per_latent * _cell(new) ** 2
-    if not 0 <= added <= numbers:
-        raise ConfigError(
-            f"Cannot widen a tokenizer of {old.latent_channels} latent_channels to {new.latent_channels}; expected as "
-            f"many or more, by {numbers} at most, the numbers of a cell."
+            f"Cannot widen a {kind} to another one: the world asks for {said}. Give its own sizes, but for more "
+            "channels (no more new ones than a cell has numbers), world.tokenizer.shortcuts=true and "
+            "world.transformer.input_skip=true."
         )
 
 

@@ -128,12 +128,13 @@ def _starts(config: WorldConfig, tokenizer: Tokenizer, tensors: Mapping[str, Ten
 
 def is_world(name_or_path: str) -> bool:
     """Whether this is a world: a name in the zoo, or a folder that `save_world` wrote."""
+    if name_or_path in zoo_names():
+        return True
     file = Path(name_or_path) / CONFIG_FILE
     try:
-        found = file.is_file() and "schema_version" in file.read_text(encoding="utf-8")
+        return file.is_file() and "schema_version" in file.read_text(encoding="utf-8")
     except OSError:
         return False
-    return name_or_path in zoo_names() or found
 
 
 def load_config(name_or_path: str | Path) -> WorldConfig:

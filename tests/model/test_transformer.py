@@ -84,6 +84,9 @@ def test_the_skips_gain_depends_on_the_noise_level_and_not_on_the_batch():
     assert (gains[1:, 0] - gains[:-1, 0]).abs().min() > 0
     alone = [transformer(x[r : r + 1], sigma[:1] + sigma[r], prompts[:1], positions[:1], no_context) for r in range(14)]
     assert torch.equal(torch.cat([out.velocity for out in alone]), together)
+    levels = transformer.embed_time(sigma.T).levels(1, 1)
+    embedded = [transformer(x[r : r + 1], levels[r], prompts[:1], positions[:1], no_context) for r in range(14)]
+    assert torch.equal(torch.cat([out.velocity for out in embedded]), together)
 
 
 def test_rows_of_a_batch_are_independent():

@@ -78,7 +78,7 @@ def test_its_new_channels_begin_with_as_little_noise_as_the_old_ones():
 )
 def test_a_tokenizer_is_widened_in_channels_alone(change: dict[str, Any]):
     sizes = replace(SMALL, **({"latent_channels": 3, "shortcuts": True} | change))
-    with pytest.raises(ConfigError, match=r"Cannot widen a tokenizer.*(shortcuts=true|as many or more)"):
+    with pytest.raises(ConfigError, match=f"Cannot widen a tokenizer.* {next(iter(change))}="):
         widened_vae(tokenizer(), sizes, blocks())
 
 

@@ -192,6 +192,7 @@ def test_an_unknown_world_names_those_there_are():
         cfworld.World.from_pretrained("no_such_world")
     with pytest.raises(UnknownWorldError, match=r"cannot look for a world at 'xxx.*File name too long"):
         cfworld.World.from_pretrained("x" * 5000)
+    assert not pretrained.is_world("x" * 5000)
 
 
 @pytest.mark.parametrize("variant", ["student", ""])
