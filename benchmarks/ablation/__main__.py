@@ -50,7 +50,7 @@ def run_ablation(config: AblationConfig, execute: Execute = in_subprocess, bar: 
         for run in runs:
             print(f"# {run.title}\ncfworld {' '.join(run.command)}")
         return 0
-    outcome = execute_all(runs, execute, bar)
+    outcome = execute_all(runs, execute, bar, config.workers)
     write_results(config, collected(runs), continuations(runs), [run.title for run in outcome.failed])
     print(f"{config.results}/ablation.md: {len(outcome.made)} runs made, {len(outcome.skipped)} there before, ", end="")
     print(f"{len(outcome.failed)} failed")

@@ -51,6 +51,7 @@ class AblationConfig:
             done when all three are among the variants.
         device: Where to train and to generate.
         num_threads: Threads of every training on the CPU.
+        workers: Runs at a time. Minutes in the table are those of the clock, and longer where runs share a machine.
         work: Folder of the runs. What lies there is not made again.
         results: Folder of ablation.json and ablation.md.
         check: Print what would be run, and stop.
@@ -77,16 +78,19 @@ class AblationConfig:
     continuation: list[str] = field(default_factory=lambda: ["continuation.starts=16"])
     device: str = "cpu"
     num_threads: int = 1
+    workers: int = 1
     work: str = "outputs/ablation"
     results: str = "benchmarks/results"
     check: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse unknown variants and an empty ablation."""
+        """Refuse unknown variants, an empty ablation, and one that nobody makes."""
         if unknown := [name for name in self.variants if name not in VARIANTS]:
             raise ConfigError(f"got variants={unknown}; expected some of {', '.join(VARIANTS)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"got seeds={self.seeds}; expected one or more different ones")
+        if self.workers < 1:
+            raise ConfigError(f"got workers={self.workers}; expected at least 1")
 
     def overrides_of(self, stage: str) -> list[str]:
         """Those of `train` that are for this stage, without its name."""

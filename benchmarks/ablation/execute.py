@@ -1,10 +1,11 @@
-"""Making the runs of a plan: each once, with a log of its own; what is done is not done again."""
+"""Making the runs of a plan: each once, some at a time, with logs of their own; what is done is not done again."""
 
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import perf_counter
@@ -20,7 +21,7 @@ Execute = Callable[[Run], None]
 DONE = "done.json"
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What came of the runs."""
 
@@ -32,26 +33,39 @@ class Outcome:
     """Those that failed, or could not begin because what they need had failed."""
 
 
-def execute_all(runs: Sequence[Run], execute: Execute, bar: Bar = progress_bar) -> Outcome:
+def execute_all(runs: Sequence[Run], execute: Execute, bar: Bar = progress_bar, workers: int = 1) -> Outcome:
     """Make all runs that are still to do, and go on where one fails.
 
     Args:
         runs: in an order in which each finds what it needs.
-        execute: makes one.
+        execute: makes one; it is called in a thread of its own.
         bar: counts runs.
+        workers: how many are made at a time. A run begins when all that it needs are there.
     """
-    made, skipped, failed = [], [], []
-    with bar("ablation", len(runs), "run") as progress:
-        for run in runs:
-            if (run.folder / DONE).is_file():
-                skipped.append(run)
-            elif any(str(lost.folder) in argument for lost in failed for argument in run.arguments):
-                print(f"{run.title}: left out, since what it needs failed", file=sys.stderr)
-                failed.append(run)
-            else:
-                (made if _made(run, execute) else failed).append(run)
-            progress(1)
-    return Outcome(made=made, skipped=skipped, failed=failed)
+    skipped = {run.folder for run in runs if (run.folder / DONE).is_file()}
+    waiting, making = [run for run in runs if run.folder not in skipped], dict[Future[bool], Run]()
+    made, failed = set[Path](), set[Path]()
+    with bar("ablation", len(runs), "run") as progress, ThreadPoolExecutor(workers) as pool:
+        progress(len(skipped))
+        while waiting or making:
+            unmade = {run.folder for run in (*waiting, *making.values())}
+            for run in [run for run in waiting if not _needs(run, unmade)][: workers - len(making)]:
+                waiting.remove(run)
+                if _needs(run, failed):
+                    print(f"{run.title}: left out, since what it needs failed", file=sys.stderr)
+                    failed.add(run.folder)
+                    progress(1)
+                else:
+                    making[pool.submit(_made, run, execute)] = run
+            for future in wait(making, return_when=FIRST_COMPLETED).done:
+                (made if future.result() else failed).add(making.pop(future).folder)
+                progress(1)
+    return Outcome(*([run for run in runs if run.folder in those] for those in (made, skipped, failed)))
+
+
+def _needs(run: Run, folders: Set[Path]) -> bool:
+    """Whether a run reads what another one writes."""
+    return any(str(folder) in argument for folder in folders for argument in run.arguments)
 
 
 def _made(run: Run, execute: Execute) -> bool:

@@ -1,5 +1,7 @@
 import json
 from pathlib import Path
+from subprocess import CalledProcessError
+from threading import Barrier
 from typing import Any
 
 import hydra
@@ -146,6 +148,43 @@ def test_minutes_of_a_resumed_training_are_those_of_all_its_parts(tmp_path: Path
     run = Run(title="a training", arguments=("train",), folder=tmp_path / "run")
     execute_all([run], lambda run: files.write_json(run.folder / "figures.json", {"minutes": 12.5}), silent_bar)
     assert json.loads((run.folder / DONE).read_text())["minutes"] == 12.5
+
+
+def test_as_many_runs_are_made_at_a_time_as_there_are_workers_each_after_what_it_needs(tmp_path: Path):
+    def run(name: str, *needs: str) -> Run:
+        arguments = ("train", *(f"stage.teacher={tmp_path / need / 'export'}" for need in needs))
+        return Run(title=name, arguments=arguments, folder=tmp_path / name)
+
+    pair, making, made = Barrier(2), set[str](), list[str]()
+
+    def execute(run: Run) -> None:
+        making.add(run.title)
+        pair.wait(timeout=30)  # nobody comes alone
+        assert len(making) == 2
+        pair.wait(timeout=30)
+        making.discard(run.title)
+        made.append(run.title)
+        pair.wait(timeout=30)
+
+    runs = [run("a"), run("b", "a"), run("c"), run("d"), run("e", "a", "c"), run("f", "d")]
+    outcome = execute_all(runs, execute, silent_bar, workers=2)
+    assert [run.title for run in outcome.made] == ["a", "b", "c", "d", "e", "f"]
+    assert [set(made[i : i + 2]) for i in (0, 2, 4)] == [{"a", "c"}, {"b", "d"}, {"e", "f"}]
+
+
+def test_what_needs_a_failed_run_is_left_out_and_the_rest_is_made(tmp_path: Path):
+    def run(name: str, need: str = "") -> Run:
+        needs = (f"stage.teacher={tmp_path / need / 'export'}",) if need else ()
+        return Run(title=name, arguments=("train", *needs), folder=tmp_path / name)
+
+    def execute(run: Run) -> None:
+        if run.title == "a":
+            raise CalledProcessError(1, run.command)
+
+    for workers in (1, 3):
+        outcome = execute_all([run("a"), run("b", "a"), run("c", "b"), run("d")], execute, silent_bar, workers)
+        assert [run.title for run in outcome.failed] == ["a", "b", "c"]
+        assert [run.title for run in (outcome.made or outcome.skipped)] == ["d"]
 
 
 def test_overrides_of_one_stage_reach_only_that_stage():
