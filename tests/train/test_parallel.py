@@ -23,13 +23,14 @@ from torch import nn
 from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.train import run_state
 from cfworld.train.launch import joined
+from cfworld.train.loop import run
 from cfworld.train.parallel import Processes
 from cfworld.train.sharded_state import SHARDS, read_shards
 from cfworld.train.team import ALONE
 from tests.train import toy_team
 from tests.train.resuming import trained
 from tests.train.toy_dataset import write_dataset
-from tests.train.toy_team import RESUMED, STAGES, STEPS, in_parts, teacher
+from tests.train.toy_team import RESUMED, STAGES, STEPS, in_parts, loop, teacher
 
 Losses = list[dict[str, float]]
 PATIENCE = 120.0
@@ -57,6 +58,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert_the_matrices_of_blocks_are_cut(tmp_path / "two" / "whole" / "teacher")
     assert_masters_are_float32(tmp_path / "two" / "whole" / "narrow")
     assert_the_leader_alone_writes(tmp_path, report["figures"])
+    assert_an_export_on_the_way_is_what_a_shorter_run_exports(tmp_path)
     assert_one_encodes_and_all_read(tmp_path, report["latents"])
     assert_a_killed_run_goes_on(tmp_path, alone["teacher"])
     refusals = report["refusals"]
@@ -97,13 +99,22 @@ def assert_masters_are_float32(folder: Path) -> None:
 
 
 def assert_the_leader_alone_writes(root: Path, figures: dict[str, Any]) -> None:
-    assert json.loads((root / "led" / "figures.json").read_text())["steps"] == figures["steps"] == 1
+    assert json.loads((root / "led" / "figures.json").read_text())["steps"] == figures["steps"] == 2
     assert len(list((root / "led" / "tensorboard").iterdir())) == 1
     assert (root / "led" / "export" / "config.json").is_file()
     assert list((root / "led" / "samples").iterdir())
     first, second = ((root / f"stderr_{rank}").read_text() for rank in (0, 1))
     assert "teacher: 100%" in first
     assert "teacher:" not in second
+
+
+def assert_an_export_on_the_way_is_what_a_shorter_run_exports(root: Path) -> None:
+    run(teacher(), loop(1), root / "one" / "led")
+    (on_the_way,) = (root / "led" / "exports").iterdir()
+    assert on_the_way.name == "step_00000001"
+    for part in ("teacher", "tokenizer"):
+        (kept,), (expected,) = (list(at.glob(f"{part}*.safetensors")) for at in (on_the_way, root / "one/led/export"))
+        torch.testing.assert_close(load_file(kept), load_file(expected), rtol=1e-2, atol=1e-4)
 
 
 def assert_one_encodes_and_all_read(root: Path, latents: list[float]) -> None:

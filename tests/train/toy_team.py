@@ -114,7 +114,7 @@ def two_processes(root: Path, team: Team) -> None:
     resumed = {name: trained(STAGES[name](), root / "one" / "begun" / name, STEPS[name], team) for name in RESUMED}
     refusals = {name: refusal(root / "refused", team, {name: value}) for name, value in REFUSED.items()}
     latents = latents_read(root, team)
-    figures = run(teacher(), loop(1), root / "led", team=team)
+    figures = run(teacher(), loop(2, export_every=1), root / "led", team=team)
     if team.leads:
         report = {"losses": losses, "resumed": resumed, "refusals": refusals, "latents": latents, "figures": figures}
         (root / "report.part").write_text(json.dumps(report, default=float))
