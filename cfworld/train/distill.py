@@ -29,7 +29,7 @@ from cfworld.train.optim import Role
 from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
 from cfworld.train.rollouts import RolloutSource
 from cfworld.train.scores import fake_score_loss, student_loss
-from cfworld.train.self_rollout import Rollout, SelfRollout
+from cfworld.train.self_rollout import Rollout, SelfRollout, Target
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.train.team import ALONE, Team
 from cfworld.world import World
@@ -71,6 +71,8 @@ class DistillConfig:
         num_steps: Denoising steps of the student: those that it was distilled for, if it was.
         sigma_shift: Timestep shift of its grid, likewise.
         score_shift: Shift of the noise levels at which the scores are compared and the critic learns.
+        score_copies: Noisy copies of a target, each with a level of its own, that the scores are compared in and the
+            critic learns from: the losses are means over them, and the rollout is the same.
         guidance: Textbook guidance of the teacher; 1 for none (Self-Forcing's 3.0 is 4.0 here).
         normalise_chunks: Normalise the direction by chunk instead of by target.
         score_memory: What teacher and critic are shown of the rollout.
@@ -95,6 +97,7 @@ class DistillConfig:
     num_steps: int = 4
     sigma_shift: float = 3.0
     score_shift: float = 3.0
+    score_copies: int = 1
     guidance: float = 1.0
     normalise_chunks: bool = False
     score_memory: Shown = Shown.MEMORY
@@ -105,7 +108,7 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         self.score_memory, self.student_memory = Shown(self.score_memory), Shown(self.student_memory)
-        for name in ("generator_every", "num_targets", "score_window", "num_steps"):
+        for name in ("generator_every", "num_targets", "score_window", "num_steps", "score_copies"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
         check_sheet(self.sheet_rows, self.sheet_latents)
@@ -216,14 +219,15 @@ class DistillStage(ABC):
             "exit_step": torch.tensor(float(exit_step)),
             **rollout_metrics(judged.rollout, self.machine, self.team),
         }
-        critic = fake_score_loss(self.critic, judged.target, generator, shift=config.score_shift, team=self.team)
+        target = Target.cat([judged.target] * config.score_copies)
+        critic = fake_score_loss(self.critic, target, generator, shift=config.score_shift, team=self.team)
         metrics["critic"] = critic
         if not students_turn:
             return critic, metrics
         matching, found = student_loss(
             teacher,
             self.critic,
-            judged.target,
+            target,
             generator,
             shift=config.score_shift,
             guidance=config.guidance,

@@ -40,6 +40,7 @@ LATER_KEYS: Mapping[str, Any] = {
     "resampling.share": 0.0,
     "tokenizer.shortcuts": False,
     "transformer.input_skip": False,
+    "score_copies": 1,
 }
 """Settings that stages have had since later, and what they are where a checkpoint does not say."""
 LATER_GROUPS = ("resampling", "world.sampler", "world.frozen")

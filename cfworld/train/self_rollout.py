@@ -109,7 +109,7 @@ class Target:
             actions=torch.cat([target.actions for target in targets]),
             real=_cat_contexts([target.real for target in targets]),
             fake=_cat_contexts([target.fake for target in targets]),
-            num_targets=len(targets),
+            num_targets=sum(target.num_targets for target in targets),
         )
 
 

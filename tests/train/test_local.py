@@ -10,14 +10,17 @@ from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from cfworld import World
+from cfworld.diffusion import denoised, interpolate
 from cfworld.errors import ConfigError
 from cfworld.rollout import Solver
 from cfworld.train import run_state
-from cfworld.train.curriculum import CurriculumConfig
+from cfworld.train.curriculum import CurriculumConfig, draw_exit
 from cfworld.train.distill import DistillConfig, DistillStage, Shown
+from cfworld.train.dmd import critic_loss, dmd_direction, score_sigma
 from cfworld.train.local import LocalStageConfig
 from cfworld.train.loop import TrainingRun, run, step_generator
 from cfworld.train.rollouts import looped_actions
+from cfworld.train.scores import score_velocity
 from cfworld.train.student_world import few_step_sampler
 from tests.toy import toy_config, toy_world
 from tests.train.resuming import assert_resumes_equally, trained
@@ -60,6 +63,36 @@ def test_the_losses_do_not_mix_the_critic_learns_nothing_from_matching_and_the_s
     for one, other in zip(both, alone, strict=True):
         assert (one is None) == (other is None)
         assert one is None or other is None or torch.equal(one, other)
+
+
+def test_in_several_noisy_copies_both_losses_are_means_over_them_and_the_rollout_is_one():
+    copies, made = 3, local_stage(generator_every=1, score_copies=3)
+    torch.nn.init.normal_(made.critic.transformer.head.head.weight, std=0.2)
+    batch, weight = made.batch(0), made.student.transformer.head.head.weight
+    total, metrics = made.loss(batch, step_generator(0, 0))
+    (gradient,) = torch.autograd.grad(total, weight)
+
+    draw = step_generator(0, 0)
+    target = made.source.judged(batch, draw_exit(2, draw), draw, grad=True).target
+    x = target.latents
+
+    def x0_and_loss(sigma: Tensor, noise: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        noisy = interpolate(x.detach(), noise, sigma)
+        fake = score_velocity(made.critic, noisy, sigma, target.actions, target.fake)
+        real = score_velocity(made.teacher.generator, noisy, sigma, target.actions, target.real)
+        return denoised(noisy, fake, sigma), denoised(noisy, real, sigma), critic_loss(fake, x, noise)
+
+    def found() -> list[tuple[Tensor, Tensor, Tensor]]:
+        levels = score_sigma(copies * len(x), made.config.score_shift, draw).split(len(x))
+        noises = torch.randn(copies * len(x), *x.shape[1:], generator=draw).split(len(x))
+        return [x0_and_loss(sigma, noise) for sigma, noise in zip(levels, noises, strict=True)]
+
+    critic = torch.stack([loss for _, _, loss in found()]).mean()
+    torch.testing.assert_close(metrics["critic"], critic)
+    direction = torch.stack([dmd_direction(x, fake, real) for fake, real, _ in found()]).mean(dim=0)
+    assert direction.abs().max() > 0
+    (expected,) = torch.autograd.grad(x, weight, (direction / x.numel()).to(x))
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-7)
 
 
 def test_a_student_whose_critic_agrees_with_the_teacher_stays():
@@ -172,7 +205,14 @@ def test_after_a_clips_end_its_actions_come_again():
 
 @pytest.mark.parametrize(
     "change",
-    [{"generator_every": 0}, {"num_targets": 0}, {"critic_lr_ratio": 0.0}, {"critic_betas": [0.9]}, {"num_steps": 0}],
+    [
+        {"generator_every": 0},
+        {"num_targets": 0},
+        {"critic_lr_ratio": 0.0},
+        {"critic_betas": [0.9]},
+        {"num_steps": 0},
+        {"score_copies": 0},
+    ],
 )
 def test_settings_out_of_range_are_refused(change: dict):
     with pytest.raises(ConfigError, match=f"{next(iter(change))}="):

@@ -58,7 +58,7 @@ STAGES: dict[str, Callable[[], SharedStage]] = {
     ),
     "teacher": teacher,
     "init": lambda: test_consistency.stage(loop=loop(), resampling=RESAMPLING),
-    "local": lambda: toy_distill.local_stage(loop=loop(), generator_every=1),
+    "local": lambda: toy_distill.local_stage(loop=loop(), generator_every=1, score_copies=2),
     "context": lambda: toy_distill.context_stage(loop=loop()),
     "heads": lambda: test_heads.stage(loop=loop()),
     "narrow": lambda: teacher(precision="bf16", gradient_checkpointing=True),
