@@ -19,6 +19,7 @@ from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
+from cfworld.train.anchor import Anchor, AnchorConfig
 from cfworld.train.clip_losses import ClipStep, masked_mean
 from cfworld.train.curriculum import CurriculumConfig, draw_exit
 from cfworld.train.exports import check_sampler
@@ -73,6 +74,7 @@ class DistillConfig:
         score_shift: Shift of the noise levels at which the scores are compared and the critic learns.
         score_copies: Noisy copies of a target, each with a level of its own, that the scores are compared in and the
             critic learns from: the losses are means over them, and the rollout is the same.
+        anchor: What holds the student to its teacher on real clips besides.
         guidance: Textbook guidance of the teacher; 1 for none (Self-Forcing's 3.0 is 4.0 here).
         normalise_chunks: Normalise the direction by chunk instead of by target.
         score_memory: What teacher and critic are shown of the rollout.
@@ -98,6 +100,7 @@ class DistillConfig:
     sigma_shift: float = 3.0
     score_shift: float = 3.0
     score_copies: int = 1
+    anchor: AnchorConfig = field(default_factory=AnchorConfig)
     guidance: float = 1.0
     normalise_chunks: bool = False
     score_memory: Shown = Shown.MEMORY
@@ -180,6 +183,19 @@ class DistillStage(ABC):
             checkpointed=config.checkpointed,
         )
         self.source = self.rollouts()
+        self.anchor: Anchor | None = None
+        if config.anchor.weight > 0:
+            self.anchor = Anchor(
+                config.anchor,
+                teacher,
+                student,
+                self.student,
+                train,
+                num_steps=config.num_steps,
+                sigma_shift=config.sigma_shift,
+                min_latents=config.min_latents,
+                seed=config.loop.seed,
+            )
         self.team: Team = ALONE
 
     @abstractmethod
@@ -202,6 +218,8 @@ class DistillStage(ABC):
     def join(self, team: Team) -> None:
         """Share out the clips, the rollouts, and the teacher."""
         self.team = self.source.team = self.machine.team = team
+        if self.anchor:
+            self.anchor.join(team)
         team.shard(self.teacher.generator)
 
     def batch(self, step: int) -> ClipStep:
@@ -234,15 +252,22 @@ class DistillStage(ABC):
             num_chunks=config.score_window if config.normalise_chunks else 1,
             team=self.team,
         )
-        return critic + matching, {**metrics, **found}
+        loss, metrics = critic + matching, {**metrics, **found}
+        if self.anchor:
+            metrics["anchor"] = self.anchor.loss(batch.step, generator)
+            loss = loss + metrics["anchor"]
+        return loss, metrics
 
     def state_dict(self) -> dict[str, Any]:
-        """The rollouts that go on."""
-        return self.source.state_dict()
+        """The rollouts that go on, and what the anchor has seen."""
+        state = self.source.state_dict()
+        return {**state, "anchor": self.anchor.state_dict()} if self.anchor else state
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Restore the rollouts that go on."""
-        self.source.load_state_dict(state)
+        """Restore what `state_dict` returned."""
+        if self.anchor:
+            self.anchor.load_state_dict(state["anchor"])
+        self.source.load_state_dict({name: value for name, value in state.items() if name != "anchor"})
 
     def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
         """Write a sheet of the student's rollouts from held-out starts below the truth; return their figures."""

@@ -41,9 +41,10 @@ LATER_KEYS: Mapping[str, Any] = {
     "tokenizer.shortcuts": False,
     "transformer.input_skip": False,
     "score_copies": 1,
+    "anchor.weight": 0.0,
 }
 """Settings that stages have had since later, and what they are where a checkpoint does not say."""
-LATER_GROUPS = ("resampling", "world.sampler", "world.frozen")
+LATER_GROUPS = ("resampling", "anchor", "world.sampler", "world.frozen")
 """Groups of such settings; the others of a group, which say how, may be any where a checkpoint does not say."""
 
 

@@ -14,6 +14,7 @@ import torch
 
 from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE
+from cfworld.train.anchor import AnchorConfig
 from cfworld.train.dataset import open_dataset, read_latents
 from cfworld.train.launch import joined
 from cfworld.train.loop import LoopConfig, SharedStage, run
@@ -26,6 +27,7 @@ from tests.train.resuming import trained
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_dataset import settings
 
+ANCHOR = AnchorConfig(weight=0.5, clip_latents=8)
 RESAMPLING = ResamplingConfig(share=0.5, stretch=3, tolerance=100.0)
 """The truth is a target wherever latents lie: what is rounded otherwise decides nothing."""
 
@@ -59,7 +61,7 @@ STAGES: dict[str, Callable[[], SharedStage]] = {
     "teacher": teacher,
     "init": lambda: test_consistency.stage(loop=loop(), resampling=RESAMPLING),
     "local": lambda: toy_distill.local_stage(loop=loop(), generator_every=1, score_copies=2),
-    "context": lambda: toy_distill.context_stage(loop=loop()),
+    "context": lambda: toy_distill.context_stage(loop=loop(), anchor=ANCHOR),
     "heads": lambda: test_heads.stage(loop=loop()),
     "narrow": lambda: teacher(precision="bf16", gradient_checkpointing=True),
     "unsharded": lambda: teacher(shard=False, compile=True),
