@@ -77,10 +77,13 @@ def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
     assert_resumes_equally(partial(context_stage, anchor=HELD), tmp_path, steps=4)
 
 
-def test_settings_out_of_range_are_refused():
-    for change in ({"weight": -1.0}, {"weight": float("nan")}, {"clips": 0}):
-        with pytest.raises(ConfigError, match=f"anchor.{next(iter(change))}="):
-            AnchorConfig(**change)
+@pytest.mark.parametrize("change", [{"weight": -1.0}, {"weight": float("nan")}, {"clips": 0}])
+def test_settings_out_of_range_are_refused(change: dict):
+    with pytest.raises(ConfigError, match=f"anchor.{next(iter(change))}="):
+        AnchorConfig(**change)
+
+
+def test_clips_that_cannot_be_shared_out_are_refused():
     anchor = context_stage(anchor=HELD).anchor
     assert anchor
     with pytest.raises(ConfigError, match="clips=2 with 3 processes; expected a multiple of 3"):
