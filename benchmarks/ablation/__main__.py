@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from benchmarks.ablation.config import AblationConfig, Steps
-from benchmarks.ablation.execute import Execute, execute_all, in_subprocess
+from benchmarks.ablation.execute import Commands, Execute, execute_all
 from benchmarks.ablation.figures import collected, continuations
 from benchmarks.ablation.plan import plan
 from benchmarks.ablation.table import write_results
@@ -34,12 +34,12 @@ def read_config(arguments: Sequence[str]) -> AblationConfig:
     return config
 
 
-def run_ablation(config: AblationConfig, execute: Execute = in_subprocess, bar: Bar = progress_bar) -> int:
+def run_ablation(config: AblationConfig, execute: Execute | None = None, bar: Bar = progress_bar) -> int:
     """Make what is still to do, and write the table of what is there.
 
     Args:
         config: what is compared.
-        execute: makes one run.
+        execute: makes one run; None for the command line.
         bar: shows how far it is.
 
     Returns:
@@ -50,7 +50,8 @@ def run_ablation(config: AblationConfig, execute: Execute = in_subprocess, bar: 
         for run in runs:
             print(f"# {run.title}\ncfworld {' '.join(run.command)}")
         return 0
-    outcome = execute_all(runs, execute, bar, config.workers)
+    commands = Commands()
+    outcome = execute_all(runs, execute or commands, bar, config.workers, commands.stop)
     write_results(config, collected(runs), continuations(runs), [run.title for run in outcome.failed])
     print(f"{config.results}/ablation.md: {len(outcome.made)} runs made, {len(outcome.skipped)} there before, ", end="")
     print(f"{len(outcome.failed)} failed")
@@ -68,7 +69,11 @@ def main() -> None:
     except (CfworldError, HydraException, OmegaConfBaseException, ValueError) as error:
         print(f"ablation: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None
-    raise SystemExit(min(run_ablation(config), 1))
+    try:
+        raise SystemExit(min(run_ablation(config), 1))
+    except KeyboardInterrupt:
+        print("\nablation: interrupted; the same command goes on", file=sys.stderr)
+        raise SystemExit(130) from None
 
 
 def _help() -> str:

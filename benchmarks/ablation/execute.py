@@ -14,14 +14,14 @@ from benchmarks.ablation.plan import Run
 from cfworld import files
 from cfworld.metrics.progress import Bar, progress_bar
 
-__all__ = ["DONE", "Execute", "Outcome", "execute_all", "in_subprocess"]
+__all__ = ["DONE", "Commands", "Execute", "Outcome", "execute_all"]
 
 Execute = Callable[[Run], None]
 """Makes a run, or raises."""
 DONE = "done.json"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Outcome:
     """What came of the runs."""
 
@@ -33,39 +33,60 @@ class Outcome:
     """Those that failed, or could not begin because what they need had failed."""
 
 
-def execute_all(runs: Sequence[Run], execute: Execute, bar: Bar = progress_bar, workers: int = 1) -> Outcome:
+def execute_all(
+    runs: Sequence[Run],
+    execute: Execute,
+    bar: Bar = progress_bar,
+    workers: int = 1,
+    stop: Callable[[], None] = lambda: None,
+) -> Outcome:
     """Make all runs that are still to do, and go on where one fails.
 
     Args:
         runs: in an order in which each finds what it needs.
-        execute: makes one; it is called in a thread of its own.
+        execute: makes one; it is called in other threads.
         bar: counts runs.
-        workers: how many are made at a time. A run begins when all that it needs are there.
+        workers: how many are made at a time. A run begins when all that it needs is there and a worker is free.
+        stop: ends what is being made, where this is interrupted.
     """
     skipped = {run.folder for run in runs if (run.folder / DONE).is_file()}
-    waiting, making = [run for run in runs if run.folder not in skipped], dict[Future[bool], Run]()
+    waiting = [run for run in runs if run.folder not in skipped]
+    making: dict[Future[bool], Run] = {}
     made, failed = set[Path](), set[Path]()
-    with bar("ablation", len(runs), "run") as progress, ThreadPoolExecutor(workers) as pool:
-        progress(len(skipped))
-        while waiting or making:
-            unmade = {run.folder for run in (*waiting, *making.values())}
-            for run in [run for run in waiting if not _needs(run, unmade)][: workers - len(making)]:
-                waiting.remove(run)
-                if _needs(run, failed):
+    pool = ThreadPoolExecutor(workers)
+    try:
+        with bar("ablation", len(runs), "run") as progress:
+            progress(len(skipped))
+            while waiting or making:
+                unmade = {run.folder for run in (*waiting, *making.values())}
+                ready = [run for run in waiting if not _needs(run, unmade)]
+                lost = [run for run in ready if _needs(run, failed)]
+                for run in lost:
                     print(f"{run.title}: left out, since what it needs failed", file=sys.stderr)
-                    failed.add(run.folder)
-                    progress(1)
-                else:
-                    making[pool.submit(_made, run, execute)] = run
-            for future in wait(making, return_when=FIRST_COMPLETED).done:
-                (made if future.result() else failed).add(making.pop(future).folder)
-                progress(1)
-    return Outcome(*([run for run in runs if run.folder in those] for those in (made, skipped, failed)))
+                failed |= {run.folder for run in lost}
+                begun = [] if lost else ready[: workers - len(making)]
+                assert lost or begun or making, "runs are in an order in which each finds what it needs"
+                making |= {pool.submit(_made, run, execute): run for run in begun}
+                waiting = [run for run in waiting if run not in lost and run not in begun]
+                done = set[Future[bool]]() if lost else wait(making, return_when=FIRST_COMPLETED).done
+                for future in done:
+                    (made if future.result() else failed).add(making.pop(future).folder)
+                progress(len(lost) + len(done))
+    except BaseException:
+        stop()
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+    return Outcome(
+        made=[run for run in runs if run.folder in made],
+        skipped=[run for run in runs if run.folder in skipped],
+        failed=[run for run in runs if run.folder in failed],
+    )
 
 
 def _needs(run: Run, folders: Set[Path]) -> bool:
     """Whether a run reads what another one writes."""
-    return any(str(folder) in argument for folder in folders for argument in run.arguments)
+    return any(f"{folder}/" in f"{argument}/" for folder in folders for argument in run.arguments)
 
 
 def _made(run: Run, execute: Execute) -> bool:
@@ -94,15 +115,31 @@ def log_of(run: Run) -> Path:
     return run.folder.with_suffix(".log")
 
 
-def in_subprocess(run: Run) -> None:
-    """Run `cfworld` in a process of its own; an interrupted training goes on from its last checkpoint.
+class Commands:
+    """Runs `cfworld` in processes of their own; an interrupted training goes on from its last checkpoint."""
 
-    Raises:
-        CalledProcessError: if it fails.
-    """
-    program = [sys.executable, "-c", "from cfworld.cli.main import main; main()"]
-    with log_of(run).open("a", encoding="utf-8") as log:
-        subprocess.run([*program, *run.command], stdout=log, stderr=log, check=True, env={**os.environ, **_THREADS})
+    def __init__(self) -> None:
+        self._running: set[subprocess.Popen[bytes]] = set()
+
+    def __call__(self, run: Run) -> None:
+        """Make a run.
+
+        Raises:
+            CalledProcessError: if it fails.
+        """
+        command = [sys.executable, "-c", "from cfworld.cli.main import main; main()", *run.command]
+        with log_of(run).open("a", encoding="utf-8") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **_THREADS})
+            self._running.add(process)
+            code = process.wait()
+            self._running.discard(process)
+        if code:
+            raise subprocess.CalledProcessError(code, command)
+
+    def stop(self) -> None:
+        """End all that is running."""
+        for process in list(self._running):
+            process.terminate()
 
 
 _THREADS = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}

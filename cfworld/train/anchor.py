@@ -1,10 +1,11 @@
 """What holds a student to its teacher on real clips, while distribution matching moves it on its own rollouts.
 
-What is a small part of a latent, and must be exact, is soon lost to the noise of the scores' difference: the compass of
-Panorama is. DMD (arXiv 2311.18828, section 3.3) keeps a regression loss beside distribution matching. Here that is the
-consistency loss of `stage=init`, whose targets the student makes as it was when the stage began.
+What must be exact may be lost there, as Panorama's heading is (docs/log.md). DMD (arXiv 2311.18828) keeps a regression
+loss beside distribution matching. Here that is the consistency loss of `stage=init`, whose targets the student makes as
+it was when the stage began.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,17 +26,17 @@ __all__ = ["Anchor", "AnchorConfig"]
 
 @dataclass(kw_only=True, slots=True)
 class AnchorConfig:
-    """How a student is held to its teacher.
+    """How a student is held to its teacher. What is not said here is as `InitStageConfig` has it.
 
     Attributes:
         weight: Weight of the consistency loss at the student's turns; 0 leaves it out.
         clips: Real clips that it is taken on.
         clip_latents: Their length.
-        num_levels: As those of `stage=init`, and so are the others.
-        num_substeps: Teacher's steps from a level to the next one.
-        promotion_cadence: Chunks from one check to the next.
-        promotion_interval: Mean number of chunks from one promotion to the next.
-        spatial_balance: How far every position of a latent gets the same share of the loss.
+        num_levels: Noise levels of the grid, a multiple of the student's steps.
+        num_substeps: The teacher's steps from a level to the next one.
+        promotion_cadence: As the teacher's stage has it.
+        promotion_interval: As the teacher's stage has it.
+        spatial_balance: As the teacher's stage has it, for the squared distances to the targets.
     """
 
     weight: float = 0.0
@@ -48,10 +49,10 @@ class AnchorConfig:
     spatial_balance: float = 0.0
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0 or self.clips < 1:
-            raise ConfigError(
-                f"Got anchor.weight={self.weight} and anchor.clips={self.clips}; expected 0 or more, and at least 1."
-            )
+        if not 0 <= self.weight < math.inf:
+            raise ConfigError(f"Got anchor.weight={self.weight}; expected a number of 0 or more.")
+        if self.clips < 1:
+            raise ConfigError(f"Got anchor.clips={self.clips}; expected at least 1.")
 
 
 class Anchor:
@@ -65,8 +66,12 @@ class Anchor:
         train: Latents to learn from.
         num_steps: Steps of the student's sampler.
         sigma_shift: Timestep shift of its grid.
+        guidance: Textbook guidance of the teacher.
         min_latents: Shortest episode that is used.
         seed: Of the choice of clips.
+
+    Raises:
+        ConfigError: If settings do not fit together.
     """
 
     def __init__(
@@ -79,27 +84,31 @@ class Anchor:
         *,
         num_steps: int,
         sigma_shift: float,
+        guidance: float,
         min_latents: int,
         seed: int,
     ) -> None:
         self.weight = config.weight
-        settings = InitStageConfig(
-            loop=LoopConfig(batch_size=config.clips, seed=seed),
-            clip_latents=config.clip_latents,
-            min_latents=min_latents,
-            num_levels=config.num_levels,
-            num_substeps=config.num_substeps,
-            sigma_shift=sigma_shift,
-            num_steps=num_steps,
-            promotion_cadence=config.promotion_cadence,
-            promotion_interval=config.promotion_interval,
-            spatial_balance=config.spatial_balance,
-            reward_weight=0.0,
-            hazard_weight=0.0,
-        )
-        self._stage = InitStage(settings, teacher, train, train, begun)
-        self._stage.average = self._stage.module.requires_grad_(False)
-        self._stage.module = student
+        try:
+            settings = InitStageConfig(
+                loop=LoopConfig(batch_size=config.clips, seed=seed),
+                clip_latents=config.clip_latents,
+                min_latents=min_latents,
+                num_levels=config.num_levels,
+                num_substeps=config.num_substeps,
+                sigma_shift=sigma_shift,
+                guidance=guidance,
+                num_steps=num_steps,
+                promotion_cadence=config.promotion_cadence,
+                promotion_interval=config.promotion_interval,
+                spatial_balance=config.spatial_balance,
+                reward_weight=0.0,
+                hazard_weight=0.0,
+            )
+            self._stage = InitStage(settings, teacher, train, train, begun)
+        except ConfigError as error:
+            raise ConfigError(f"stage.anchor: {error}") from error
+        self._stage.module = student  # its average, which makes the targets, remains as it began
 
     def join(self, team: Team) -> None:
         """Share out the clips.

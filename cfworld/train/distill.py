@@ -193,6 +193,7 @@ class DistillStage(ABC):
                 train,
                 num_steps=config.num_steps,
                 sigma_shift=config.sigma_shift,
+                guidance=config.guidance,
                 min_latents=config.min_latents,
                 seed=config.loop.seed,
             )

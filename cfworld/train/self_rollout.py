@@ -104,6 +104,8 @@ class Target:
     @staticmethod
     def cat(targets: "list[Target]") -> "Target":
         """The rows of all targets, so that the scores read them at once."""
+        if len(targets) == 1:
+            return targets[0]
         return Target(
             latents=torch.cat([target.latents for target in targets]),
             actions=torch.cat([target.actions for target in targets]),

@@ -1,6 +1,7 @@
 import json
 import subprocess
 from pathlib import Path
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -76,6 +77,17 @@ class FakeCommands:
 def config(tmp_path: Path, **changes: Any) -> AblationConfig:
     settings = {"variants": list(RECALLED), "work": str(tmp_path / "work"), "results": str(tmp_path / "results")}
     return AblationConfig(**(settings | changes))
+
+
+def test_workers_make_runs_at_the_same_time(tmp_path: Path):
+    pair, commands = Barrier(2), FakeCommands()
+
+    def execute(run: Run) -> None:
+        if "teacher" in run.folder.name and not run.variant:
+            pair.wait(timeout=30)
+        commands(run)
+
+    assert run_ablation(config(tmp_path, variants=["teacher"], seeds=[0, 1], workers=2), execute, silent_bar) == 0
 
 
 def overrides(run: Run) -> dict[str, str]:

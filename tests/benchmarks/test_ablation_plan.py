@@ -1,7 +1,7 @@
 import json
 from pathlib import Path
 from subprocess import CalledProcessError
-from threading import Barrier
+from threading import Barrier, Event
 from typing import Any
 
 import hydra
@@ -14,7 +14,7 @@ pytest.importorskip("benchmarks.ablation")  # it lies beside the package, and is
 
 from benchmarks.ablation import settings
 from benchmarks.ablation.config import AblationConfig, Steps
-from benchmarks.ablation.execute import DONE, execute_all
+from benchmarks.ablation.execute import DONE, Commands, execute_all
 from benchmarks.ablation.horizons import horizons
 from benchmarks.ablation.plan import Run, plan, planned_horizons
 from benchmarks.ablation.variants import FULL, TEACHER, TEACHER_WITHOUT_ERFT
@@ -185,6 +185,48 @@ def test_what_needs_a_failed_run_is_left_out_and_the_rest_is_made(tmp_path: Path
         outcome = execute_all([run("a"), run("b", "a"), run("c", "b"), run("d")], execute, silent_bar, workers)
         assert [run.title for run in outcome.failed] == ["a", "b", "c"]
         assert [run.title for run in (outcome.made or outcome.skipped)] == ["d"]
+
+
+def test_what_is_left_out_keeps_no_worker(tmp_path: Path):
+    def run(name: str, need: str = "") -> Run:
+        needs = (f"stage.teacher={tmp_path / need / 'export'}",) if need else ()
+        return Run(title=name, arguments=("train", *needs), folder=tmp_path / name)
+
+    free = Event()
+
+    def execute(run: Run) -> None:
+        if run.title == "bad":
+            raise CalledProcessError(1, run.command)
+        if run.title == "long":
+            assert free.wait(timeout=30), "nobody else was made meanwhile"
+        if run.title == "free":
+            free.set()
+
+    runs = [run("long"), run("bad"), run("b", "bad"), run("c", "b"), run("free")]
+    outcome = execute_all(runs, execute, silent_bar, workers=2)
+    assert [run.title for run in outcome.made] == ["long", "free"]
+
+
+def test_an_error_that_nobody_foresaw_stops_what_is_being_made(tmp_path: Path):
+    runs = [Run(title=name, arguments=("train",), folder=tmp_path / name) for name in "abc"]
+    stopped, made = Event(), list[str]()
+
+    def execute(run: Run) -> None:
+        if run.title == "a":
+            raise ValueError("damaged")
+        assert stopped.wait(timeout=30)
+        made.append(run.title)
+
+    with pytest.raises(ValueError, match="damaged"):
+        execute_all(runs, execute, silent_bar, workers=2, stop=stopped.set)
+    assert made in (["b"], ["b", "c"]), "what was begun ends"
+
+
+def test_a_command_that_fails_says_why_in_its_log(tmp_path: Path):
+    run = Run(title="no stage", arguments=("train", "stage=nonsense"), folder=tmp_path / "run")
+    with pytest.raises(CalledProcessError):
+        Commands()(run)
+    assert "nonsense" in (tmp_path / "run.log").read_text()
 
 
 def test_overrides_of_one_stage_reach_only_that_stage():
