@@ -3,8 +3,7 @@
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import torch
@@ -15,6 +14,7 @@ from cfworld.train.anchor import Anchor, AnchorConfig
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.loop import LoopConfig, step_generator
 from cfworld.train.run_state import check_config
+from cfworld.train.team import Alone
 from tests.toy import toy_world
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank
@@ -113,7 +113,10 @@ def test_a_run_that_knew_neither_anchor_nor_copies_goes_on_without_them(tmp_path
 
 
 def test_clips_that_cannot_be_shared_out_are_refused():
+    class OfThree(Alone):
+        size = 3
+
     anchor = context_stage(anchor=HELD).anchor
     assert anchor
     with pytest.raises(ConfigError, match="clips=2 with 3 processes; expected a multiple of 3"):
-        anchor.join(cast(Any, SimpleNamespace(size=3)))
+        anchor.join(OfThree())
