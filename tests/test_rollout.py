@@ -14,7 +14,7 @@ from cfworld.rollout import (
     denoise,
     read,
 )
-from cfworld.train.gathered import gathered_forward, slot_schedule
+from cfworld.train.forcing.gathered import gathered_forward, slot_schedule
 from tests.toy import memory_config, toy_config, toy_generator
 
 

@@ -9,14 +9,14 @@ from tqdm import tqdm
 
 from cfworld import files
 from cfworld.cli import common
-from cfworld.metrics.machine import available_bytes, library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.markdown_table import RIGHT, markdown_table
-from cfworld.metrics.rates import measured_rates
-from cfworld.metrics.roofline import Rates
-from cfworld.metrics.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
-from cfworld.metrics.scales import Decoder, Scale, random_world, sizes_of, use_memory
-from cfworld.metrics.speed import LongRun, long_run
-from cfworld.metrics.step_parts import STEP_PARTS
+from cfworld.metrics.speed.machine import available_bytes, library_versions, machine_figures, peak_memory_mb
+from cfworld.metrics.speed.rates import measured_rates
+from cfworld.metrics.speed.roofline import Rates
+from cfworld.metrics.speed.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by
+from cfworld.metrics.speed.scales import Decoder, Scale, random_world, sizes_of, use_memory
+from cfworld.metrics.speed.step_parts import STEP_PARTS
+from cfworld.metrics.speed.world_speed import LongRun, long_run
 from cfworld.precision import fast_precision
 from cfworld.world import World
 

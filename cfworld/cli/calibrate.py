@@ -6,7 +6,7 @@ from typing import Any
 from cfworld.cli import common
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
-from cfworld.train.dataset import open_dataset, read_latents
+from cfworld.train.banks.dataset import open_dataset, read_latents
 from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from cfworld.world import World, WorldConfig, find_world
 from cfworld.world.checkpoint import read_manifest

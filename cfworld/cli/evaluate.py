@@ -4,12 +4,12 @@ from time import perf_counter
 from typing import Any
 
 from cfworld.cli import common
-from cfworld.metrics import machine
 from cfworld.metrics.controls import make_control
 from cfworld.metrics.evaluation import EvaluateConfig, check_baseline, judge
 from cfworld.metrics.progress import progress_bar
 from cfworld.metrics.report import write_report
 from cfworld.metrics.rollouts import WorldLike
+from cfworld.metrics.speed import machine
 from cfworld.world import World, find_world
 from cfworld.world.checkpoint import read_manifest
 

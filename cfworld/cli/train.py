@@ -11,9 +11,9 @@ from cfworld.cli import common, help_text
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.train.build import STAGES, like_imported, run_folder
-from cfworld.train.distill import DistillConfig, Shown
-from cfworld.train.launch import joined
+from cfworld.train.distillation.distill import DistillConfig, Shown
 from cfworld.train.loop import run
+from cfworld.train.processes.launch import joined
 from cfworld.world import config_to_dict
 
 __all__ = ["Paradigm", "TrainConfig", "main", "register_schemas"]

@@ -7,9 +7,9 @@ from functools import partial
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
-from cfworld.metrics import plots
 from cfworld.metrics.bootstrap import Interval, mean_interval
 from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.recordings import Recording
 from cfworld.metrics.rollouts import Rollout
 
@@ -139,7 +139,7 @@ def heads(rollouts: Mapping[str, Rollout], recordings: Sequence[Recording], per_
             Picture(
                 name="calibration.png",
                 caption="Calibration of the hazard, with 95 % intervals of each bin",
-                write=partial(plots.calibration, curves=curves),
+                write=partial(charts.calibration, curves=curves),
             )
         ],
     )

@@ -20,11 +20,12 @@ from torch import Tensor
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
-from cfworld.metrics import images, memory_plots
+from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval, ratio_interval
 from cfworld.metrics.drift import COLOUR_BAR, STATISTICS, statistics
 from cfworld.metrics.fidelity import ENERGY_BAR
 from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.plots import memory_plots
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin

@@ -16,9 +16,10 @@ from jaxtyping import Bool, Float, Float64, Int64, UInt8
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
-from cfworld.metrics import images, plots
+from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval
 from cfworld.metrics.judgement import Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, record
 from cfworld.metrics.rollouts import WorldLike, reconstructed, rollout
@@ -156,7 +157,7 @@ def control(
             Picture(
                 name="control.png",
                 caption="Nearest of the twin's rollouts (columns) for each action given (rows)",
-                write=partial(plots.confusion, matrices=confusion, names=action_names),
+                write=partial(charts.confusion, matrices=confusion, names=action_names),
             )
         ],
     )

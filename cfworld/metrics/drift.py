@@ -14,10 +14,11 @@ from jaxtyping import Float64, UInt8
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
-from cfworld.metrics import images, plots
+from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval, ratio_interval
 from cfworld.metrics.fidelity import ENERGY_BAR
 from cfworld.metrics.judgement import Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, rollout, steps_of
@@ -122,7 +123,7 @@ def drift(
             Picture(
                 name=f"drift_{length}.png",
                 caption="Statistics by elapsed time; the band is one standard deviation of the twin's",
-                write=partial(plots.drift, made=made, truth=truth, seconds=seconds, names=STATISTICS),
+                write=partial(charts.drift, made=made, truth=truth, seconds=seconds, names=STATISTICS),
             )
         ],
     )

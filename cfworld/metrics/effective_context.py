@@ -11,9 +11,9 @@ from functools import partial
 
 import numpy as np
 
-from cfworld.metrics import plots
 from cfworld.metrics.bootstrap import Interval, mean_interval
 from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.recall import CEILING, CHANCE, NUM_VIEWS, Scores
 
 __all__ = ["effective_context", "judge_routes"]
@@ -94,7 +94,7 @@ def judge_routes(
             Picture(
                 name="recall.png",
                 caption="Recall and PSNR of the view on return, by the time away; crosses: a full turn",
-                write=partial(plots.recall, routes=figures, away=away, context=context),
+                write=partial(charts.recall, routes=figures, away=away, context=context),
             )
         ],
     )

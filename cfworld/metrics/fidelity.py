@@ -16,9 +16,10 @@ from jaxtyping import Float64, UInt8
 
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
-from cfworld.metrics import images, plots
+from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval, ratio_interval
 from cfworld.metrics.judgement import Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.recordings import Recording
 from cfworld.metrics.rollouts import Rollout, steps_of
 
@@ -133,7 +134,7 @@ def fidelity(
             Picture(
                 name="fidelity.png",
                 caption="Fidelity by time after the start, with 95 % intervals",
-                write=partial(plots.fidelity, figures=figures, seconds=config.seconds, titles=_PLOTTED),
+                write=partial(charts.fidelity, figures=figures, seconds=config.seconds, titles=_PLOTTED),
             ),
             *_strips(rollouts, prefix, truth, counts, config.seconds),
         ],

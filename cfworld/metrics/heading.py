@@ -9,9 +9,9 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from cfworld.data import panorama
-from cfworld.metrics import plots
 from cfworld.metrics.bootstrap import Interval, mean_interval
 from cfworld.metrics.judgement import Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.recall import MAX_SHIFT
 
 __all__ = ["COMPASSES", "Compass", "add_headings"]
@@ -88,8 +88,8 @@ def _table(returns: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> Table
 
 
 def _plot(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_seconds: float) -> None:
-    with plots.panels(path, 1) as (ax,):
-        for name, colour in plots.coloured(errors):
+    with charts.panels(path, 1) as (ax,):
+        for name, colour in charts.coloured(errors):
             low, middle, high = np.quantile(np.abs(errors[name]), [0.25, 0.5, 0.75], axis=0)
             seconds = step_seconds * np.arange(1, len(middle) + 1)
             ax.plot(seconds, middle, color=colour, label=name)
@@ -97,4 +97,4 @@ def _plot(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_secon
         ax.axhline(MAX_SHIFT, color="#bbbbbb", linewidth=0.8)
         ax.set(title="Error of the heading (pixels)", xlabel="seconds after leaving")
         ax.set_ylim(bottom=0)
-        plots.legend_below([ax])
+        charts.legend_below([ax])

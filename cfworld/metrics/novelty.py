@@ -17,10 +17,10 @@ from jaxtyping import Float64, Shaped, UInt8
 
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
-from cfworld.metrics import plots
 from cfworld.metrics.bootstrap import Interval, mean_interval, resampled_pairs
 from cfworld.metrics.corruptions import CORRUPTIONS, FIRST_STEP_ONLY
 from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin
@@ -87,7 +87,7 @@ def judge_novelty(scores: Mapping[str, Scores | None]) -> Judgement:
     picture = Picture(
         name="novelty.png",
         caption="Novelty of real, spoilt and generated steps: median, middle half and middle 90 %",
-        write=partial(plots.novelty, steps={name: _by_kind(found) for name, found in known.items()}),
+        write=partial(charts.novelty, steps={name: _by_kind(found) for name, found in known.items()}),
     )
     return Judgement(
         metric="novelty",

@@ -15,9 +15,9 @@ from jaxtyping import Float64
 
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
-from cfworld.metrics import plots
 from cfworld.metrics.bootstrap import Interval, mean_interval
 from cfworld.metrics.judgement import Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.progress import Bar, Progress, silent, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin
@@ -143,7 +143,7 @@ def probe(effects: Mapping[str, Effects], fast_seconds: Mapping[str, float]) -> 
             Picture(
                 name="probe.png",
                 caption="Effect of swapping one remembered latent, by its age",
-                write=partial(plots.probe, effects=effects),
+                write=partial(charts.probe, effects=effects),
             )
         ],
     )

@@ -18,9 +18,9 @@ from torch.nn import functional
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryState
-from cfworld.metrics import memory_plots
 from cfworld.metrics.bootstrap import Interval, ratio_interval
 from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.plots import memory_plots
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin

@@ -10,9 +10,9 @@ from jaxtyping import Bool, Float64, Int64
 
 from cfworld.envs.twins import Twin
 from cfworld.errors import ConfigError
-from cfworld.metrics import plots
 from cfworld.metrics.bootstrap import mean_interval
 from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.plots import charts
 from cfworld.metrics.progress import Bar, Progress, silent, silent_bar, watched
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import WorldLike, begin
@@ -145,7 +145,7 @@ def survival(lives: Mapping[str, Mapping[str, Lifetimes]], max_ticks: int) -> Ju
                 name="survival.png",
                 caption="Share of episodes that still run (Kaplan-Meier)",
                 write=partial(
-                    plots.survival,
+                    charts.survival,
                     curves={p: {n: kaplan_meier(v) for n, v in w.items()} for p, w in lives.items()},
                     max_ticks=max_ticks,
                 ),

@@ -14,20 +14,20 @@ from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig
 from cfworld.tokenizer import Tokenizer
 from cfworld.tokenizer.block_vae_files import read_block_vae
+from cfworld.train.banks.dataset import latent_folder, open_datasets, read_latents
+from cfworld.train.banks.encoded_texts import keep_features
+from cfworld.train.banks.frame_bank import FrameBank
+from cfworld.train.banks.latent_bank import LatentBank
+from cfworld.train.banks.recorded_actions import measured
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStage, ContextStageConfig
-from cfworld.train.dataset import latent_folder, open_datasets, read_latents
-from cfworld.train.distill import DistillConfig
-from cfworld.train.encoded_texts import keep_features
+from cfworld.train.distillation.distill import DistillConfig
 from cfworld.train.exports import check_tokenizer, load_for_training, weights_name
-from cfworld.train.frame_bank import FrameBank
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
-from cfworld.train.latent_bank import LatentBank
 from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import Stage
-from cfworld.train.recorded_actions import measured
+from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
-from cfworld.train.team import ALONE, Team
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from cfworld.world import World, config_to_dict
 from cfworld.world.pretrained import content_of, is_world, load_config, load_text_encoder, load_tokenizer

@@ -15,9 +15,9 @@ import torch
 from jaxtyping import Float, Int64
 from torch import Tensor
 
-from cfworld.train.clip_losses import masked_mean
-from cfworld.train.latent_bank import ClipBatch
-from cfworld.train.replay import replayed
+from cfworld.train.banks.latent_bank import ClipBatch
+from cfworld.train.banks.replay import replayed
+from cfworld.train.forcing.clip_losses import masked_mean
 from cfworld.world import Ends, World
 
 __all__ = ["HeadShifts", "calibrate", "fit_shift"]

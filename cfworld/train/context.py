@@ -7,9 +7,9 @@ consistent with the remembered past becomes the student's to keep.
 
 from dataclasses import dataclass, field
 
-from cfworld.train.curriculum import CurriculumConfig
-from cfworld.train.distill import DistillConfig, DistillStage
-from cfworld.train.rollouts import FreshRollouts, OngoingRollouts, RolloutSource
+from cfworld.train.distillation.curriculum import CurriculumConfig
+from cfworld.train.distillation.distill import DistillConfig, DistillStage
+from cfworld.train.distillation.rollouts import FreshRollouts, OngoingRollouts, RolloutSource
 
 __all__ = ["ContextStage", "ContextStageConfig"]
 

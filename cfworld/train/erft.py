@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cfworld.diffusion import expand_sigma
 from cfworld.errors import ConfigError
-from cfworld.train.team import ALONE, Team
+from cfworld.train.processes.team import ALONE, Team
 
 __all__ = ["ErftConfig", "ErrorBank"]
 

@@ -13,14 +13,14 @@ from cfworld.data import ClipSampler
 from cfworld.diffusion import denoised, interpolate, sigmas
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
+from cfworld.train.banks.latent_bank import ClipBatch, LatentBank
 from cfworld.train.calibration import calibrate
-from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses, random_promotions
 from cfworld.train.erft import ErftConfig, ErrorBank
-from cfworld.train.gathered import GatheredOutput, gathered_forward, slot_schedule
-from cfworld.train.latent_bank import ClipBatch, LatentBank
+from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, random_promotions
+from cfworld.train.forcing.gathered import GatheredOutput, gathered_forward, slot_schedule
 from cfworld.train.loop import LoopConfig
 from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
-from cfworld.train.team import ALONE, Team
+from cfworld.train.processes.team import ALONE, Team
 from cfworld.world import World
 
 __all__ = ["HeadsStage", "HeadsStageConfig"]

@@ -7,8 +7,8 @@ in Self-Forcing. The student learns to stand on its own output, over a short win
 from dataclasses import dataclass
 
 from cfworld.errors import ConfigError
-from cfworld.train.distill import DistillConfig, DistillStage
-from cfworld.train.rollouts import FreshRollouts, RolloutSource
+from cfworld.train.distillation.distill import DistillConfig, DistillStage
+from cfworld.train.distillation.rollouts import FreshRollouts, RolloutSource
 
 __all__ = ["LocalStage", "LocalStageConfig"]
 

@@ -22,9 +22,9 @@ from cfworld.train.ema import EMA
 from cfworld.train.log import NoLog, RunLog
 from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import Role, build_optimizers, learning_rate
-from cfworld.train.share import share_out
+from cfworld.train.processes.share import share_out
+from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.stage import SharedStage, Stage, StageWithAverage, StageWithProduct, StageWithRoles
-from cfworld.train.team import ALONE, Team
 
 __all__ = ["LoopConfig", "SharedStage", "Stage", "run", "step_generator"]
 

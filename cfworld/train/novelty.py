@@ -15,7 +15,7 @@ from tqdm import tqdm
 from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.prefix import prime, take_in
-from cfworld.train.latent_bank import ClipBatch, LatentBank
+from cfworld.train.banks.latent_bank import ClipBatch, LatentBank
 from cfworld.world import World
 from cfworld.world.novelty import ODDEST, Novelty, compared_layers, mean_keys_of_chunk, mean_keys_of_newest
 

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_aside
-from cfworld.train.latent_bank import LatentBank
-from cfworld.train.replay import replayed
+from cfworld.train.banks.latent_bank import LatentBank
+from cfworld.train.banks.replay import replayed
 from cfworld.world import World
 
 __all__ = ["check_sheet", "rollout_sheet"]

@@ -2,9 +2,9 @@
 
 A run folder holds `checkpoints/step_<number>/` with `model.safetensors`, `ema.safetensors`, `training.pt`
 (optimisers and the stage's extra state, read with `weights_only=True`) and `state.json` (step, minutes, the
-configuration). Several processes write `shards/` in place of the safetensors (`cfworld.train.sharded_state`); either
-is read by any number of processes. A checkpoint is written into a hidden folder, flushed to disk and renamed; the one
-before it is kept.
+configuration). Several processes write `shards/` in place of the safetensors
+(`cfworld.train.processes.sharded_state`); either is read by any number of processes. A checkpoint is written into a
+hidden folder, flushed to disk and renamed; the one before it is kept.
 """
 
 import json
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from cfworld.errors import CheckpointError, ConfigError
-from cfworld.train.team import ALONE, Team
+from cfworld.train.processes.team import ALONE, Team
 
 __all__ = [
     "Progress",
@@ -102,7 +102,7 @@ def save_checkpoint(
         aside.mkdir(parents=True)
     team.wait()
     if team.size > 1:
-        from cfworld.train.sharded_state import write_shards
+        from cfworld.train.processes.sharded_state import write_shards
 
         write_shards(aside, {"model": module.state_dict(), "ema": ema_module.state_dict(), **training}, team)
     else:
@@ -228,7 +228,7 @@ def _finish(aside: Path, target: Path, progress: Progress) -> None:
 def _read(checkpoint: Path, team: Team) -> dict[str, Any]:
     """Everything that was saved: model, ema, optimizers, extra."""
     if (checkpoint / "shards").is_dir():
-        from cfworld.train.sharded_state import read_shards
+        from cfworld.train.processes.sharded_state import read_shards
 
         return read_shards(checkpoint, team)
     weights = {name: load_file(checkpoint / f"{name}.safetensors") for name in ("model", "ema")}

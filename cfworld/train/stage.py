@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from cfworld.train.optim import Role
-from cfworld.train.team import Team
+from cfworld.train.processes.team import Team
 
 __all__ = ["SharedStage", "Stage", "StageWithAverage", "StageWithProduct", "StageWithRoles"]
 

@@ -16,16 +16,16 @@ from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
 from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
-from cfworld.train.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
+from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.erft import ErftConfig, ErrorBank
-from cfworld.train.gathered import gathered_forward, slot_schedule
-from cfworld.train.key_centre import centre_clips, measure_centre
-from cfworld.train.latent_bank import LatentBank
+from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
+from cfworld.train.forcing.gathered import gathered_forward, slot_schedule
+from cfworld.train.forcing.key_centre import centre_clips, measure_centre
+from cfworld.train.forcing.resampling import ResamplingConfig, resampled
+from cfworld.train.forcing.spatial_balance import SpatialBalance
 from cfworld.train.loop import LoopConfig
-from cfworld.train.resampling import ResamplingConfig, resampled
+from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
-from cfworld.train.spatial_balance import SpatialBalance
-from cfworld.train.team import ALONE, Team
 from cfworld.train.widening import widened_generator
 from cfworld.world import EncodedStarts, World, WorldConfig
 from cfworld.world.pretrained import variants_of

@@ -17,20 +17,20 @@ from cfworld import files
 from cfworld.errors import ConfigError
 from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
 from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
-from cfworld.train.adversary import AdversarialPair
-from cfworld.train.block_draw import BlockDraw
-from cfworld.train.detail_critic import DetailCritic
-from cfworld.train.frame_bank import FrameBank
+from cfworld.train.banks.block_draw import BlockDraw
+from cfworld.train.banks.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
-from cfworld.train.reconstruction import (
+from cfworld.train.processes.team import ALONE, Team
+from cfworld.train.reconstruction.adversary import AdversarialPair
+from cfworld.train.reconstruction.detail_critic import DetailCritic
+from cfworld.train.reconstruction.frame_errors import (
     contact_sheet,
     mean_error,
     pixel_weights,
     reconstruction_figures,
     weighted_error,
 )
-from cfworld.train.team import ALONE, Team
 from cfworld.train.widening import widened_vae
 from cfworld.world.pretrained import is_world, load_tokenizer
 

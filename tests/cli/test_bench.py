@@ -10,9 +10,9 @@ from cfworld.cli import bench_scale
 from cfworld.cli.bench import BenchConfig, bench
 from cfworld.cli.bench_scale import meets_bar, verdict
 from cfworld.errors import ConfigError
-from cfworld.metrics.scale_speed import PartSpeed, ScaleSpeed, needed_by
-from cfworld.metrics.scales import Scale
-from cfworld.metrics.step_parts import STEP_PARTS
+from cfworld.metrics.speed.scale_speed import PartSpeed, ScaleSpeed, needed_by
+from cfworld.metrics.speed.scales import Scale
+from cfworld.metrics.speed.step_parts import STEP_PARTS
 from tests.toy import toy_world
 
 

@@ -10,8 +10,8 @@ import pytest
 from cfworld.cli import train
 from cfworld.configs.schema import WorldSettings
 from cfworld.prompts import ActionConfig, ActionPart, TextConfig
-from cfworld.train.distill import DistillConfig, Shown
-from cfworld.train.team import Team
+from cfworld.train.distillation.distill import DistillConfig, Shown
+from cfworld.train.processes.team import Team
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from cfworld.metrics.controls import make_control
 from cfworld.metrics.corruptions import CORRUPTIONS, FIRST_STEP_ONLY
 from cfworld.metrics.novelty import NoveltyConfig, Scores, judge_novelty, run_novelty, switching_actions
 from cfworld.metrics.recordings import held_out
-from cfworld.train.latent_bank import encode_store
+from cfworld.train.banks.latent_bank import encode_store
 from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from tests.metrics.fakes import LONG
 from tests.toy import toy_world

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from cfworld.train.loop import TrainingRun
-from cfworld.train.team import ALONE, Team
+from cfworld.train.processes.team import ALONE, Team
 
 __all__ = ["assert_resumes_equally", "trained"]
 

@@ -28,12 +28,12 @@ from cfworld.train.build import (
 )
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStageConfig
-from cfworld.train.distill import DistillStage, Shown
+from cfworld.train.distillation.distill import DistillStage, Shown
 from cfworld.train.erft import ErftConfig
+from cfworld.train.forcing.resampling import ResamplingConfig
 from cfworld.train.heads import HeadsStageConfig
 from cfworld.train.local import LocalStageConfig
 from cfworld.train.loop import Stage
-from cfworld.train.resampling import ResamplingConfig
 from cfworld.train.run_state import check_config
 from cfworld.train.teacher import TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStageConfig

@@ -8,10 +8,10 @@ import torch
 
 from cfworld import World
 from cfworld.train.context import ContextStageConfig
-from cfworld.train.curriculum import CurriculumConfig
-from cfworld.train.distill import rollout_metrics
+from cfworld.train.distillation.curriculum import CurriculumConfig
+from cfworld.train.distillation.distill import rollout_metrics
+from cfworld.train.distillation.rollouts import OngoingRollouts
 from cfworld.train.loop import run, step_generator
-from cfworld.train.rollouts import OngoingRollouts
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_distill import context_stage, toy_loop
 

@@ -9,10 +9,10 @@ import torch
 from cfworld import World
 from cfworld.errors import ConfigError
 from cfworld.train import heads
+from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.calibration import calibrate, fit_shift
 from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
-from cfworld.train.latent_bank import LatentBank
 from cfworld.train.loop import LoopConfig, run, step_generator
 from cfworld.train.novelty import NoveltyFitConfig
 from tests.toy import toy_world

@@ -20,11 +20,11 @@ from cfworld.model import Generator
 from cfworld.prompts.umt5 import UMT5Texts
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import WanVAE
+from cfworld.train.banks.latent_bank import encode_store
 from cfworld.train.build import heads_stage, init_stage, like_imported, local_stage, teacher_stage, tokenizer_stage
 from cfworld.train.consistency import InitStageConfig
 from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStageConfig
-from cfworld.train.latent_bank import encode_store
 from cfworld.train.local import LocalStageConfig
 from cfworld.train.loop import LoopConfig, run
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig

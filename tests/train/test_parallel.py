@@ -22,11 +22,11 @@ from torch import nn
 
 from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.train import run_state
-from cfworld.train.launch import joined
 from cfworld.train.loop import run
 from cfworld.train.parallel import Processes
-from cfworld.train.sharded_state import SHARDS, read_shards
-from cfworld.train.team import ALONE
+from cfworld.train.processes.launch import joined
+from cfworld.train.processes.sharded_state import SHARDS, read_shards
+from cfworld.train.processes.team import ALONE
 from tests.train import toy_team
 from tests.train.resuming import trained
 from tests.train.toy_dataset import write_dataset

@@ -9,7 +9,7 @@ from cfworld.data.episode import Episode
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
-from cfworld.train.frame_bank import FrameBank
+from cfworld.train.banks.frame_bank import FrameBank
 from cfworld.train.loop import LoopConfig, run
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from tests.toy import toy_world
@@ -107,7 +107,7 @@ def test_resuming_gives_the_same_tokenizer_bit_for_bit(tmp_path: Path) -> None:
 def test_resuming_with_a_critic_gives_the_same_tokenizer_bit_for_bit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cfworld.train.adversary.BALANCE_EVERY", 2)
+    monkeypatch.setattr("cfworld.train.reconstruction.adversary.BALANCE_EVERY", 2)
     adversarial = {"adversarial_weight": 1.0, "feature_weight": 1.0, "detail_share": 0.5}
     run(stage(adversarial), stage(save_every=2).config.loop, tmp_path / "whole")
     half = stage(adversarial, save_every=2)

@@ -2,7 +2,7 @@
 
 import torch
 
-from cfworld.train.latent_bank import LatentBank
+from cfworld.train.banks.latent_bank import LatentBank
 
 
 def toy_bank(*lengths: int, god: tuple[int, ...] = (), seed: int = 0) -> LatentBank:

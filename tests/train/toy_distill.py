@@ -4,7 +4,7 @@ from typing import Any
 
 from cfworld import World
 from cfworld.train.context import ContextStage, ContextStageConfig
-from cfworld.train.curriculum import CurriculumConfig
+from cfworld.train.distillation.curriculum import CurriculumConfig
 from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import LoopConfig
 from tests.toy import toy_world

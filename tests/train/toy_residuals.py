@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from cfworld.train.clip_losses import ClipStep
+from cfworld.train.forcing.clip_losses import ClipStep
 from cfworld.train.loop import step_generator
 
 

@@ -14,13 +14,13 @@ import torch
 
 from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE
-from cfworld.train.anchor import AnchorConfig
-from cfworld.train.dataset import open_dataset, read_latents
-from cfworld.train.launch import joined
+from cfworld.train.banks.dataset import open_dataset, read_latents
+from cfworld.train.distillation.anchor import AnchorConfig
+from cfworld.train.forcing.resampling import ResamplingConfig
 from cfworld.train.loop import LoopConfig, SharedStage, run
-from cfworld.train.resampling import ResamplingConfig
+from cfworld.train.processes.launch import joined
+from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
-from cfworld.train.team import ALONE, Team
 from tests.toy import toy_config
 from tests.train import test_consistency, test_heads, test_tokenizer_stage, toy_distill
 from tests.train.resuming import trained

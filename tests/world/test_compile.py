@@ -22,7 +22,7 @@ from tests.toy import toy_world
 SCRIPT = """
 import torch
 from torch._dynamo.utils import counters
-from cfworld.metrics.scales import Scale, random_world
+from cfworld.metrics.speed.scales import Scale, random_world
 
 world = random_world(Scale.TOY, 9, 1, torch.device("cpu"), torch.float32)
 torch.nn.init.normal_(world.generator.transformer.head.head.weight, std=0.2)

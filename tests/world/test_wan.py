@@ -10,7 +10,7 @@ import torch
 from cfworld import Start, World, WorldState
 from cfworld.diffusion import sigmas
 from cfworld.errors import ActionError, CheckpointError, ConfigError, StartError
-from cfworld.metrics.speed import random_actions
+from cfworld.metrics.speed.world_speed import random_actions
 from cfworld.rollout import Solver
 from cfworld.world import Opening, StepOutput
 from cfworld.world.wan import WanSettings

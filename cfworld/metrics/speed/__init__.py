@@ -1,0 +1,1 @@
+"""How fast a world is, and why: measured beside what the machine could do."""

@@ -1,0 +1,1 @@
+"""Several processes as one team: who does what, and who writes what."""

@@ -1,0 +1,122 @@
+"""The anchor: a student that distribution matching moves is held to its teacher on real clips."""
+
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from cfworld import World
+from cfworld.errors import ConfigError
+from cfworld.train.consistency import InitStage, InitStageConfig
+from cfworld.train.distillation.anchor import Anchor, AnchorConfig
+from cfworld.train.loop import LoopConfig, step_generator
+from cfworld.train.processes.team import Alone
+from cfworld.train.run_state import check_config
+from tests.toy import toy_world
+from tests.train.resuming import assert_resumes_equally
+from tests.train.toy_bank import toy_bank
+from tests.train.toy_distill import context_stage, local_stage
+
+HELD = AnchorConfig(weight=0.5, clips=2, clip_latents=8, num_levels=4, spatial_balance=0.5)
+
+
+def loss_of(anchor: Anchor | None, step: int) -> torch.Tensor:
+    assert anchor
+    return anchor.loss(step, step_generator(0, step))
+
+
+def init_stage(student: World, **changes: Any) -> InitStage:
+    """The stage whose loss the toy anchor takes."""
+    values: dict[str, Any] = {"num_levels": 4, "spatial_balance": 0.5, "num_steps": 2, "sigma_shift": 3.0}
+    values |= {"clip_latents": 8, "min_latents": 4, "reward_weight": 0.0, "hazard_weight": 0.0}
+    config = InitStageConfig(loop=LoopConfig(batch_size=2), **values | changes)
+    bank = toy_bank(14, 7, 12)
+    return InitStage(config, toy_world(), bank, bank, student)
+
+
+@pytest.mark.parametrize(
+    ("held", "asked"),
+    [
+        ({}, {}),
+        ({"num_substeps": 2}, {"num_substeps": 2}),
+        ({"promotion_interval": 2}, {"promotion_interval": 2}),
+        ({"promotion_cadence": 3}, {"promotion_cadence": 3}),
+    ],
+)
+def test_it_is_the_weighted_loss_of_init_with_the_student_as_it_began_for_its_average(held: dict, asked: dict):
+    made, stage = context_stage(anchor=replace(HELD, **held)), init_stage(toy_world(seed=1), **asked)
+    for step in range(2):
+        expected, _ = stage.loss(stage.batch(step), step_generator(0, step))
+        assert expected > 0
+        torch.testing.assert_close(loss_of(made.anchor, step), 0.5 * expected)
+
+
+def test_its_teacher_is_guided_as_the_score_is():
+    made, stage = context_stage(anchor=HELD, guidance=3.0), init_stage(toy_world(seed=1), guidance=3.0)
+    expected, _ = stage.loss(stage.batch(0), step_generator(0, 0))
+    torch.testing.assert_close(loss_of(made.anchor, 0), 0.5 * expected)
+
+
+def test_the_student_alone_is_moved_and_the_targets_stay_where_it_began():
+    made, moved, stage = context_stage(anchor=HELD), context_stage(anchor=HELD), init_stage(toy_world(seed=1))
+    loss_of(made.anchor, 0).backward()
+    assert all(parameter.grad is None for parameter in made.critic.parameters())
+    assert all(parameter.grad is None for parameter in made.teacher.generator.parameters())
+    head = made.student.transformer.head.head.weight
+    assert head.grad is not None
+    assert head.grad.abs().max() > 0
+    torch.nn.init.normal_(moved.student.transformer.head.head.weight, std=1.0)
+    stage.module = moved.student
+    expected, _ = stage.loss(stage.batch(0), step_generator(0, 0))
+    torch.testing.assert_close(loss_of(moved.anchor, 0), 0.5 * expected)
+
+
+def test_it_counts_at_the_students_turns_alone():
+    made, free = local_stage(anchor=HELD), local_stage()
+    assert free.anchor is None
+    losses = {}
+    for step in range(2):
+        total, metrics = made.loss(made.batch(step), step_generator(0, step))
+        plain, _ = free.loss(free.batch(step), step_generator(0, step))
+        losses[step] = float((total - plain).detach())
+        assert ("anchor" in metrics) == (step == 1)
+        assert losses[step] == pytest.approx(float(metrics["anchor"].detach() if "anchor" in metrics else 0), rel=1e-5)
+    assert losses[0] == 0 < losses[1]
+
+
+def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
+    assert_resumes_equally(partial(context_stage, anchor=HELD), tmp_path, steps=4)
+
+
+@pytest.mark.parametrize("change", [{"weight": -1.0}, {"weight": float("nan")}, {"weight": float("inf")}, {"clips": 0}])
+def test_settings_out_of_range_are_refused(change: dict):
+    with pytest.raises(ConfigError, match=f"anchor.{next(iter(change))}="):
+        AnchorConfig(**change)
+
+
+def test_settings_that_do_not_fit_together_are_refused_in_its_name():
+    with pytest.raises(ConfigError, match=r"stage\.anchor: num_levels must be a multiple of num_steps 2"):
+        context_stage(anchor=replace(HELD, num_levels=5))
+
+
+def test_a_run_that_knew_neither_anchor_nor_copies_goes_on_without_them(tmp_path: Path):
+    before, off = {"name": "context"}, {"weight": 0.0, "clips": 2}
+    now = before | {"score_copies": 1, "anchor": off}
+    check_config(before, now, tmp_path, 0)
+    with pytest.raises(ConfigError, match=r"anchor\.weight: 0\.0 -> 0\.5"):
+        check_config(before, now | {"anchor": off | {"weight": 0.5}}, tmp_path, 0)
+    with pytest.raises(ConfigError, match=r"score_copies: 1 -> 2"):
+        check_config(before, now | {"score_copies": 2}, tmp_path, 0)
+
+
+def test_clips_that_cannot_be_shared_out_are_refused():
+    class OfThree(Alone):
+        size = 3
+
+    anchor = context_stage(anchor=HELD).anchor
+    assert anchor
+    with pytest.raises(ConfigError, match="clips=2 with 3 processes; expected a multiple of 3"):
+        anchor.join(OfThree())
