@@ -219,12 +219,19 @@ class AgentTrainConfig:
             raise ConfigError("got n_steps=1 and num_envs=1; expected at least two steps between updates")
         if self.own_actions and self.obs is not Obs.latent:
             raise ConfigError(f"got own_actions=true with obs={self.obs}; expected obs=latent")
-        if not 0 <= self.obs_noise < math.inf or (self.obs_noise and self.obs is not Obs.latent):
+        if not 0 <= self.obs_noise < math.inf or (self.obs_noise and (self.blind or self.obs is not Obs.latent)):
             raise ConfigError(
-                f"got obs_noise={self.obs_noise} with obs={self.obs}; expected 0, or more than 0 with obs=latent"
+                f"got obs_noise={self.obs_noise} with obs={self.obs} and blind={self.blind}; expected 0, or more than "
+                "0 with obs=latent and blind=false"
             )
         if self.starts is not None and self.env is not Place.dream:
             raise ConfigError(f"got starts={self.starts} with env={self.env}; expected none, or env=dream")
+        if self.truncate_above is not None and self.env is not Place.dream:
+            raise ConfigError(
+                f"got truncate_above={self.truncate_above} with env={self.env}; expected none, or env=dream"
+            )
+        if self.processes and self.env is not Place.twin:
+            raise ConfigError(f"got processes=true with env={self.env}; expected false, or env=twin")
         if self.imitate is not None and self.algorithm is not Algorithm.ppo:
             raise ConfigError(f"got imitate={self.imitate} with algorithm={self.algorithm}; expected none, or ppo")
         if self.imitate is not None and self.imitate_steps >= self.total_steps:

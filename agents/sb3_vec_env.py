@@ -1,4 +1,4 @@
-"""A vector environment of Gymnasium as one of Stable-Baselines3. Nothing else imports it."""
+"""A vector environment of Gymnasium as one of Stable-Baselines3."""
 
 import inspect
 from collections.abc import Sequence

@@ -9,6 +9,7 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from cfworld.envs.latents import encoded, flat_latents
+from cfworld.envs.spaces import world_observation_space
 from cfworld.world import World, WorldState
 
 __all__ = ["Eyes", "Player", "Seen"]
@@ -86,9 +87,7 @@ class Eyes:
 
     def look(self, seen: Seen) -> np.ndarray:
         """The observation of every row: float32 [B, n] of latents, or uint8 [B, H, W, C]."""
-        now = self._now(seen)
-        if self.blind:
-            now = np.zeros_like(now)
+        now = self._nothing(seen) if self.blind else self._now(seen)
         if self._past is None:
             self._past = np.zeros((*now.shape[:-1], now.shape[-1] * self.stack), now.dtype)
         self._past = np.concatenate([self._past[..., now.shape[-1] :], now], axis=-1)
@@ -96,6 +95,12 @@ class Eyes:
             return self._past
         acted = np.zeros((len(now), len(self._one_hot)), np.float32) if self._acted is None else self._acted
         return np.concatenate([self._past, acted], axis=-1)
+
+    def _nothing(self, seen: Seen) -> np.ndarray:
+        space = world_observation_space(self.obs, self._world.config)
+        seen_rows = seen.latents if seen.frames is None else seen.frames
+        assert seen_rows is not None
+        return np.zeros((len(seen_rows), *space.shape), space.dtype)
 
     def _now(self, seen: Seen) -> np.ndarray:
         if self.obs == "latent" and seen.latents is not None:

@@ -12,7 +12,15 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["locked_folder", "write_aside", "write_json", "write_text"]
+__all__ = ["exists", "locked_folder", "write_aside", "write_json", "write_text"]
+
+
+def exists(path: str | Path) -> bool:
+    """Whether there is something at a path; there is nothing where a text is no path, too long for one, say."""
+    try:
+        return Path(path).exists()
+    except (OSError, ValueError):
+        return False
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from cfworld.errors import ConfigError, OptionTypeError, StateError
 from cfworld.world import Ends, World
 
 __all__ = [
+    "check_count",
     "check_ends",
     "check_flag",
     "check_fork_seeds",
@@ -191,8 +192,12 @@ def check_starts(starts: Any, world: World) -> list[ChosenStart] | None:
     return [find_start(start, world) for start in starts]
 
 
-def check_options(options: Any) -> Any:
+def check_options(options: Any, known: Sequence[str] = ("start",)) -> Any:
     """The start that `reset(options=...)` names, or None.
+
+    Args:
+        options: None, or a mapping.
+        known: the options that there are.
 
     Raises:
         ConfigError: if the options are no mapping, or hold anything else.
@@ -201,9 +206,10 @@ def check_options(options: Any) -> Any:
         return None
     if not _is_mapping(options):
         raise ConfigError(f'got options={options!r}; expected a dict such as {{"start": 0}}, or None')
-    unknown = sorted(map(str, set(options) - {"start"}))
+    unknown = sorted(map(str, set(options) - set(known)))
     if unknown:
-        raise ConfigError(f'got reset options {unknown}; expected only "start"')
+        expected = " and ".join(f'"{name}"' for name in known)
+        raise ConfigError(f"got reset options {unknown}; expected only {expected}")
     return options.get("start")
 
 
@@ -222,11 +228,10 @@ def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B
         ConfigError: if the options are no mapping, hold anything else, or do not fit the rows.
         OptionTypeError: if the mask is no array of bools.
     """
+    start = check_options(options, known=("reset_mask", "start"))
     mask = np.ones(num_envs, np.bool_)
-    if _is_mapping(options) and "reset_mask" in options:
+    if options is not None and "reset_mask" in options:
         mask = _check_mask(options["reset_mask"], num_envs)
-        options = {name: value for name, value in options.items() if name != "reset_mask"}
-    start = check_options(options)
     if not _is_sequence(start):
         return mask, [start] * num_envs
     if len(start) != num_envs:

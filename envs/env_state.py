@@ -157,8 +157,8 @@ def check_snapshot(snapshot: Any, world: World, num_rows: int) -> EnvState:
     if state.num_rows != num_rows:
         expected = "one row" if num_rows == 1 else f"{num_rows} rows"
         raise StateError(f"got a snapshot of {state.num_rows} rows; expected {expected}: select(rows) from it")
-    if state.seeds.device.type != world.device.type:
-        raise StateError(f"got a snapshot on {state.seeds.device}; expected {world.device}: use the same device")
+    if state.device != world.device:
+        raise StateError(f"got a snapshot on {state.device}; expected {world.device}: use the same device")
     return snapshot
 
 

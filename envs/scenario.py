@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,10 @@ from cfworld.envs.scenarios.result import ScenarioResult, judge
 from cfworld.envs.scenarios.run import Role, play
 from cfworld.envs.scenarios.schema import Branch, Plan
 from cfworld.envs.seeding import episode_seed
-from cfworld.errors import CheckpointError, ScenarioError, StartError, UnknownWorldError
+from cfworld.envs.starts import moved_address
+from cfworld.errors import ScenarioError, StartError, UnknownWorldError
 from cfworld.world import World, find_world
+from cfworld.world.pretrained import variants_of
 
 __all__ = ["Scenario", "scenario_names"]
 
@@ -165,17 +168,16 @@ class Scenario:
                 find_world(name)
             except UnknownWorldError as error:
                 raise plan.places["world"].error(str(error)) from error
-        try:
-            return World.from_pretrained(
-                name,
-                variant=plan.variant if variant is None else variant,
-                memory=plan.memory if memory is None else memory,
-                **settings,
-            )
-        except CheckpointError as error:
-            if variant is None and plan.variant is not None and "variant" in str(error):
-                raise plan.places["variant"].error(str(error)) from error
-            raise
+        if variant is None and plan.variant is not None:
+            known = variants_of(name)
+            if plan.variant not in known:
+                raise plan.places["variant"].error(f"got {plan.variant!r}; expected one of {', '.join(known)}")
+        return World.from_pretrained(
+            name,
+            variant=plan.variant if variant is None else variant,
+            memory=plan.memory if memory is None else memory,
+            **settings,
+        )
 
 
 def _core(plan: Plan, world: World) -> tuple[EnvCore, int]:
@@ -218,7 +220,9 @@ def _role(branch: Branch, number: int, core: EnvCore, num_frames: int, casting: 
 
 def _begin(plan: Plan, core: EnvCore, seed: int) -> EnvState:
     start = plan.start
-    given = beside(start.place.file, start.given) if isinstance(start.given, str) else start.given
+    given = start.given
+    if isinstance(given, str):
+        given = moved_address(given, partial(beside, start.place.file))
     try:
         if start.seed is not None:
             given = core.world.start_of(start.seed)

@@ -1,6 +1,7 @@
 """What may name a start in `options={"start": ...}` or `starts=[...]`, and how it becomes one."""
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import numpy as np
 
 from cfworld.envs.env_state import EnvState
 from cfworld.errors import CheckpointError, DatasetError, StartError
+from cfworld.files import exists
 from cfworld.world import Opening, Start, World, WorldState
 from cfworld.world.start import content_digest
 
-__all__ = ["ChosenStart", "find_start"]
+__all__ = ["ChosenStart", "find_start", "moved_address"]
 
 DATASET = re.compile(r"minari:(?P<path>.+)#(?P<episode>\d+)(@((?P<first>\d+)\.\.)?(?P<tick>\d+))?")
 
@@ -66,19 +68,28 @@ def find_start(given: Any, world: World) -> ChosenStart:
     return ChosenStart(start=found, name=str(given) if isinstance(given, str | Path) else _name(found))
 
 
+def moved_address(address: str, move: Callable[[str], str]) -> str:
+    """The same address with another path in it, if it has one."""
+    if address.startswith(PROMPT):
+        return address
+    if match := DATASET.fullmatch(address):
+        return address[: match.start("path")] + move(match["path"]) + address[match.end("path") :]
+    return move(address)
+
+
 def _from_address(address: str, world: World) -> Start | WorldState | Opening:
     config = world.config
     if address.startswith(PROMPT):
         return Opening(action=address.removeprefix(PROMPT))
     if address.startswith("minari:"):
         return _from_dataset(address, config.prefix_latents, config.frames_per_latent)
-    if address.endswith(".safetensors"):
-        return _from_state(address, world)
-    if not Path(address).is_file():
+    if not exists(address):
         raise StartError(
             f"got {address!r} as a start, and there is no such file; expected an index, a Start, a WorldState, the "
             'path of a picture or of a saved state (*.safetensors), "minari:DATASET#EPISODE@TICK" or "prompt:ACTION"'
         )
+    if address.endswith(".safetensors"):
+        return _from_state(address, world)
     return Start.from_image(address, num_frames=config.prefix_latents * config.frames_per_latent)
 
 

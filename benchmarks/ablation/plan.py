@@ -8,10 +8,15 @@ from benchmarks.ablation.config import STAGES, AblationConfig
 from benchmarks.ablation.horizons import Horizons, horizons
 from benchmarks.ablation.settings import SCORED, composed, depends
 from benchmarks.ablation.variants import FULL, TEACHER, TEACHER_WITHOUT_ERFT, VARIANTS, Variant
+from cfworld.train.consistency import InitStageConfig
+from cfworld.train.teacher import TeacherStageConfig
 
 __all__ = ["Run", "plan", "planned_horizons"]
 
-_ERRORS_BEGIN = {"teacher": 300, "init": 20}
+_ERRORS_BEGIN = {
+    "teacher": TeacherStageConfig().erft.start_step,
+    "init": InitStageConfig().erft.start_step,
+}
 """Where the stages begin with errors by default."""
 _CONTINUED = {FULL, TEACHER, TEACHER_WITHOUT_ERFT}
 

@@ -61,9 +61,10 @@ def _training(groups: tuple[str, ...], overrides: Sequence[str]) -> dict[str, An
         or str(run_folder(world["name"], "tokenizer") / "export")
     )
     folders["init_from"] = given.get("stage.init_from", "")
+    folders |= {"data": given.get("data", ""), "imported": given.get("world.imported") or world["imported"]}
     return {
         "settings": settings,
-        "folders": {name: folder_digest(folder) for name, folder in folders.items() if folder},
+        "folders": {name: folder_digest(folder.removeprefix("lerobot:")) for name, folder in folders.items() if folder},
     }
 
 

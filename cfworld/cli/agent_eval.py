@@ -21,11 +21,11 @@ from cfworld.data.policies import who_acts
 from cfworld.data.policy_files import agent_folder
 from cfworld.envs.twins import make_twin
 from cfworld.errors import ConfigError
+from cfworld.metrics import machine
 from cfworld.metrics.agents import PolicyScores, agent_figures, agent_table
 from cfworld.metrics.bootstrap import mean_interval
 from cfworld.metrics.plots.agent_plots import dream_and_real
 from cfworld.metrics.report import as_figures
-from cfworld.metrics.speed import machine
 from cfworld.world import World
 
 __all__ = ["AgentEvalConfig", "agent_eval", "main"]

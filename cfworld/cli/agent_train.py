@@ -6,8 +6,8 @@ from typing import Any
 from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.progress import TrainProgress
 from cfworld.cli import common
+from cfworld.metrics import machine
 from cfworld.metrics.plots.agent_plots import learning_curve
-from cfworld.metrics.speed import machine
 from cfworld.world import World
 
 __all__ = ["agent_train", "main"]

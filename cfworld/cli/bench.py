@@ -9,9 +9,9 @@ from cfworld import files
 from cfworld.cli import common
 from cfworld.cli.bench_scale import YOUNG, bench_scale
 from cfworld.errors import ConfigError
+from cfworld.metrics.machine import library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.markdown_table import RIGHT, markdown_table
 from cfworld.metrics.speed.env_speed import EnvSpeed, measure_environments
-from cfworld.metrics.speed.machine import library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.speed.scales import check_scale
 from cfworld.metrics.speed.world_speed import PARTS, LongRun, Speed, long_run, measure
 from cfworld.model import AttentionBackend

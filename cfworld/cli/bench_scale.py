@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from cfworld import files
 from cfworld.cli import common
+from cfworld.metrics.machine import available_bytes, library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.markdown_table import RIGHT, markdown_table
-from cfworld.metrics.speed.machine import available_bytes, library_versions, machine_figures, peak_memory_mb
 from cfworld.metrics.speed.rates import measured_rates
 from cfworld.metrics.speed.roofline import Rates
 from cfworld.metrics.speed.scale_speed import BAR, ScaleSpeed, check_fits, measure_scale, needed_by

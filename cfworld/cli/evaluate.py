@@ -4,12 +4,12 @@ from time import perf_counter
 from typing import Any
 
 from cfworld.cli import common
+from cfworld.metrics import machine
 from cfworld.metrics.controls import make_control
 from cfworld.metrics.evaluation import EvaluateConfig, check_baseline, judge
 from cfworld.metrics.progress import progress_bar
 from cfworld.metrics.report import write_report
 from cfworld.metrics.rollouts import WorldLike
-from cfworld.metrics.speed import machine
 from cfworld.world import World, find_world
 from cfworld.world.checkpoint import read_manifest
 
@@ -54,7 +54,7 @@ def _student(config: EvaluateConfig, world: World) -> World | None:
     if not config.continuation.student:
         return None
     student = World.from_pretrained(config.continuation.student, variant="student", device=config.device)
-    check_baseline(world.config, student.config)
+    check_baseline(world.config, student.config, given="continuation.student")
     return student
 
 

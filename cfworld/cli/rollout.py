@@ -17,7 +17,7 @@ from cfworld.envs.overlay import annotate, tile
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
 from cfworld.export.video import open_video
-from cfworld.metrics.speed import machine
+from cfworld.metrics import machine
 from cfworld.world import World
 
 __all__ = ["RolloutConfig", "main", "rollout"]

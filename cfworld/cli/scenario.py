@@ -21,7 +21,7 @@ from cfworld.export.scenario import (
     write_scenario_strip,
     write_scenario_video,
 )
-from cfworld.metrics.speed import machine
+from cfworld.metrics import machine
 from cfworld.world import World
 
 __all__ = ["play_scenario", "verdict"]

@@ -12,8 +12,8 @@ from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.train.build import STAGES, like_imported, run_folder
 from cfworld.train.distillation.distill import DistillConfig, Shown
+from cfworld.train.launch import joined
 from cfworld.train.loop import run
-from cfworld.train.processes.launch import joined
 from cfworld.world import config_to_dict
 
 __all__ = ["Paradigm", "TrainConfig", "main", "register_schemas"]
@@ -109,7 +109,3 @@ def main() -> None:
         for name, (schema, _) in STAGES.items():
             settings = common.composed("train", TrainConfig, f"stage={name}")["stage"]
             print(f"\n{help_text.group_help('stage', name, schema, settings)}")
-
-
-if __name__ == "__main__":
-    main()

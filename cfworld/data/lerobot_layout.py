@@ -8,6 +8,7 @@ __all__ = [
     "EPISODES_PATH",
     "GENERATED_PATH",
     "INFO_PATH",
+    "STANDARD_COLUMNS",
     "STATS_PATH",
     "TASKS_PATH",
     "VERSION",
@@ -26,6 +27,8 @@ GENERATED_PATH = "meta/cfworld.json"
 """Beside the format's own: where a generated dataset comes from, and the space of its actions."""
 EPISODES_PATH = "meta/episodes/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
 DATA_PATH = "data/chunk-{chunk_index:03d}/file-{file_index:03d}.parquet"
+STANDARD_COLUMNS = ("timestamp", "frame_index", "episode_index", "index", "task_index")
+"""Columns that every dataset has."""
 VIDEO_PATH = "videos/{video_key}/chunk-{chunk_index:03d}/file-{file_index:03d}.mp4"
 
 

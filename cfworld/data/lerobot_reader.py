@@ -13,13 +13,12 @@ from PIL import Image
 
 from cfworld.data.action_space import nested
 from cfworld.data.lerobot_files import EpisodeFiles, episode_files, read_table
+from cfworld.data.lerobot_layout import STANDARD_COLUMNS
 from cfworld.data.lerobot_spaces import action_space, as_array, image_spaces
 from cfworld.data.readers import Reader
 from cfworld.data.video_frames import video_frames
 
 __all__ = ["LeRobotReader"]
-
-_STANDARD = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 
 
 class LeRobotReader(Reader):
@@ -85,7 +84,7 @@ class LeRobotReader(Reader):
             name
             for name, feature in self._features.items()
             if list(feature["shape"]) == [1] and str(feature["dtype"]).startswith(("float", "int", "uint", "bool"))
-            if name not in _STANDARD and name != "action" and not name.startswith(("action.", "next."))
+            if name not in STANDARD_COLUMNS and name != "action" and not name.startswith(("action.", "next."))
         ]
         return {name: self._column(index, name)[start:stop].astype(np.float32) for name in names}
 

@@ -11,12 +11,11 @@ from PIL import Image
 
 from cfworld.data import Episode
 from cfworld.data.action_space import action_dtype, leaves, num_columns
+from cfworld.data.lerobot_layout import STANDARD_COLUMNS
 
-__all__ = ["IMAGE", "STANDARD", "episode_columns", "episode_table", "features_of", "schema_of"]
+__all__ = ["IMAGE", "episode_columns", "episode_table", "features_of", "schema_of"]
 
 IMAGE = "observation.image"
-STANDARD = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-"""Columns that every LeRobot dataset has."""
 _IMAGE_TYPE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 _TYPES = {"int64": pa.int64(), "float32": pa.float32(), "bool": pa.bool_()}
 
@@ -45,7 +44,7 @@ def features_of(
     features = {IMAGE: image, "action": action, "next.reward": _scalar("float32")}
     features |= {f"next.{name}": _scalar("bool") for name in ("done", "terminated", "truncated")}
     features |= {name: _scalar("float32") for name in variables}
-    return features | {name: _scalar("float32" if name == "timestamp" else "int64") for name in STANDARD}
+    return features | {name: _scalar("float32" if name == "timestamp" else "int64") for name in STANDARD_COLUMNS}
 
 
 def schema_of(features: dict[str, dict[str, Any]]) -> pa.Schema:

@@ -78,10 +78,8 @@ def taken_in(world: World, state: WorldState, latents: Tensor, actions: np.ndarr
         latents: the other one's chunk, [B, N, C, h, w].
         actions: one per frame, [B, F, ...].
     """
-    config, generator = world.config, world.generator
-    checked = generator.prompts.check(actions, state.num_rows, config.frames_per_step).to(world.device)
-    per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
-    memory = take_in(generator, config.memory, state.memory, latents, per_latent).memory
+    per_latent = world.actions_per_latent(actions, state.num_rows)
+    memory = take_in(world.generator, world.config.memory, state.memory, latents, per_latent).memory
     return replace(state, memory=memory, step=state.step + 1, latents=latents)
 
 

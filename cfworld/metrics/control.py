@@ -18,7 +18,7 @@ from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
 from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval
-from cfworld.metrics.judgement import Judgement, Picture, Table
+from cfworld.metrics.judgement import CEILING, Judgement, Picture, Table
 from cfworld.metrics.plots import charts
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.recordings import Recording, record
@@ -31,7 +31,6 @@ SEPARATION = 0.005
 CONTROL_BAR = 0.95
 """The share of right rollouts must reach this part of the tokenizer's, and lie above chance."""
 _BOX = 4
-_CEILING = "tokenizer"
 
 
 @dataclass(kw_only=True, slots=True)
@@ -138,9 +137,9 @@ def control(
             "actions": list(action_names),
         },
         bars={
-            name: {f"control at least {CONTROL_BAR:.0%} of the ceiling": _passed(share, shares[_CEILING], chance)}
+            name: {f"control at least {CONTROL_BAR:.0%} of the ceiling": _passed(share, shares[CEILING], chance)}
             for name, share in shares.items()
-            if name != _CEILING
+            if name != CEILING
         },
         tables=[
             Table(
@@ -207,7 +206,7 @@ def run_control(
             title=f"control: {name}",
         )
         made[name] = grid(generated.at(last_ticks))
-    made[_CEILING] = grid(reconstructed(first, all_truth)[:, last_ticks])
+    made[CEILING] = grid(reconstructed(first, all_truth)[:, last_ticks])
     truth = grid(all_truth[:, last_ticks])
     before = np.stack([recording.prefix[-1] for recording in recordings])
     alive = np.array([replay.end == num_steps * per_step for replay in replays]).reshape(len(recordings), -1)

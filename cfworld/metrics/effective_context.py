@@ -12,9 +12,9 @@ from functools import partial
 import numpy as np
 
 from cfworld.metrics.bootstrap import Interval, mean_interval
-from cfworld.metrics.judgement import Bars, Judgement, Picture, Table
+from cfworld.metrics.judgement import CEILING, CHANCE, Bars, Judgement, Picture, Table
 from cfworld.metrics.plots import charts
-from cfworld.metrics.recall import CEILING, CHANCE, NUM_VIEWS, Scores
+from cfworld.metrics.recall import NUM_VIEWS, Scores
 
 __all__ = ["effective_context", "judge_routes"]
 

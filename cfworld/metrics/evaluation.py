@@ -8,17 +8,16 @@ from typing import Any
 from cfworld.envs.twins import Twin, make_twin
 from cfworld.errors import ConfigError
 from cfworld.metrics.calibration import heads
-from cfworld.metrics.continuation import ContinuationConfig, run_continuation
+from cfworld.metrics.continuation import STUDENT, ContinuationConfig, run_continuation
 from cfworld.metrics.control import ControlConfig, run_control
 from cfworld.metrics.controls import CONTROLS
 from cfworld.metrics.drift import DriftConfig, run_drift
-from cfworld.metrics.fidelity import LAST_FRAME, FidelityConfig, fidelity, fidelity_steps
-from cfworld.metrics.judgement import Judgement
+from cfworld.metrics.fidelity import FidelityConfig, fidelity, fidelity_steps
+from cfworld.metrics.judgement import CEILING, CHANCE, LAST_FRAME, Judgement
 from cfworld.metrics.novelty import NoveltyConfig, run_novelty
 from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.promotions import PromotionsConfig, run_promotions
-from cfworld.metrics.recall import CEILING, CHANCE
 from cfworld.metrics.recordings import FIRST_SEED, held_out
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
 from cfworld.metrics.routes import RecallConfig, run_recall
@@ -42,7 +41,7 @@ METRICS = (
 )
 _BASELINE = "baseline"
 """With this the names of baselines begin that were given without."""
-_TAKEN = {"world", "twin", "left", LAST_FRAME, CEILING, CHANCE, *CONTROLS}
+_TAKEN = {"world", "twin", "left", LAST_FRAME, CEILING, CHANCE, STUDENT, *CONTROLS}
 """Names in the report that no baseline may have."""
 _SEED_STRIDE = 100_000
 """Metrics that record their own episodes begin this far from one another."""
@@ -159,8 +158,13 @@ def baseline_titles(paths: Sequence[str]) -> dict[str, str]:
     return titles
 
 
-def check_baseline(world: WorldConfig, baseline: WorldConfig) -> None:
+def check_baseline(world: WorldConfig, baseline: WorldConfig, given: str = "baseline") -> None:
     """Refuse a baseline that is a world of something else: their figures cannot stand side by side.
+
+    Args:
+        world: the world.
+        baseline: the other one.
+        given: the setting that names it.
 
     Raises:
         ConfigError: if twin, actions, frames per step or another quantity that both share differs.
@@ -169,7 +173,7 @@ def check_baseline(world: WorldConfig, baseline: WorldConfig) -> None:
         ours, theirs = getattr(world, name), getattr(baseline, name)
         if ours != theirs:
             raise ConfigError(
-                f"the baseline has {name}={theirs}; expected {ours}, as the world has. Choose a baseline= that was "
+                f"the world of {given}= has {name}={theirs}; expected {ours}, as the world has. Choose one that was "
                 "trained for the same twin"
             )
 

@@ -18,15 +18,13 @@ from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
 from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval, ratio_interval
-from cfworld.metrics.judgement import Judgement, Picture, Table
+from cfworld.metrics.judgement import CEILING, LAST_FRAME, Judgement, Picture, Table
 from cfworld.metrics.plots import charts
 from cfworld.metrics.recordings import Recording
 from cfworld.metrics.rollouts import Rollout, steps_of
 
 __all__ = [
-    "CEILING",
     "ENERGY_BAR",
-    "LAST_FRAME",
     "FidelityConfig",
     "fidelity",
     "fidelity_steps",
@@ -35,7 +33,6 @@ __all__ = [
 
 ENERGY_BAR = (0.7, 1.3)
 """The mean high-frequency energy and motion energy, as ratios to the twin's, must lie within this range."""
-LAST_FRAME, CEILING = "last frame", "tokenizer"
 _QUANTITIES = {
     "psnr": "PSNR over all pixels (dB)",
     "ssim": "SSIM",

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -64,7 +63,7 @@ def add_headings(judged: Judgement, compass: Compass, routes: Mapping[str, Shown
     picture = Picture(
         name="heading.png",
         caption=f"Error of the heading, {longest}: median, and the middle half of the starts",
-        write=partial(_plot, errors=errors[longest], step_seconds=step_seconds),
+        write=partial(charts.heading, errors=errors[longest], step_seconds=step_seconds, tolerance=MAX_SHIFT),
     )
     return replace(
         judged,
@@ -85,16 +84,3 @@ def _table(returns: Mapping[str, Mapping[str, Mapping[str, Interval]]]) -> Table
         ],
         note="By the compass in the frames, against the simulator's. Retrieval allows for as many pixels.",
     )
-
-
-def _plot(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_seconds: float) -> None:
-    with charts.panels(path, 1) as (ax,):
-        for name, colour in charts.coloured(errors):
-            low, middle, high = np.quantile(np.abs(errors[name]), [0.25, 0.5, 0.75], axis=0)
-            seconds = step_seconds * np.arange(1, len(middle) + 1)
-            ax.plot(seconds, middle, color=colour, label=name)
-            ax.fill_between(seconds, low, high, color=colour, alpha=0.15, linewidth=0)
-        ax.axhline(MAX_SHIFT, color="#bbbbbb", linewidth=0.8)
-        ax.set(title="Error of the heading (pixels)", xlabel="seconds after leaving")
-        ax.set_ylim(bottom=0)
-        charts.legend_below([ax])

@@ -7,7 +7,10 @@ from typing import Any
 
 from cfworld.metrics.bootstrap import Interval
 
-__all__ = ["Bars", "Judgement", "Picture", "Table"]
+__all__ = ["CEILING", "CHANCE", "LAST_FRAME", "Bars", "Judgement", "Picture", "Table"]
+
+CEILING, CHANCE, LAST_FRAME = "tokenizer", "chance", "last frame"
+"""What stands beside the worlds in tables: the truth through the tokenizer, guessing, and the last frame repeated."""
 
 Cell = str | float | int | Interval | None
 Bars = Mapping[str, bool | None]

@@ -175,8 +175,7 @@ def _read(
     memory, per_step, found = begin(world, recordings).memory, config.frames_per_step, []
     for step in range(frames.shape[1]):
         chosen = actions[:, step * per_step : (step + 1) * per_step]
-        checked = generator.prompts.check(chosen, len(frames), per_step).to(world.device)
-        per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
+        per_latent = world.actions_per_latent(chosen, len(frames))
         latents = world.tokenizer.encode(torch.from_numpy(np.ascontiguousarray(frames[:, step])).to(world.device))
         clean = take_in(generator, config.memory, memory, latents.float(), per_latent)
         found.append(score.of(memory, clean.keys).double().cpu().numpy())

@@ -15,8 +15,9 @@ from jaxtyping import Bool, Float64, Int64, UInt8
 
 from cfworld.metrics import images
 from cfworld.metrics.bootstrap import Interval, mean_interval
+from cfworld.metrics.judgement import CEILING, CHANCE
 
-__all__ = ["CEILING", "CHANCE", "NUM_VIEWS", "Returned", "Scores", "has_moved", "retrieved", "score"]
+__all__ = ["NUM_VIEWS", "Returned", "Scores", "has_moved", "retrieved", "score"]
 
 NUM_VIEWS = 16
 """Views among which the true one must be nearest."""
@@ -27,7 +28,6 @@ SHIFT_TOLERANCE = 3
 MOVED_SHARE = 0.75
 """A return counts where at least this share of the steps moved the view as driven."""
 _LARGEST_SHIFT = 14
-CEILING, CHANCE = "tokenizer", "chance"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

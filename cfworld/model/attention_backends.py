@@ -8,7 +8,6 @@ Shape suffixes: B rows, q queries, k keys, H heads, d head width.
 """
 
 import importlib
-import importlib.util
 import inspect
 from dataclasses import dataclass
 from enum import StrEnum

@@ -17,7 +17,7 @@ class Generator(nn.Module):
     """Prompt encoder, transformer and heads.
 
     `key_centre`, [L, H d], is the mean un-rotated key of every layer over typical data: centred similarity compares
-    keys after subtracting it. It is measured when training ends (`cfworld.rollout.mean_keys`).
+    keys after subtracting it. It is measured when training ends (`cfworld.prefix.mean_keys`).
     """
 
     key_centre: Tensor

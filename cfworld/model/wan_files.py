@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,14 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from cfworld.errors import CheckpointError
+from cfworld.model.tensors import some
 
-__all__ = ["PARTS", "WanFile", "read_settings", "read_tensor_file", "read_wan_file", "some"]
+__all__ = ["PARTS", "WanFile", "read_settings", "read_tensor_file", "read_wan_file"]
 
 PARTS = ("generator_ema", "generator", "model", "critic")
 """Networks that a training checkpoint may hold, the likeliest to be meant first."""
-
-SHOWN = 8
-"""Names that an error shows."""
 
 _WRAPPERS = re.compile(
     r"(?:(?<=^)|(?<=\.))(?:model|module|diffusion_model|_fsdp_wrapped_module|_checkpoint_wrapped_module|_orig_mod)\."
@@ -99,12 +97,6 @@ def read_settings(file: Path) -> dict[str, Any]:
     if not isinstance(settings, dict):
         raise CheckpointError(f"{file} holds a {type(settings).__name__}; expected settings by name.")
     return settings
-
-
-def some(names: Iterable[str]) -> str:
-    """The first names, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
 
 
 def _what_it_is(file: Path) -> str:

@@ -13,11 +13,12 @@ from torch import Tensor
 from cfworld.errors import CheckpointError, ConfigError
 from cfworld.files import write_aside, write_json
 from cfworld.model.config import TransformerConfig
+from cfworld.model.tensors import check_tensors, some
 from cfworld.model.transformer import Transformer
-from cfworld.model.wan_files import WanFile, read_wan_file, some
+from cfworld.model.wan_files import WanFile, read_wan_file
 from cfworld.model.wan_layouts import WanLayout, from_layout, layout_of, to_layout
 
-__all__ = ["check_tensors", "load_wan_transformer", "save_wan_transformer", "wan_sizes"]
+__all__ = ["load_wan_transformer", "save_wan_transformer", "wan_sizes"]
 
 HEAD_DIM = 128
 """Width of a head in every Wan that was published; tensors do not tell it."""
@@ -157,27 +158,6 @@ def wan_sizes(
         frames_per_latent=4,
         heads=False,
     )
-
-
-def check_tensors(what: str, wanted: Mapping[str, Tensor], tensors: Mapping[str, Tensor], origin: str) -> None:
-    """Refuse tensors that are not exactly those that are wanted.
-
-    Raises:
-        CheckpointError: If some are missing, extra or of another shape; it names them.
-    """
-    missing, extra = sorted(wanted.keys() - tensors.keys()), sorted(tensors.keys() - wanted.keys())
-    shapes = [
-        f"{name} {list(tensors[name].shape)} instead of {list(wanted[name].shape)}"
-        for name in sorted(wanted.keys() & tensors.keys())
-        if tensors[name].shape != wanted[name].shape
-    ]
-    wrong = [
-        f"{len(names)} {how}: {some(names)}"
-        for how, names in (("missing", missing), ("extra", extra), ("of another shape", shapes))
-        if names
-    ]
-    if wrong:
-        raise CheckpointError(f"the tensors of {origin} do not make a {what}: {'; '.join(wrong)}.")
 
 
 def _heads_of(file: WanFile) -> int | None:

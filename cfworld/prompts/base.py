@@ -118,7 +118,7 @@ class FramePrompts(PromptEncoder):
         if tokens.shape[-2] != self.frames * self.tokens_per_frame:
             raise ActionError(
                 f"got actions for {tokens.shape[-2] // self.tokens_per_frame} frames; expected {self.frames}, the "
-                "frames of a chunk"
+                "frames of a latent"
             )
         if dropped is not None:
             tokens = torch.where(dropped[..., None, None], self.null, tokens)

@@ -53,6 +53,8 @@ def numbered(actions: Any, names: Sequence[str], num_actions: int) -> Any:
     """
     if isinstance(actions, Tensor) or not has_text(actions):
         return actions
+    if isinstance(actions, np.ndarray):
+        actions = actions.tolist()
     if not names:
         raise ActionError(
             f"got text {_first(actions)!r}; expected integers from 0 to {num_actions - 1}: these actions have no names"

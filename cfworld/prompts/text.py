@@ -118,8 +118,6 @@ class TextPrompts(FramePrompts):
 class TextMemo:
     """An encoder that keeps what it gave; copies of a network share it."""
 
-    takes_text = True
-
     def __init__(self, config: TextPromptConfig, encoder: TextEncoder | None) -> None:
         self._config, self.encoder = config, encoder
         self._known: dict[str, Tensor] = {}

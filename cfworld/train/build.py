@@ -27,6 +27,7 @@ from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import Stage
 from cfworld.train.processes.team import ALONE, Team
+from cfworld.train.rollout_sheet import sheet_episodes
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from cfworld.world import World, config_to_dict
@@ -52,6 +53,7 @@ def like_imported(world: WorldSettings) -> WorldSettings:
 
     Raises:
         UnknownWorldError: If there is no such world.
+        ConfigError: If something is set that the imported world says otherwise.
     """
     if not world.imported:
         return world
@@ -63,6 +65,12 @@ def like_imported(world: WorldSettings) -> WorldSettings:
             f"out={world.imported}`."
         ) from error
     taken: dict[str, Any] = {name: getattr(config, name) for name in IMPORTED}
+    usual = WorldSettings(name=world.name)
+    if given := [name for name in IMPORTED if getattr(world, name) not in (getattr(usual, name), taken[name])]:
+        raise ConfigError(
+            f"Got settings of world.{', world.'.join(given)} beside world.imported={world.imported!r}, which says "
+            "otherwise; expected none: leave them out, or import a world that has them."
+        )
     return replace(world, **taken, trained_tokenizer=world.trained_tokenizer or world.imported)
 
 
@@ -95,6 +103,7 @@ def teacher_stage(
     else:
         actions = measured(world.actions, train.actions)
     settings = replace(world.world_config(), actions=actions)
+    sheet_episodes(settings, held_out)
     depends = {**_without_inference_settings(_given(world)), "actions": actions.settings()}
     if config.resampling.share:
         depends["sampler"] = _of(world.sampler, "solver", "num_steps", "shift")
@@ -117,7 +126,9 @@ def init_stage(
         check_tokenizer(student, tokenizer)
         depends["student"] = weights_name(student)
     encoders = [_encoder_of(part) for part in (teacher, student) if part]
-    return InitStage(config, teacher, *_banks(world, tokenizer, device, team, *encoders), student), depends
+    train, held_out = _banks(world, tokenizer, device, team, *encoders)
+    sheet_episodes(teacher.config, held_out)
+    return InitStage(config, teacher, train, held_out, student), depends
 
 
 def local_stage(
@@ -162,8 +173,9 @@ def _distilled(
         check_tokenizer(part, tokenizer)
     depends = {**_without_inference_settings(_given(world)), "memory": config_to_dict(world.memory)}
     depends |= {"teacher": weights_name(teacher), "student": weights_name(student)}
-    banks = _banks(world, tokenizer, device, team, _encoder_of(teacher), _encoder_of(student))
-    return (teacher, student, *banks), depends
+    train, held_out = _banks(world, tokenizer, device, team, _encoder_of(teacher), _encoder_of(student))
+    sheet_episodes(teacher.config, held_out)
+    return (teacher, student, train, held_out), depends
 
 
 def _export(world: WorldSettings, given: str, stage: str) -> Path:
@@ -191,19 +203,20 @@ def _banks(
     world: WorldSettings, tokenizer: Tokenizer, device: str, team: Team, *encoders: UMT5Texts | None
 ) -> tuple[LatentBank, LatentBank]:
     """The latents to learn from, and those of held-out episodes; encoders get to know the texts of both."""
+    looks_texts_up = world.actions.kind is ActionKind.TEXT and not world.actions.text.learned
+    if looks_texts_up and None in encoders:
+        raise ConfigError(
+            "The world's texts are encoded by a UMT5, and the folder that this begins with has none. Import it again "
+            "with text_encoder."
+        )
     names = (world.train_data, world.eval_data or world.train_data)
     stores = open_datasets(world)
     train, held_out = (
         read_latents(world, data, store, tokenizer, device, team=team)
         for data, store in zip(names, stores, strict=True)
     )
-    if world.actions.kind is ActionKind.TEXT and not world.actions.text.learned:
-        for encoder in encoders:
-            if encoder is None:
-                raise ConfigError(
-                    "The world's texts are encoded by a UMT5, and the folder that this begins with has none. Import it "
-                    "again with text_encoder."
-                )
+    if looks_texts_up:
+        for encoder in filter(None, encoders):
             keep_features(encoder, {*stores[0].texts, *stores[1].texts}, latent_folder(world), team)
     return train, held_out
 

@@ -16,8 +16,8 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 
 from cfworld.train.banks.latent_bank import ClipBatch
-from cfworld.train.banks.replay import replayed
 from cfworld.train.forcing.clip_losses import masked_mean
+from cfworld.train.replay import replayed
 from cfworld.world import Ends, World
 
 __all__ = ["HeadShifts", "calibrate", "fit_shift"]

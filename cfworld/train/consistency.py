@@ -24,7 +24,6 @@ from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
 from cfworld.train.banks.latent_bank import LatentBank
-from cfworld.train.distillation.student_world import few_step_sampler, student_world
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.forcing.gathered import (
@@ -34,12 +33,13 @@ from cfworld.train.forcing.gathered import (
     gathered_velocity,
     slot_schedule,
 )
-from cfworld.train.forcing.key_centre import centre_clips
 from cfworld.train.forcing.resampling import ResamplingConfig, resampled
 from cfworld.train.forcing.spatial_balance import SpatialBalance
+from cfworld.train.key_centre import centre_clips
 from cfworld.train.loop import LoopConfig
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
+from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.world import World
 
 __all__ = ["InitStage", "InitStageConfig", "TargetKind"]

@@ -23,7 +23,7 @@ from torch.distributed.tensor import DTensor, Shard, distribute_tensor
 
 from cfworld.model import Transformer
 from cfworld.model.attention import CrossAttention
-from cfworld.train.processes.launch import connect
+from cfworld.train.launch import connect
 
 __all__ = ["Processes"]
 

@@ -11,10 +11,10 @@ from torch import Tensor
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_aside
 from cfworld.train.banks.latent_bank import LatentBank
-from cfworld.train.banks.replay import replayed
-from cfworld.world import World
+from cfworld.train.replay import replayed
+from cfworld.world import World, WorldConfig
 
-__all__ = ["check_sheet", "rollout_sheet"]
+__all__ = ["check_sheet", "rollout_sheet", "sheet_episodes"]
 
 FAR = 8
 """The second latent after the prefix at which PSNR is taken; every sheet reaches it."""
@@ -32,6 +32,29 @@ def check_sheet(rows: int, latents: int) -> None:
         raise ConfigError(f"Got sheet_rows={rows}, sheet_latents={latents}; expected at least 1 of each.")
 
 
+def sheet_episodes(world: WorldConfig, held_out: LatentBank) -> list[int]:
+    """The held-out episodes that sheets may show, the longest first.
+
+    Raises:
+        DatasetError: If there is none.
+    """
+    shortest = world.prefix_latents + _fewest(world)
+    episodes = held_out.mortal_episodes(shortest)
+    if not episodes:
+        raise DatasetError(
+            f"Got no held-out episode without god mode of at least {shortest} latents; expected one, to roll out "
+            "beside. Collect longer ones, or some without god mode."
+        )
+    lengths = held_out.num_latents
+    return sorted(episodes, key=lambda episode: -lengths[episode])
+
+
+def _fewest(world: WorldConfig) -> int:
+    """The least number of latents that a sheet generates."""
+    chunk = world.latents_per_chunk
+    return -(-FAR // chunk) * chunk
+
+
 def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, path: Path) -> Mapping[str, float]:
     """Roll the world out on held-out episodes' actions and write a picture.
 
@@ -45,14 +68,9 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
     Returns:
         PSNR in latent space after 1 latent and after 8, and the ratio of the latents' change from step to step.
     """
-    prefix, chunk = world.config.prefix_latents, world.config.latents_per_chunk
-    shortest = prefix + -(-FAR // chunk) * chunk
-    episodes = bank.mortal_episodes(shortest)
-    if not episodes:
-        raise DatasetError(f"no held-out episode holds {shortest} latents; collect longer ones for the sheets.")
-    lengths = bank.num_latents
-    episodes = sorted(episodes, key=lambda episode: -lengths[episode])[:rows]
-    length = min(max(length, shortest - prefix), min(lengths[episode] for episode in episodes) - prefix)
+    prefix = world.config.prefix_latents
+    episodes = sheet_episodes(world.config, bank)[:rows]
+    length = min(max(length, _fewest(world.config)), min(bank.num_latents[episode] for episode in episodes) - prefix)
     index = bank.first[episodes][:, None] + torch.arange(prefix + length)
     truth, actions = bank.latents[index].float(), bank.actions_at(index)
     made = [out.latents for out in replayed(world, truth, actions, range(len(episodes)))]

@@ -20,9 +20,9 @@ from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.forcing.gathered import gathered_forward, slot_schedule
-from cfworld.train.forcing.key_centre import centre_clips, measure_centre
 from cfworld.train.forcing.resampling import ResamplingConfig, resampled
 from cfworld.train.forcing.spatial_balance import SpatialBalance
+from cfworld.train.key_centre import centre_clips, measure_centre
 from cfworld.train.loop import LoopConfig
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
@@ -88,7 +88,7 @@ class TeacherStageConfig:
             raise ConfigError(
                 f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
             )
-        for name in ("num_copies", "promotion_cadence", "promotion_interval"):
+        for name in ("num_copies", "promotion_cadence", "promotion_interval", "num_starts"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is at least 1; got {getattr(self, name)}.")
         if not self.sigma_shift > 0 or not 0 <= self.prompt_dropout <= 1:
@@ -146,6 +146,7 @@ class TeacherStage:
         if text_encoder is not None:
             generator.prompts.use_encoder(text_encoder)
         self.module: nn.Module = generator
+        self.starts = self._starts()
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
         self.balance = SpatialBalance(config.spatial_balance, tokenizer.latent_shape[1:], self.device)
         self.team: Team = ALONE
@@ -225,9 +226,7 @@ class TeacherStage:
 
     def _world(self, module: nn.Module) -> World:
         assert isinstance(module, Generator)
-        world = World(
-            self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self._starts(), device=self.device
-        )
+        world = World(self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self.starts, device=self.device)
         seed = self.config.loop.seed
         measure_centre(world, centre_clips(self.train, self.world.latents_per_chunk, seed, self.device))
         return world

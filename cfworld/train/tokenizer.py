@@ -68,7 +68,7 @@ class TokenizerStageConfig:
         freeze_encoder: Train the decoder alone: the latents, and what was trained on them, stay valid.
         detail_share: Share of the blocks that are drawn in proportion to their grain; the others are drawn evenly.
         latent_noise: Each row's latents get noise of up to so many standard deviations before decoding.
-        max_gigabytes: Frames held in memory; of a larger dataset only a part is used.
+        max_gigabytes: Frames held in memory of each of the two datasets; of a larger one only a part is used.
         num_statistics_blocks: Blocks over which the latents' mean and scale are taken at the export.
         num_eval_blocks: Held-out blocks over which the figures are taken.
     """

@@ -1,4 +1,4 @@
-"""A world on disk: config.json, safetensors shards with checksums, starts.safetensors."""
+"""A world on disk: config.json, and safetensors shards with checksums, those of its starts among them."""
 
 import hashlib
 import json

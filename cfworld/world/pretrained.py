@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
 from cfworld.model import Generator
+from cfworld.model.tensors import check_tensors
 from cfworld.precision import fast_precision
 from cfworld.prompts.encoded_text import EncodedTextPrompts
 from cfworld.prompts.umt5 import UMT5Texts
@@ -184,15 +185,15 @@ def save_world(world: World, folder: Path) -> None:
         CheckpointError: If the path is no folder, its other variants are of another world, or the world's weights were
             brought into 8 bits.
     """
-    prompts = world.generator.prompts
-    encoder = prompts.encoder if isinstance(prompts, EncodedTextPrompts) else None
-    if isinstance(encoder, UMT5Texts):
-        encoder.load()  # before anything is written: it may turn out to be none
     if world.fp8:
         raise CheckpointError(
             "got a world whose linear layers compute in 8 bits, which is no format of a checkpoint; save it before, or "
             "load it again without fp8 and save that."
         )
+    prompts = world.generator.prompts
+    encoder = prompts.encoder if isinstance(prompts, EncodedTextPrompts) else None
+    if isinstance(encoder, UMT5Texts):
+        encoder.load()  # before anything is written: it may turn out to be none
     tokenizer = _narrow(world.tokenizer)
     starts = {
         "latents": world.starts.latents.half(),
@@ -290,12 +291,8 @@ def _text_encoder(
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor], folder: Path) -> None:
-    wanted = module.state_dict()
-    missing, extra = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
-    shapes = [n for n in set(wanted) & set(tensors) if wanted[n].shape != tensors[n].shape]
-    if missing or extra or shapes:
-        raise CheckpointError(
-            f"the weights in {folder} do not match its {CONFIG_FILE}: missing {missing[:3]}, unexpected {extra[:3]}, "
-            f"of another shape {sorted(shapes)[:3]}. The folder mixes two checkpoints; copy or save it again."
-        )
+    try:
+        check_tensors(f"{type(module).__name__} of its {CONFIG_FILE}", module.state_dict(), tensors, str(folder))
+    except CheckpointError as error:
+        raise CheckpointError(f"{error} The folder mixes two checkpoints; copy or save it again.") from error
     module.load_state_dict(tensors)

@@ -184,9 +184,9 @@ class StartReader:
             )
         if state.num_rows != 1:
             raise StartError(f"got a state of {state.num_rows} rows as a start; expected one row: select([row]) it.")
-        if state.seeds.device.type != self._device.type:
+        if state.device != self._device:
             raise StartError(
-                f"got a state on {state.seeds.device} as a start; expected one on {self._device}: save it, and load "
+                f"got a state on {state.device} as a start; expected one on {self._device}: save it, and load "
                 "it with WorldState.load(path, device=...)."
             )
         if bool(state.ended):
@@ -204,7 +204,7 @@ class StartReader:
             warnings.warn(
                 f"a start comes back from the tokenizer at {psnr:.1f} dB (below {FOREIGN_PSNR:.0f}): its frames are "
                 f"far from what {name!r} was trained on, and what follows will be too.",
-                stacklevel=6,
+                stacklevel=7,
             )
 
 

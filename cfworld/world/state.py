@@ -53,6 +53,11 @@ class WorldState:
         """Rows B."""
         return self.seeds.shape[0]
 
+    @property
+    def device(self) -> torch.device:
+        """Where it lies."""
+        return self.seeds.device
+
     def clone(self) -> "WorldState":
         """A copy that shares nothing."""
         self.check_usable()

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from cfworld.errors import CheckpointError
 from cfworld.files import write_aside
-from cfworld.model.wan_weights import check_tensors
+from cfworld.model.tensors import check_tensors
 from cfworld.prompts.umt5 import UMT5Texts, transformers_parts
 from cfworld.world.checkpoint import TEXT_ENCODER, read_tensors, write_tensors
 

@@ -1,7 +1,7 @@
 """Worlds out of Wan: its transformer, its VAE and its encoder of texts become a `World`."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -159,7 +159,7 @@ def _config(settings: WanSettings, transformer: TransformerConfig, coder: WanVAE
         prefix_latents=settings.memory.latents_per_chunk,
         opening=usual if settings.opening is None else settings.opening,
         actions=_actions(settings, transformer.prompt_dim),
-        transformer=transformer,
+        transformer=replace(transformer, heads=False),
         memory=settings.memory,
         sampler=settings.sampler,
         **coder_fields(coder),

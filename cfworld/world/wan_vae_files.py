@@ -8,8 +8,8 @@ from typing import Any
 from torch import Tensor
 
 from cfworld.errors import CheckpointError, MissingDependencyError
+from cfworld.model.tensors import check_tensors
 from cfworld.model.wan_files import read_wan_file
-from cfworld.model.wan_weights import check_tensors
 from cfworld.tokenizer import TinyVAE, TinyVAEConfig, WanVAE, WanVAEConfig
 from cfworld.tokenizer.tiny_vae import tiny_sizes
 

@@ -9,7 +9,7 @@ from typing import Any, Literal, overload
 
 import numpy as np
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
 from cfworld.errors import StartError, StateError
@@ -287,7 +287,7 @@ class World:
             ActionError: If an action has the wrong shape, dtype or range. The values of actions that come on another
                 device than the CPU are taken on trust, since looking at them would wait for the device.
             DonatedStateError: If the state had been donated.
-            StateError: If the state belongs to another world.
+            StateError: If the state belongs to another world, or lies on another device.
         """
         made = self._made(state, actions)
         frames, decoder = self._decoded(made, state, wanted=decode)
@@ -312,7 +312,7 @@ class World:
             ActionError: If an action does not fit; the steps before it are given first. This and what follows is
                 raised by the iterator, not by the call.
             DonatedStateError: If the state had been donated.
-            StateError: If the state belongs to another world.
+            StateError: If the state belongs to another world, or lies on another device.
         """
         return play(self._made, partial(self._decoded, wanted=True), state, actions, self.device)
 
@@ -370,6 +370,20 @@ class World:
         latents, actions = self.starts.pick(index)
         return Start(frames=self.decode(latents[None])[0].cpu().numpy(), actions=actions.flatten(0, 1).cpu().numpy())
 
+    def actions_per_latent(self, actions: Any, num_rows: int) -> Num[Tensor, "B N f *action"]:
+        """The actions of a step, checked, as the network takes them: those of each frame of each latent.
+
+        Args:
+            actions: What `step` takes.
+            num_rows: Rows B.
+
+        Raises:
+            ActionError: If they do not fit.
+        """
+        config = self.config
+        checked = self.generator.prompts.check(actions, num_rows, config.frames_per_step, on_host(actions))
+        return checked.to(self.device).unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
+
     def check_start(self, start: Any) -> None:
         """Refuse at once what `initial` would refuse as a start.
 
@@ -393,9 +407,13 @@ class World:
         state.check_usable()
         if state.world != self.fingerprint:
             raise StateError(f"got a state of {state.world}; this world is {self.fingerprint}. Begin with `initial`.")
+        if state.device != self.device:
+            raise StateError(
+                f"got a state on {state.device}; this world is on {self.device}: save it, and load it with "
+                "WorldState.load(path, device=...)."
+            )
         config, prompts = self.config, self.generator.prompts
-        checked = prompts.check(actions, state.num_rows, config.frames_per_step, on_host(actions)).to(self.device)
-        per_latent = checked.unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
+        per_latent = self.actions_per_latent(actions, state.num_rows)
         memory = state.memory
         if config.memory.recache:
             memory = recache_switched(self.generator, config.memory, memory, per_latent[:, 0])

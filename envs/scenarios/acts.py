@@ -14,6 +14,7 @@ from cfworld.data.policies import Policy, make_policy  # pyright: ignore[reportU
 from cfworld.envs.scenarios.schema import Act, Cue
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ActionError, ConfigError
+from cfworld.files import exists
 from cfworld.prompts import ActionKind
 from cfworld.world import World
 from cfworld.world.start_encoding import neutral_action
@@ -52,7 +53,7 @@ def built_in_policies(name: str, world: World) -> NewPolicy:
 def beside(file: str, address: str) -> str:
     """A path of a scenario: beside its file if there is something there, else as it stands."""
     path = Path(file).parent / address
-    return str(path) if path.exists() else address
+    return str(path) if exists(path) else address
 
 
 class Casting:

@@ -20,7 +20,7 @@ from cfworld.agents.learner import load_checkpoint
 from cfworld.agents.sight import Eyes, Seen
 from cfworld.agents.train import train_agent
 from cfworld.agents.vec_envs import training_env
-from cfworld.envs.spaces import world_action_space
+from cfworld.envs.spaces import world_action_space, world_observation_space
 from cfworld.envs.twins import make_twin
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
 from cfworld.files import locked_folder
@@ -304,11 +304,26 @@ def test_box_actions_can_be_learned_and_texts_cannot(tmp_path: Path) -> None:
     assert not (tmp_path / "text").exists()
 
 
+@pytest.mark.parametrize("obs", Obs)
+@pytest.mark.parametrize("decoded", [False, True])
+def test_who_is_blind_sees_zeros_and_needs_nothing_decoded(world: World, obs: Obs, decoded: bool) -> None:
+    state, frames = world.initial([6, 7])
+    seen = Seen(frames=frames.numpy() if decoded else None, latents=state.latents)
+    space = world_observation_space(obs, world.config)
+    look = Eyes(obs, 1, blind=True, world=world).look(seen)
+    assert look.shape == (2, *space.shape)
+    assert look.dtype == space.dtype
+    assert not look.any()
+
+
 def test_settings_that_make_no_sense_are_refused() -> None:
     for wrong in (
         {"stack": 0},
         {"own_actions": True, "obs": Obs.frame},
         {"obs_noise": -1.0},
+        {"obs_noise": 0.5, "blind": True},
+        {"truncate_above": 2.0, "env": Place.twin},
+        {"processes": True, "env": Place.dream},
         {"learning_rate": -1.0},
         {"gamma": 2.0},
         {"ent_coef": float("nan")},

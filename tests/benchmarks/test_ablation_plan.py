@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 from pathlib import Path
 from subprocess import CalledProcessError
 from threading import Barrier, Event
@@ -132,6 +133,14 @@ def test_other_settings_data_or_tokenizers_are_other_runs(tmp_path: Path, monkey
     settings.folder_digest.cache_clear()
     after = {run.folder for run in plan(config)}
     assert not before & after
+    recorded = tmp_path / "mine" / "metadata.json"
+    recorded.parent.mkdir()
+    for text in ("one", "two"):
+        recorded.write_text(text)
+        settings.folder_digest.cache_clear()
+        ours = {run.folder for run in plan(replace(config, train=[f"data=lerobot:{recorded.parent}"]))}
+        assert not after & ours
+        after |= ours
     composed = settings.composed
 
     def edited(*given: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from PIL import Image
 from cfworld import Start, World, WorldState
 from cfworld.data import Episode, EpisodeStore, StoreWriter
 from cfworld.envs.env_state import EnvState
-from cfworld.envs.starts import find_start
+from cfworld.envs.starts import find_start, moved_address
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import DonatedStateError, StartError
@@ -37,6 +37,7 @@ def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     state, _ = world.initial(seeds=[1], starts=[2])
     state.save(folder / "moment.safetensors")
     (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.safetensors").write_text("no state")
     episode = Episode(
         frames=FRAMES,
         actions=np.arange(20) % 3,
@@ -152,7 +153,9 @@ def test_a_snapshot_from_after_a_users_end_is_refused_and_one_from_after_the_hor
         ("first", "there is no such file; expected an index"),
         ("nowhere/picture.png", "there is no such file"),
         ("{files}/notes.txt", "cannot be read as a picture"),
-        ("{files}/lost.safetensors", "holds no state"),
+        ("{files}/lost.safetensors", "there is no such file"),
+        ("{files}/notes.safetensors", "holds no state"),
+        ("a ball, " * 50, "there is no such file; expected an index"),
         ("minari:{files}/noise", 'expected "minari:DATASET#EPISODE@TICK"'),
         ("minari:{files}/noise#0@", 'expected "minari:DATASET#EPISODE@TICK"'),
         ("minari:{files}/noise#-1@8", 'expected "minari:DATASET#EPISODE@TICK"'),
@@ -168,6 +171,19 @@ def test_a_snapshot_from_after_a_users_end_is_refused_and_one_from_after_the_hor
 def test_what_names_no_start_is_refused(world: World, files: Path, given: Any, message: str) -> None:
     with pytest.raises(StartError, match=message):
         find_start(given.format(files=files) if isinstance(given, str) else given, world)
+
+
+@pytest.mark.parametrize(
+    ("address", "moved"),
+    [
+        ("picture.png", "there/picture.png"),
+        ("minari:noise#3@4..40", "minari:there/noise#3@4..40"),
+        ("minari:no-moment", "there/minari:no-moment"),
+        ("prompt:" + "a ball, " * 50, "prompt:" + "a ball, " * 50),
+    ],
+)
+def test_the_path_in_an_address_is_looked_for_elsewhere(address: str, moved: str) -> None:
+    assert moved_address(address, "there/{}".format) == moved
 
 
 def test_an_episode_begins_where_its_options_say_and_logs_what_brings_it_back(world: World, files: Path) -> None:

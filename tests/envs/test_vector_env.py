@@ -124,6 +124,11 @@ def test_a_wrong_mask_is_refused_as_gymnasium_refuses_it(world: World, mask: Any
         envs.reset(options={"reset_mask": mask})
 
 
+def test_an_unknown_option_is_answered_with_those_that_there_are(world: World) -> None:
+    with pytest.raises(ConfigError, match=r"\['reset_masks'\]; expected only \"reset_mask\" and \"start\""):
+        WorldVectorEnv(2, world).reset(options={"reset_masks": np.array([True, True])})
+
+
 def test_the_first_reset_is_one_of_all_rows(world: World) -> None:
     with pytest.raises(ResetNeededError, match="all rows"):
         WorldVectorEnv(2, world).reset(options={"reset_mask": np.array([True, False])})

@@ -2,7 +2,8 @@ import numpy as np
 
 from cfworld.metrics.bootstrap import Interval, mean_interval
 from cfworld.metrics.effective_context import effective_context, judge_routes
-from cfworld.metrics.recall import CEILING, CHANCE, Scores
+from cfworld.metrics.judgement import CEILING, CHANCE
+from cfworld.metrics.recall import Scores
 
 TIMES = [1.0, 2.0, 3.0, 4.0]
 

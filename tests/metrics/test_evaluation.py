@@ -89,8 +89,10 @@ def test_a_world_is_its_own_equal_baseline():
 def test_a_baseline_of_another_twin_is_refused(changes: dict, message: str):
     ours = toy_world().config
     check_baseline(ours, replace(ours))
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"the world of baseline= has {message}"):
         check_baseline(ours, replace(ours, **changes))
+    with pytest.raises(ConfigError, match=f"the world of continuation.student= has {message}"):
+        check_baseline(ours, replace(ours, **changes), given="continuation.student")
 
 
 def test_the_command_refuses_a_baseline_of_another_twin_before_it_writes(tmp_path: Path):

@@ -7,8 +7,8 @@ from cfworld.envs.twins import PanoramaTwin
 from cfworld.errors import ConfigError
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.controls import make_control
-from cfworld.metrics.fidelity import CEILING, LAST_FRAME, FidelityConfig, _bars, fidelity, fidelity_steps, tick_count
-from cfworld.metrics.judgement import Judgement
+from cfworld.metrics.fidelity import FidelityConfig, _bars, fidelity, fidelity_steps, tick_count
+from cfworld.metrics.judgement import CEILING, LAST_FRAME, Judgement
 from cfworld.metrics.recordings import held_out
 from cfworld.metrics.rollouts import rollout, tokenizer_rollout
 from tests.metrics.fakes import LONG, PerfectWorld

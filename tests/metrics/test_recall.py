@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from cfworld.metrics.recall import CEILING, CHANCE, MAX_SHIFT, Returned, has_moved, retrieved, score
+from cfworld.metrics.judgement import CEILING, CHANCE
+from cfworld.metrics.recall import MAX_SHIFT, Returned, has_moved, retrieved, score
 
 
 def views(*batch: int, seed: int = 0) -> np.ndarray:

@@ -66,6 +66,13 @@ def test_names_stand_for_numbers(given: Any, expected: list[list[int]]):
     assert encoder.check(given, 1, FRAMES).tolist() == expected
 
 
+def test_a_name_may_be_an_array_of_no_axes():
+    encoder = prompts(num_actions=3, names=NAMES)
+    assert encoder.check(np.array("move right"), None, FRAMES).tolist() == [[2] * 4]
+    with pytest.raises(ActionError, match="got action 'jump'"):
+        encoder.check(np.array("jump"), None, FRAMES)
+
+
 def test_an_unknown_name_is_answered_with_the_names_that_there_are():
     with pytest.raises(ActionError, match="got action 'jump'; expected one of 'stay', 'move left', 'move right', or"):
         prompts(num_actions=3, names=NAMES).check(["jump"], 1, FRAMES)

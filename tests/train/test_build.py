@@ -11,7 +11,7 @@ import torch
 from cfworld import World
 from cfworld.cli.train import Paradigm
 from cfworld.configs.schema import WorldSettings
-from cfworld.errors import ConfigError
+from cfworld.errors import ConfigError, DatasetError
 from cfworld.memory import MemoryConfig, Positions, PromotionRule
 from cfworld.model import ActionConfig
 from cfworld.rollout import SamplerConfig
@@ -53,6 +53,13 @@ def test_a_tokenizer_of_other_settings_is_refused_before_the_teacher_is_trained(
     write_block_vae(BlockVAE(other), run_folder(world.name, "tokenizer") / "export")
     with pytest.raises(ConfigError, match="was trained as"):
         teacher_stage(world, TeacherStageConfig(), "cpu")
+
+
+def test_data_without_an_episode_for_the_sheets_is_refused_before_the_teacher_is_trained(data: str) -> None:
+    world = settings(prefix_latents=6)
+    write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
+    with pytest.raises(DatasetError, match="no held-out episode without god mode of at least 14 latents"):
+        teacher_stage(world, TeacherStageConfig(min_latents=4, clip_latents=4), "cpu")
 
 
 def test_the_teacher_takes_actions_up_to_the_bounds(data: str) -> None:

@@ -18,10 +18,10 @@ from cfworld.train.distillation.curriculum import CurriculumConfig, draw_exit
 from cfworld.train.distillation.distill import DistillConfig, DistillStage, Shown
 from cfworld.train.distillation.rollouts import looped_actions
 from cfworld.train.distillation.scores import score_velocity
-from cfworld.train.distillation.student_world import few_step_sampler
 from cfworld.train.dmd import critic_loss, dmd_direction, score_sigma
 from cfworld.train.local import LocalStageConfig
 from cfworld.train.loop import TrainingRun, run, step_generator
+from cfworld.train.student_world import few_step_sampler
 from tests.toy import toy_config, toy_world
 from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_distill import local_stage

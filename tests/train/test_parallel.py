@@ -22,9 +22,9 @@ from torch import nn
 
 from cfworld.errors import ConfigError, MissingDependencyError
 from cfworld.train import run_state
+from cfworld.train.launch import joined
 from cfworld.train.loop import run
 from cfworld.train.parallel import Processes
-from cfworld.train.processes.launch import joined
 from cfworld.train.processes.sharded_state import SHARDS, read_shards
 from cfworld.train.processes.team import ALONE
 from tests.train import toy_team

@@ -12,6 +12,7 @@ from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import ActionConfig, Transformer
 from cfworld.tokenizer import BlockVAE
 from cfworld.train import teacher
+from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.erft import ErftConfig
 from cfworld.train.loop import LoopConfig, run, step_generator
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig, teacher_weights
@@ -21,7 +22,7 @@ from tests.train.toy_bank import toy_bank
 from tests.train.toy_residuals import assert_one_step_errors, watched_loss
 
 
-def stage(steps: int = 6, god: tuple[int, ...] = (1,), **changes) -> TeacherStage:
+def stage(steps: int = 6, god: tuple[int, ...] = (1,), train: LatentBank | None = None, **changes) -> TeacherStage:
     config = toy_config()
     settings = {
         "loop": LoopConfig(steps=steps, batch_size=2, warmup=0, save_every=3, sample_every=0, lr=3e-3, log_every=1),
@@ -31,7 +32,7 @@ def stage(steps: int = 6, god: tuple[int, ...] = (1,), **changes) -> TeacherStag
         "sheet_rows": 2,
         "sheet_latents": 8,
     }
-    bank = toy_bank(14, 7, 12, god=god)
+    bank = toy_bank(14, 7, 12, god=god) if train is None else train
     return TeacherStage(
         TeacherStageConfig(**(settings | changes)), config, BlockVAE(config.tokenizer), bank, toy_bank(20, 16, seed=1)
     )
@@ -68,7 +69,10 @@ def test_a_teacher_that_predicts_noise_less_data_has_no_loss(monkeypatch: pytest
 
 
 def test_god_episodes_say_nothing_about_ends():
-    everyone, nobody = (losses(stage(clip_latents=14, god=god), 1)[0]["hazard"] for god in ((0, 1, 2), ()))
+    made = {god: stage(clip_latents=14) for god in ((0, 1, 2), ())}
+    for god, one in made.items():
+        one.train = toy_bank(14, 7, 12, god=god)
+    everyone, nobody = (losses(one, 1)[0]["hazard"] for one in made.values())
     assert everyone == 0
     assert nobody > 0
 
@@ -143,13 +147,12 @@ def test_the_exported_world_runs_from_its_starts(tmp_path: Path):
 
 
 def test_an_episode_that_ends_within_the_prefix_is_no_start(tmp_path: Path):
-    made = stage()
-    made.train = toy_bank(made.world.prefix_latents, made.world.prefix_latents + 1, 14)
+    prefix = toy_config().prefix_latents
+    made = stage(train=toy_bank(prefix, prefix + 1, 14), min_latents=1)
     made.export(made.module, tmp_path)
     assert World.from_pretrained(tmp_path).starts.seeds.tolist() == [101, 102]
-    made.train = toy_bank(made.world.prefix_latents)
     with pytest.raises(DatasetError, match="more than prefix_latents=2"):
-        made.export(made.module, tmp_path)
+        stage(train=toy_bank(prefix), min_latents=1)
 
 
 def test_clips_longer_than_every_episode_still_train_and_too_long_minima_are_refused():
@@ -184,7 +187,7 @@ def test_a_teacher_begins_with_the_weights_of_one_of_fewer_channels(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "change", [{"sigma_shift": 0.0}, {"prompt_dropout": 7.0}, {"num_copies": 0}, {"sheet_rows": 0}]
+    "change", [{"sigma_shift": 0.0}, {"prompt_dropout": 7.0}, {"num_copies": 0}, {"num_starts": 0}, {"sheet_rows": 0}]
 )
 def test_settings_out_of_range_are_refused(change: dict):
     (name,) = change

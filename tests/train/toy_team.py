@@ -17,8 +17,8 @@ from cfworld.tokenizer import BlockVAE
 from cfworld.train.banks.dataset import open_dataset, read_latents
 from cfworld.train.distillation.anchor import AnchorConfig
 from cfworld.train.forcing.resampling import ResamplingConfig
+from cfworld.train.launch import joined
 from cfworld.train.loop import LoopConfig, SharedStage, run
-from cfworld.train.processes.launch import joined
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from tests.toy import toy_config

@@ -310,7 +310,7 @@ def longer_prefixes(folder: Path) -> None:
         (remove_config, "holds no config.json"),
         (cut_config, "cannot be read"),
         (newer_schema, "schema version 99"),
-        (wider_model, "do not match its config.json"),
+        (wider_model, "do not make a Generator of its config.json: .* The folder mixes two checkpoints"),
         (unknown_setting, "has no setting"),
         (word_for_number, "got TransformerConfig.dim='abc'; expected int"),
         (list_for_number, r"got TransformerConfig.dim=\[24\]; expected int"),

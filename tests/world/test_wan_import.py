@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from cfworld import World
 from cfworld.errors import CheckpointError, ConfigError, MissingDependencyError
+from cfworld.model import Transformer
 from cfworld.model.wan_layouts import WanLayout, to_layout
 from cfworld.model.wan_weights import save_wan_transformer
 from cfworld.prompts.umt5 import UMT5Texts
@@ -45,6 +47,17 @@ def test_the_same_network_in_another_layout_is_the_same_world(folder: Path, worl
         (transformer, {}),
     ):
         assert wan_world(folder, transformer=given, **settings).fingerprint == world.fingerprint
+
+
+def test_a_transformer_that_would_have_heads_is_taken_without(folder: Path, world: World):
+    without = world.generator.transformer
+    transformer = Transformer(replace(without.config, heads=True))
+    transformer.load_state_dict(without.state_dict())
+    with_heads = wan_world(folder, transformer=transformer)
+    assert [name for name, _ in with_heads.generator.named_parameters()] == [
+        name for name, _ in world.generator.named_parameters()
+    ]
+    assert with_heads.fingerprint == world.fingerprint
 
 
 def test_parts_may_lie_apart_or_in_a_pipeline(folder: Path, world: World):

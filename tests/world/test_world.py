@@ -192,12 +192,14 @@ def test_ends_are_sampled_at_the_rate_of_the_hazard():
     assert out.terminated.float().mean().item() == pytest.approx(1 - (1 - rate) ** 4, abs=0.08)
 
 
-def test_a_start_given_as_frames_is_encoded_and_a_foreign_one_warned_of_once():
+def test_a_start_given_as_frames_is_encoded_and_a_foreign_one_warned_of_once(request: pytest.FixtureRequest):
     world = toy_world()
     frames = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
     start = cfworld.Start(frames=frames, actions=np.zeros(12, dtype=np.int64))
-    with pytest.warns(UserWarning, match="far from what 'toy' was trained on"):
+    with pytest.warns(UserWarning, match="far from what 'toy' was trained on") as warned:
         state, shown = world.initial(seeds=[0, 1], starts=[start, 2])
+    if not request.config.getoption("--jaxtyping-packages", None):  # checks of shapes add frames of their own
+        assert warned[0].filename == __file__
     world.initial(seeds=[0], starts=[start])
     assert state.memory.count.tolist() == [3, 2]
     expected = world.decode(world.tokenizer.encode(torch.from_numpy(frames[None])))[:, -4:]

@@ -6,12 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Int64
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
+from cfworld.metrics.judgement import CEILING, CHANCE, LAST_FRAME
 
 __all__ = [
     "band",
@@ -20,6 +22,7 @@ __all__ = [
     "confusion",
     "drift",
     "fidelity",
+    "heading",
     "legend_below",
     "novelty",
     "panels",
@@ -29,7 +32,7 @@ __all__ = [
 ]
 
 _COLOURS = ("#2364aa", "#d1495b", "#3a7d44", "#edae49", "#6d597a", "#00798c", "#8d5524", "#555555")
-_REFERENCES = {"last frame": "#999999", "tokenizer": "#000000", "twin": "#000000", "chance": "#999999"}
+_REFERENCES = {LAST_FRAME: "#999999", CEILING: "#000000", "twin": "#000000", CHANCE: "#999999"}
 _NOVELTY_TICKS = (-5, -2, -1, -0.5, 0, 0.5, 1, 2, 5, 10, 20, 50)
 _LETTER, _HANDLE, _LINE = 0.065, 0.55, 0.17
 """Inches that a letter, the line beside a name and a row of names take up in a legend."""
@@ -174,6 +177,20 @@ def _context_note(reached: Mapping[str, float | None]) -> str:
     if found is None or by_psnr is None:
         return ""
     return f" (ECL {found:g} s, by PSNR {by_psnr:g} s)"
+
+
+def heading(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_seconds: float, tolerance: float) -> None:
+    """Quartiles of the heading's error in pixels, by the time away; a line where a view is no longer the same."""
+    with panels(path, 1) as (ax,):
+        for name, colour in coloured(errors):
+            low, middle, high = np.quantile(np.abs(errors[name]), [0.25, 0.5, 0.75], axis=0)
+            seconds = step_seconds * np.arange(1, len(middle) + 1)
+            ax.plot(seconds, middle, color=colour, label=name)
+            ax.fill_between(seconds, low, high, color=colour, alpha=0.15, linewidth=0)
+        ax.axhline(tolerance, color="#bbbbbb", linewidth=0.8)
+        ax.set(title="Error of the heading (pixels)", xlabel="seconds after leaving")
+        ax.set_ylim(bottom=0)
+        legend_below([ax])
 
 
 def probe(path: Path, effects: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float64
 
 from cfworld.envs import EnvState, WorldEnv, WorldVectorEnv
-from cfworld.metrics.speed.machine import synchronize
+from cfworld.metrics.machine import synchronize
 from cfworld.metrics.speed.world_speed import random_actions
 from cfworld.world import Ends, World
 

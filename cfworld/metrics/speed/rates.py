@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from cfworld.metrics.speed.machine import synchronize
+from cfworld.metrics.machine import synchronize
 from cfworld.metrics.speed.roofline import Rates
 
 __all__ = ["measured_rates"]

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.metrics.speed.machine import available_bytes, peak_device_memory_mb, synchronize
+from cfworld.metrics.machine import available_bytes, peak_device_memory_mb, synchronize
 from cfworld.metrics.speed.roofline import Rates, needed_bytes
 from cfworld.metrics.speed.scales import RandomTable, Scale, memory_of, sizes_of, use_memory
 from cfworld.metrics.speed.step_parts import STEP_PARTS, part_seconds, part_works

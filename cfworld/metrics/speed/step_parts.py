@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cfworld.diffusion import counter_noise
 from cfworld.memory import MemoryState, NewLatents, commit
-from cfworld.metrics.speed.machine import synchronize
+from cfworld.metrics.machine import synchronize
 from cfworld.metrics.speed.roofline import Work, pass_work, prompt_work, work_of_memory
 from cfworld.metrics.speed.world_speed import random_actions
 from cfworld.model import Generator
@@ -57,10 +57,7 @@ def part_seconds(
         wrap: makes of each function what is timed: compiles it, or leaves it.
     """
     generator, config = world.generator, world.config
-    checked = generator.prompts.check(
-        random_actions(world, state.seeds, state.step), state.num_rows, config.frames_per_step
-    )
-    actions = checked.to(world.device).unflatten(1, (config.latents_per_chunk, config.frames_per_latent))
+    actions = world.actions_per_latent(random_actions(world, state.seeds, state.step), state.num_rows)
     prepare, denoised, cleaned, committed = (wrap(part) for part in (_prepare, _denoised, _cleaned, _committed))
     timed = [
         _round(

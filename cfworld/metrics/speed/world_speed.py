@@ -12,7 +12,7 @@ from jaxtyping import Float64, Int64
 from torch import Tensor, nn
 
 from cfworld.diffusion import counter_uniform
-from cfworld.metrics.speed.machine import peak_device_memory_mb, peak_memory_mb, synchronize
+from cfworld.metrics.machine import peak_device_memory_mb, peak_memory_mb, synchronize
 from cfworld.prompts import ActionKind, ActionPart
 from cfworld.world import World, WorldState
 

@@ -25,14 +25,14 @@ from cfworld.train.distillation.curriculum import CurriculumConfig, draw_exit
 from cfworld.train.distillation.rollouts import RolloutSource
 from cfworld.train.distillation.scores import fake_score_loss, student_loss
 from cfworld.train.distillation.self_rollout import Rollout, SelfRollout, Target
-from cfworld.train.distillation.student_world import few_step_sampler, student_world
 from cfworld.train.exports import check_sampler
 from cfworld.train.forcing.clip_losses import ClipStep, masked_mean
-from cfworld.train.forcing.key_centre import centre_clips
+from cfworld.train.key_centre import centre_clips
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
+from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.world import World
 
 __all__ = ["DistillConfig", "DistillStage", "Shown", "rollout_metrics"]
@@ -118,6 +118,12 @@ class DistillConfig:
         for name in ("sigma_shift", "score_shift", "critic_lr_ratio"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected a positive number.")
+        if self.anchor.weight > 0 and {self.score_memory, self.student_memory} != {Shown.MEMORY}:
+            raise ConfigError(
+                f"Got anchor.weight={self.anchor.weight} with score_memory={self.score_memory} and "
+                f"student_memory={self.student_memory}; expected anchor.weight=0, or memory for both: the loss on real "
+                "clips shows both networks the world's whole memory."
+            )
         if len(self.critic_betas) != 2 or self.prefix_latents < 0:
             raise ConfigError(
                 f"Got critic_betas={self.critic_betas}, prefix_latents={self.prefix_latents}; expected two betas, and "

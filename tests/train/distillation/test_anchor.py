@@ -12,6 +12,7 @@ from cfworld import World
 from cfworld.errors import ConfigError
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.distillation.anchor import Anchor, AnchorConfig
+from cfworld.train.distillation.distill import DistillConfig
 from cfworld.train.loop import LoopConfig, step_generator
 from cfworld.train.processes.team import Alone
 from cfworld.train.run_state import check_config
@@ -95,6 +96,13 @@ def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
 def test_settings_out_of_range_are_refused(change: dict):
     with pytest.raises(ConfigError, match=f"anchor.{next(iter(change))}="):
         AnchorConfig(**change)
+
+
+@pytest.mark.parametrize("shown", [{"score_memory": "window"}, {"student_memory": "window"}])
+def test_networks_that_see_no_more_than_a_window_are_not_held(shown: dict):
+    DistillConfig(**shown)
+    with pytest.raises(ConfigError, match=r"expected anchor\.weight=0, or memory for both"):
+        DistillConfig(anchor=HELD, **shown)
 
 
 def test_settings_that_do_not_fit_together_are_refused_in_its_name():

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cfworld.metrics.speed import machine
+from cfworld.metrics import machine
 
 
 def test_the_driver_is_read_off_its_kernel_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig, Solver
 from cfworld.train.banks.latent_bank import ClipBatch
-from cfworld.train.forcing.key_centre import measure_centre
+from cfworld.train.key_centre import measure_centre
 from cfworld.world import World
 
 __all__ = ["few_step_sampler", "student_world"]
