@@ -133,6 +133,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
     kept = metrics.get("promotions", {}).get("world", {})
     return {
         "recall": by_time,
+        "full_turn": recall["routes"].get("full turn", {}).get("world", {}).get("recalled"),
         "recalled": _mean([found["recalled"]["mean"] for found in by_time.values()]),
         "psnr": _mean([found["psnr"]["mean"] for found in by_time.values()]),
         "colour": _mean([abs(drift[name]["deviation"]["mean"]) for name in _COLOURS]) if drift else None,

@@ -1,4 +1,4 @@
-"""ablation.json and ablation.md."""
+"""ablation.json, ablation.md and ablation.png."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -11,6 +11,7 @@ import numpy as np
 from benchmarks.ablation.config import AblationConfig
 from benchmarks.ablation.figures import SUMMARY, summarised
 from benchmarks.ablation.plan import planned_horizons
+from benchmarks.ablation.plot import write_plot
 from benchmarks.ablation.variants import VARIANTS
 from cfworld import files
 from cfworld.metrics.bootstrap import Interval
@@ -39,7 +40,7 @@ def write_results(
     continued: Continued,
     failed: Sequence[str],
 ) -> None:
-    """Write both files into the folder of results, each whole or not at all.
+    """Write the files into the folder of results, each whole or not at all.
 
     Args:
         config: what was asked for.
@@ -62,6 +63,7 @@ def write_results(
     figures = {"config": settings, "variants": rows, "continuations": continued, "failed": list(failed)}
     files.write_json(folder / "ablation.json", as_figures(figures))
     files.write_text(folder / "ablation.md", markdown(config, found, continued, failed))
+    write_plot(folder / "ablation.png", found)
 
 
 def markdown(
@@ -98,18 +100,22 @@ def markdown(
 
 
 def _recall_by_time(found: Mapping[str, Mapping[int, Mapping[str, Any]]], order: Sequence[str]) -> Iterator[str]:
-    """Recall at each time away, mean over seeds."""
+    """Recall at each time away, and after a full turn where one was taken: means over seeds."""
     times = sorted({time for name in order for figures in found[name].values() for time in figures["recall"]})
     if not times:
         return
+    turns = {name: [turn["mean"] for f in found[name].values() if (turn := f["full_turn"])] for name in order}
+    has_turned = any(turns.values())
     rows = []
     for name in order:
-        by_time = [
+        means = [
             [f["recall"][time]["recalled"]["mean"] for f in found[name].values() if time in f["recall"]]
             for time in times
         ]
-        rows.append([VARIANTS[name].title, *(f"{np.mean(values):.2f}" if values else "-" for values in by_time)])
-    yield from (*markdown_table(["recall after (s)", *(f"{time:g}" for time in times)], rows), "")
+        means += [turns[name]] if has_turned else []
+        rows.append([VARIANTS[name].title, *(f"{np.mean(values):.2f}" if values else "-" for values in means)])
+    columns = ["recall after (s)", *(f"{time:g}" for time in times), *(["a full turn"] if has_turned else [])]
+    yield from (*markdown_table(columns, rows), "")
 
 
 def _continued(continued: Continued) -> Iterator[str]:

@@ -1,4 +1,5 @@
 import json
+import re
 import subprocess
 from pathlib import Path
 from threading import Barrier
@@ -39,6 +40,7 @@ def report(recalled: float) -> dict[str, Any]:
         }
         for seconds, share in ((4, 1.0), (8, 0.5))
     }
+    routes["full turn"] = {"world": {"recalled": interval(recalled / 4)}}
     colours = {name: {"deviation": interval(-0.5)} for name in ("red", "green", "blue", "saturation")}
     energies = {name: {"ratio": interval(0.9)} for name in ("sharpness", "motion")}
     return {
@@ -165,6 +167,9 @@ def test_the_table_stands_beside_the_papers(tmp_path: Path):
     # 0.90, 0.91, 0.92 after 4 s and half of it after 8 s: 0.6825 +- 4.303 x 0.0075 / sqrt(3)
     assert "| 3 | 4.00 [4.00, 4.00] | 0.68 [0.66, 0.70] | 20.00" in page
     assert "82.45 | 95.34 | 94.88 | 58.26" in page
+    assert "| recall after (s) | 4 | 8 | a full turn |" in page
+    assert re.search(r"^\| full \| 0\.91 \| 0\.4[56] \| 0\.23 \|$", page, re.MULTILINE)
+    assert (tmp_path / "results" / "ablation.png").read_bytes().startswith(b"\x89PNG")
     assert {"full", "without CDMD (Stage 1 alone)", "uniform slow memory, interval 1"} <= set(rows)
     assert "Other than in the paper, uniform slow memory, interval 1 is above full" in page
     assert "Other than in the paper, without CDMD (Stage 1 alone) is above" not in page
