@@ -1,26 +1,38 @@
 """Files that appear whole or not at all, and folders that one process at a time writes to."""
 
+import errno
 import fcntl
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-__all__ = ["exists", "locked_folder", "write_aside", "write_json", "write_text"]
+__all__ = ["exists", "is_file", "locked_folder", "write_aside", "write_json", "write_text"]
 
 
 def exists(path: str | Path) -> bool:
-    """Whether there is something at a path; there is nothing where a text is no path, too long for one, say."""
+    """Whether there is something at a path; nothing is where a text is too long for one."""
+    return _answered(Path(path).exists)
+
+
+def is_file(path: str | Path) -> bool:
+    """Whether there is a file at a path; none is where a text is too long for one."""
+    return _answered(Path(path).is_file)
+
+
+def _answered(asked: Callable[[], bool]) -> bool:
     try:
-        return Path(path).exists()
-    except (OSError, ValueError):
-        return False
+        return asked()
+    except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return False
+        raise
 
 
 @contextmanager

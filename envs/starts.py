@@ -10,7 +10,7 @@ import numpy as np
 
 from cfworld.envs.env_state import EnvState
 from cfworld.errors import CheckpointError, DatasetError, StartError
-from cfworld.files import exists
+from cfworld.files import is_file
 from cfworld.world import Opening, Start, World, WorldState
 from cfworld.world.start import content_digest
 
@@ -83,7 +83,7 @@ def _from_address(address: str, world: World) -> Start | WorldState | Opening:
         return Opening(action=address.removeprefix(PROMPT))
     if address.startswith("minari:"):
         return _from_dataset(address, config.prefix_latents, config.frames_per_latent)
-    if not exists(address):
+    if not is_file(address):
         raise StartError(
             f"got {address!r} as a start, and there is no such file; expected an index, a Start, a WorldState, the "
             'path of a picture or of a saved state (*.safetensors), "minari:DATASET#EPISODE@TICK" or "prompt:ACTION"'

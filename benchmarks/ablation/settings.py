@@ -64,8 +64,13 @@ def _training(groups: tuple[str, ...], overrides: Sequence[str]) -> dict[str, An
     folders |= {"data": given.get("data", ""), "imported": given.get("world.imported") or world["imported"]}
     return {
         "settings": settings,
-        "folders": {name: folder_digest(folder.removeprefix("lerobot:")) for name, folder in folders.items() if folder},
+        "folders": {name: folder_digest(_without_kind(folder)) for name, folder in folders.items() if folder},
     }
+
+
+def _without_kind(dataset: str) -> str:
+    """The folder of a dataset whose kind may be told before it."""
+    return dataset.removeprefix("lerobot:").removeprefix("minari:")
 
 
 @cache

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from cfworld.files import is_file
+
 __all__ = [
     "CHUNK_SIZE",
     "DATA_PATH",
@@ -40,4 +42,4 @@ def file_of(shard: int) -> dict[str, int]:
 
 def is_lerobot(folder: Path) -> bool:
     """Whether a folder holds a LeRobot dataset."""
-    return (folder / INFO_PATH).is_file()
+    return is_file(folder / INFO_PATH)

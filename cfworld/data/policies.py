@@ -15,6 +15,7 @@ from cfworld.data.blind import BLIND, hold, to_and_fro
 from cfworld.data.choices import check_choices
 from cfworld.data.scripts import read_script
 from cfworld.errors import ConfigError
+from cfworld.files import is_file
 
 __all__ = [
     "AGENT_CARD",
@@ -77,9 +78,9 @@ def split_policy(name: str) -> tuple[str, str]:
     if not colon and (kind in BLIND or kind == "planner"):
         return kind, ""
     if not (colon and kind in _WITH_ARGUMENT):
-        if name.endswith(".zip") and (not colon or Path(name).is_file()):
+        if name.endswith(".zip") and (not colon or is_file(name)):
             return "sb3", name
-        if (Path(name) / AGENT_CARD).is_file():
+        if is_file(Path(name) / AGENT_CARD):
             return "agent", name
     return kind, argument
 

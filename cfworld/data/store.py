@@ -20,6 +20,7 @@ from cfworld.data.episode import Blocks, Episode, num_blocks, to_blocks
 from cfworld.data.lerobot_layout import GENERATED_PATH, INFO_PATH, is_lerobot
 from cfworld.data.readers import Hdf5Reader, MinariReader, Reader
 from cfworld.errors import DatasetError, MissingDependencyError
+from cfworld.files import is_file
 
 __all__ = ["EpisodeStore", "is_image_space"]
 
@@ -218,7 +219,7 @@ def _find(path_or_id: str | Path) -> Path:
     root = os.environ.get("MINARI_DATASETS_PATH", Path("~/.minari/datasets").expanduser())
     path = Path(path_or_id)
     for folder in (path, path / "data", root / path / "data"):
-        if (folder / METADATA_FILE_NAME).is_file():
+        if is_file(folder / METADATA_FILE_NAME):
             return folder
     raise DatasetError(
         f"there is no dataset {str(path_or_id)!r}: no {METADATA_FILE_NAME} in it, in its data folder, or under "

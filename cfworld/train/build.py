@@ -53,7 +53,7 @@ def like_imported(world: WorldSettings) -> WorldSettings:
 
     Raises:
         UnknownWorldError: If there is no such world.
-        ConfigError: If something is set that the imported world says otherwise.
+        ConfigError: If something is set to other than its default that the imported world says otherwise.
     """
     if not world.imported:
         return world

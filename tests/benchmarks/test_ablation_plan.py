@@ -135,12 +135,13 @@ def test_other_settings_data_or_tokenizers_are_other_runs(tmp_path: Path, monkey
     assert not before & after
     recorded = tmp_path / "mine" / "metadata.json"
     recorded.parent.mkdir()
-    for text in ("one", "two"):
-        recorded.write_text(text)
-        settings.folder_digest.cache_clear()
-        ours = {run.folder for run in plan(replace(config, train=[f"data=lerobot:{recorded.parent}"]))}
-        assert not after & ours
-        after |= ours
+    for key in ("data=lerobot:", "data=minari:", "world.imported="):
+        for text in ("one", "two"):
+            recorded.write_text(text)
+            settings.folder_digest.cache_clear()
+            ours = {run.folder for run in plan(replace(config, train=[f"{key}{recorded.parent}"]))}
+            assert not after & ours
+            after |= ours
     composed = settings.composed
 
     def edited(*given: str) -> dict[str, Any]:

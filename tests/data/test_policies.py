@@ -51,6 +51,12 @@ def test_a_policy_that_is_held_decides_at_the_first_of_so_many_ticks():
     assert not np.array_equal(taken, asked)
 
 
+def test_a_name_too_long_for_a_file_is_one_that_nobody_has():
+    for name in ("z" * 400, "z" * 400 + ".zip", "agent:" + "z" * 400):
+        with pytest.raises(ConfigError):
+            make_policy(name, np.random.default_rng(0), DISCRETE)
+
+
 def test_a_sweep_goes_both_ways_for_equally_long():
     first, *whole, _ = runs(actions("sweep", 2000))
 

@@ -60,6 +60,15 @@ def test_a_snapshot_of_another_world_is_refused_and_changes_nothing(world: World
     assert same(play(env, [1]), play(twin, [1]))
 
 
+def test_a_snapshot_on_another_device_is_refused(world: World) -> None:
+    env = WorldEnv(world)
+    env.reset(seed=0)
+    snapshot = env.get_state()
+    elsewhere = dataclasses.replace(snapshot.world, seeds=snapshot.world.seeds.to("meta"))
+    with pytest.raises(StateError, match="got a snapshot on meta; expected cpu"):
+        env.set_state(dataclasses.replace(snapshot, world=elsewhere))
+
+
 def test_a_snapshot_of_two_rows_or_one_given_away_is_refused(world: World) -> None:
     env = WorldEnv(world)
     env.reset(seed=0)

@@ -15,7 +15,7 @@ from cfworld.envs.scenario import scenario_names
 from cfworld.envs.scenarios.acts import NewPolicy
 from cfworld.envs.spaces import world_action_space
 from cfworld.envs.world_env import WorldEnv
-from cfworld.errors import ConfigError
+from cfworld.errors import ConfigError, ScenarioError
 from cfworld.export.scenario import write_scenario_dataset
 from cfworld.world import Ends, find_world
 from tests.toy import ACTIONS, DISCRETE, KINDS, toy_world
@@ -90,6 +90,18 @@ def test_frames_rewards_and_hazards_are_those_of_the_environment(toy: World) -> 
         assert np.abs(branch.frames[1:][here].astype(int) - env.frames()).max() <= 1
         assert np.allclose(branch.hazard[here], info["hazard"], atol=1e-5)
         assert np.allclose(branch.reward[here], info["reward_frames"], atol=1e-5)
+
+
+def test_the_file_or_dataset_of_a_start_is_looked_for_beside_the_scenario(toy: World, tmp_path: Path) -> None:
+    toy.initial(seeds=[1], starts=[2])[0].save(tmp_path / "moment.safetensors")
+    (tmp_path / "noise").mkdir()
+    file = tmp_path / "scenario.yaml"
+    text = "world: toy\nseconds: 0.4\nstart: {}\ntimeline:\n  - action: stay\n"
+    file.write_text(text.format("moment.safetensors"))
+    assert Scenario.load(file).run(toy).start == str(tmp_path / "moment.safetensors")
+    file.write_text(text.format("minari:noise#0@8"))
+    with pytest.raises(ScenarioError, match=f"there is no dataset '{tmp_path / 'noise'}'"):
+        Scenario.load(file).run(toy)
 
 
 def test_a_start_may_be_drawn_by_a_seed_of_its_own(toy: World) -> None:

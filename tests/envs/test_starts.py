@@ -55,6 +55,12 @@ def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+def test_a_state_on_another_device_is_refused(world: World) -> None:
+    state, _ = world.initial(seeds=[1])
+    with pytest.raises(StartError, match="got a state on meta as a start; expected one on cpu"):
+        find_start(dataclasses.replace(state, seeds=state.seeds.to("meta")), world)
+
+
 def test_an_index_is_its_own_name(world: World) -> None:
     for index in (3, np.int64(3)):
         chosen = find_start(index, world)
@@ -156,6 +162,9 @@ def test_a_snapshot_from_after_a_users_end_is_refused_and_one_from_after_the_hor
         ("{files}/lost.safetensors", "there is no such file"),
         ("{files}/notes.safetensors", "holds no state"),
         ("a ball, " * 50, "there is no such file; expected an index"),
+        ("", "there is no such file; expected an index"),
+        ("{files}/noise", "there is no such file; expected an index"),
+        ("minari:" + "a ball, " * 50 + "#0@8", "there is no dataset"),
         ("minari:{files}/noise", 'expected "minari:DATASET#EPISODE@TICK"'),
         ("minari:{files}/noise#0@", 'expected "minari:DATASET#EPISODE@TICK"'),
         ("minari:{files}/noise#-1@8", 'expected "minari:DATASET#EPISODE@TICK"'),

@@ -103,6 +103,17 @@ def test_the_command_refuses_a_baseline_of_another_twin_before_it_writes(tmp_pat
     assert not (tmp_path / "out").exists()
 
 
+def test_the_command_refuses_to_continue_a_student_of_another_twin(tmp_path: Path):
+    toy_world().save_pretrained(tmp_path / "world")
+    student = toy_world(source="cfworld/DoomTakeCoverReal-v0")
+    student.variant = "student"
+    student.save_pretrained(tmp_path / "student")
+    continuation = ContinuationConfig(student=str(tmp_path / "student"), ages=[0.8], seconds=0.4, starts=2)
+    changes = {"metrics": ["continuation"], "continuation": continuation, "out": str(tmp_path / "out")}
+    with pytest.raises(ConfigError, match=r"the world of continuation\.student= has source="):
+        evaluate(small(world=str(tmp_path / "world"), **changes))
+
+
 def test_the_command_lets_a_world_continue_a_student(tmp_path: Path):
     world, student = toy_world(), toy_world()
     student.variant = "student"
@@ -178,6 +189,7 @@ def test_endless_worlds_never_end_and_leave_the_world_alone():
         ({"metrics": ["beauty"]}, "metrics=\\['beauty'\\]; expected some of fidelity"),
         ({"metrics": []}, "got no metrics"),
         ({"metrics": ["continuation"]}, "continuation without continuation.student="),
+        ({"baseline": {"student itself": "toy"}}, "student itself"),
         ({"controls": ["melt"]}, "controls=\\['melt'\\]"),
         ({"starts": 0}, "starts=0"),
         (

@@ -58,8 +58,16 @@ def test_a_tokenizer_of_other_settings_is_refused_before_the_teacher_is_trained(
 def test_data_without_an_episode_for_the_sheets_is_refused_before_the_teacher_is_trained(data: str) -> None:
     world = settings(prefix_latents=6)
     write_block_vae(BlockVAE(world.tokenizer), run_folder(world.name, "tokenizer") / "export")
-    with pytest.raises(DatasetError, match="no held-out episode without god mode of at least 14 latents"):
-        teacher_stage(world, TeacherStageConfig(min_latents=4, clip_latents=4), "cpu")
+    for stage, variant in (("teacher", "teacher"), ("init", "student"), ("local", "student")):
+        exported(world, variant, world.memory, run_folder(world.name, stage) / "export")
+    for build, config in (
+        (teacher_stage, TeacherStageConfig(min_latents=4, clip_latents=4)),
+        (init_stage, InitStageConfig(min_latents=4, clip_latents=4)),
+        (local_stage, LocalStageConfig(min_latents=8, num_targets=2)),
+        (context_stage, ContextStageConfig(min_latents=8)),
+    ):
+        with pytest.raises(DatasetError, match="no held-out episode without god mode of at least 14 latents"):
+            build(world, config, "cpu")  # pyright: ignore[reportArgumentType]
 
 
 def test_the_teacher_takes_actions_up_to_the_bounds(data: str) -> None:
@@ -154,7 +162,7 @@ def _save_tokenizer(world: World, folder: Path) -> None:
 
 def exported(world: WorldSettings, variant: str, memory: MemoryConfig, folder: Path) -> None:
     """A network that was trained with a memory."""
-    made = toy_world(actions=world.actions, memory=memory)
+    made = toy_world(actions=world.actions, memory=memory, prefix_latents=world.prefix_latents)
     made.variant, made.tokenizer = variant, read_block_vae(run_folder(world.name, "tokenizer") / "export")
     made.save_pretrained(folder)
 

@@ -186,7 +186,7 @@ def test_an_episode_is_encoded_as_one_video(pipeline: Path, here: Path):
     torch.testing.assert_close(bank.latents[:15].float(), tokenizer.encode(frames)[0], atol=2e-3, rtol=2e-3)
 
 
-@pytest.mark.parametrize("change", [{"fps": 24}, {"opening": 3}])
+@pytest.mark.parametrize("change", [{"fps": 24}, {"opening": "darken"}])
 def test_what_an_import_says_is_not_to_be_set(pipeline: Path, here: Path, change: dict[str, Any]):
     wan_world(pipeline, actions=TABLE).save_pretrained("imported")
     (name,) = change

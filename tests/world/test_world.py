@@ -1,5 +1,7 @@
 """A world is a pure step function: replay, fork, independence, ends."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,12 @@ def test_a_state_of_another_world_is_refused(world: cfworld.World):
     ):
         with pytest.raises(StateError, match="toy/teacher"):
             use()
+
+
+def test_a_state_on_another_device_is_refused(world: cfworld.World):
+    state, _ = world.initial(seeds=[0])
+    with pytest.raises(StateError, match="got a state on meta; this world is on cpu"):
+        world.step(replace(state, seeds=state.seeds.to("meta")), [0])
 
 
 @pytest.mark.parametrize("seeds", [[], 0, "ab", [1.5], [True], None])

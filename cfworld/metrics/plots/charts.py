@@ -179,7 +179,7 @@ def _context_note(reached: Mapping[str, float | None]) -> str:
     return f" (ECL {found:g} s, by PSNR {by_psnr:g} s)"
 
 
-def heading(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_seconds: float, tolerance: float) -> None:
+def heading(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_seconds: float, tolerance: int) -> None:
     """Quartiles of the heading's error in pixels, by the time away; a line where a view is no longer the same."""
     with panels(path, 1) as (ax,):
         for name, colour in coloured(errors):
