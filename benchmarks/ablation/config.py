@@ -53,7 +53,7 @@ class AblationConfig:
         num_threads: Threads of every training on the CPU.
         workers: Runs at a time. Minutes in the table are those of the clock, and longer where runs share a machine.
         work: Folder of the runs. What lies there is not made again.
-        results: Folder of ablation.json and ablation.md.
+        results: Folder of ablation.json, ablation.md and ablation.png.
         check: Print what would be run, and stop.
     """
 

@@ -120,6 +120,7 @@ class Commands:
 
     def __init__(self) -> None:
         self._running: set[subprocess.Popen[bytes]] = set()
+        self._stopped = False
 
     def __call__(self, run: Run) -> None:
         """Make a run.
@@ -131,13 +132,16 @@ class Commands:
         with log_of(run).open("a", encoding="utf-8") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, **_THREADS})
             self._running.add(process)
+            if self._stopped:
+                process.terminate()
             code = process.wait()
             self._running.discard(process)
         if code:
             raise subprocess.CalledProcessError(code, command)
 
     def stop(self) -> None:
-        """End all that is running."""
+        """End all that is running, and what begins from now on."""
+        self._stopped = True
         for process in list(self._running):
             process.terminate()
 

@@ -13,7 +13,7 @@ from benchmarks.ablation.variants import VARIANTS
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.effective_context import effective_context
 
-__all__ = ["SUMMARY", "across_seeds", "collected", "contexts", "continuations", "summarised"]
+__all__ = ["CONTINUED", "SUMMARY", "across_seeds", "collected", "contexts", "continuations", "summarised"]
 
 SUMMARY: Mapping[str, str] = {
     "effective_context": "ECL (s)",

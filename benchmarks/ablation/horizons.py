@@ -49,10 +49,11 @@ class Horizons:
         grows = f"Stage 2's horizon grows to {self.last} chunks ({self.last * self.chunk_seconds:.1f} s) " + (
             "at once" if self.ramp_steps == 1 else f"over {self.ramp_steps} steps"
         )
-        span = f"{self.span:.0f} chunks ({self.span * self.chunk_seconds:.1f} s) that it has to outlast"
+        span = f"{self.span:.0f} chunks ({self.span * self.chunk_seconds:.1f} s)"
         if self.outlasts:
-            return f"{grows}; the full memory spans no more than the {span}."
-        return f"{grows}, but {self.steps} steps are too few for rollouts to reach the {span}."
+            least = "what the full memory spans if every check promotes, or 20 s if that is more"
+            return f"{grows}, and so outlasts {span}: {least}."
+        return f"{grows}, but {self.steps} steps are too few for rollouts to reach the {span} that it has to outlast."
 
 
 def horizons(world: Mapping[str, Any], steps: int) -> Horizons:

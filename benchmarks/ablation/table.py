@@ -147,6 +147,8 @@ def _orders(summaries: Mapping[str, Mapping[str, Interval]]) -> Iterator[str]:
         first, second = summaries[better]["recalled"], summaries[worse]["recalled"]
         if first.mean < second.mean:
             apart = "the intervals do not overlap" if second.above(first) else "the intervals overlap"
+            if np.isnan([first.low, second.low]).any():
+                apart = "one seed has no interval"
             yield f"- Other than in the paper, {titles[worse]} is above {titles[better]}: {apart}."
 
 

@@ -15,6 +15,7 @@ from benchmarks.ablation.config import AblationConfig
 from benchmarks.ablation.execute import DONE
 from benchmarks.ablation.figures import across_seeds, contexts
 from benchmarks.ablation.plan import Run, plan
+from benchmarks.ablation.plot import write_plot
 from benchmarks.ablation.variants import VARIANTS
 from cfworld import files
 from cfworld.errors import ConfigError
@@ -23,8 +24,8 @@ from cfworld.metrics.progress import silent_bar
 pytestmark = pytest.mark.sources
 
 RECALLED = {"fast_only": 0.2, "sink_and_fast": 0.4, "full": 0.9, "without_cdmd": 0.8, "uniform_1": 0.95}
-TEACHERS = ["teacher", "teacher_without_erft"]
 """What the fake evaluation finds after 4 s; after 8 s it finds half as much."""
+TEACHERS = ["teacher", "teacher_without_erft"]
 
 
 def interval(mean: float) -> dict[str, Any]:
@@ -176,6 +177,18 @@ def test_the_table_stands_beside_the_papers(tmp_path: Path):
     written = json.loads((tmp_path / "results" / "ablation.json").read_text())
     assert written["variants"]["full"]["summary"]["effective_context"]["count"] == 3
     assert set(written["variants"]["full"]["seeds"]) == {"0", "1", "2"}
+
+
+def test_a_single_seed_tells_no_order(tmp_path: Path):
+    run_ablation(config(tmp_path, seeds=[0]), FakeCommands(), silent_bar)
+    page = (tmp_path / "results" / "ablation.md").read_text()
+    assert "uniform slow memory, interval 1 is above full: one seed has no interval." in page
+
+
+def test_where_nothing_was_recalled_there_is_no_picture(tmp_path: Path):
+    (tmp_path / "old.png").write_bytes(b"of another table")
+    write_plot(tmp_path / "old.png", {"full": {0: {"recall": {}}}})
+    assert not (tmp_path / "old.png").exists()
 
 
 def test_teachers_with_and_without_erft_continue_the_full_methods_student(tmp_path: Path):

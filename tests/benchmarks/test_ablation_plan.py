@@ -1,6 +1,7 @@
 import json
 from dataclasses import replace
 from pathlib import Path
+from signal import SIGTERM
 from subprocess import CalledProcessError
 from threading import Barrier, Event
 from typing import Any
@@ -219,17 +220,27 @@ def test_what_is_left_out_keeps_no_worker(tmp_path: Path):
 
 def test_an_error_that_nobody_foresaw_stops_what_is_being_made(tmp_path: Path):
     runs = [Run(title=name, arguments=("train",), folder=tmp_path / name) for name in "abc"]
-    stopped, made = Event(), list[str]()
+    begun, stopped, made = Event(), Event(), list[str]()
 
     def execute(run: Run) -> None:
         if run.title == "a":
+            assert begun.wait(timeout=30)
             raise ValueError("damaged")
+        begun.set()
         assert stopped.wait(timeout=30)
         made.append(run.title)
 
     with pytest.raises(ValueError, match="damaged"):
         execute_all(runs, execute, silent_bar, workers=2, stop=stopped.set)
     assert made in (["b"], ["b", "c"]), "what was begun ends"
+
+
+def test_a_command_that_begins_as_all_are_stopped_is_ended_too(tmp_path: Path):
+    commands = Commands()
+    commands.stop()
+    with pytest.raises(CalledProcessError) as ended:
+        commands(Run(title="late", arguments=("train",), folder=tmp_path / "late"))
+    assert ended.value.returncode == -SIGTERM
 
 
 def test_a_command_that_fails_says_why_in_its_log(tmp_path: Path):
