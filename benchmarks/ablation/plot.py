@@ -14,7 +14,7 @@ from cfworld.metrics.recall import NUM_VIEWS
 __all__ = ["QUESTIONS", "write_plot"]
 
 QUESTIONS: Mapping[str, tuple[str, ...]] = {
-    "What is kept": (FULL, "uniform_2", "uniform_1", SINK_AND_FAST, FAST_ONLY),
+    "What is kept": (FULL, "uniform_3", "uniform_2", "uniform_1", SINK_AND_FAST, FAST_ONLY),
     "How it is placed and learned": (
         FULL,
         "without_bounded_positions",

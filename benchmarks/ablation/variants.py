@@ -85,6 +85,9 @@ VARIANTS: Mapping[str, Variant] = {
         scored=("paradigm=context_forcing",),
         paper=Paper(total=81.11, background=93.12, subject=92.85, dynamic=55.30),
     ),
+    "uniform_3": Variant(
+        title="uniform slow memory, interval 3", everywhere=_uniform(3), scored=("paradigm=context_forcing",)
+    ),
     TEACHER: Variant(title="teacher", final="teacher"),
     TEACHER_WITHOUT_ERFT: Variant(title="teacher without ERFT", teacher=_NO_ERRORS, final="teacher"),
     "without_erft": Variant(

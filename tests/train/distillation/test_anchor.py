@@ -12,7 +12,7 @@ from cfworld import World
 from cfworld.errors import ConfigError
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.distillation.anchor import Anchor, AnchorConfig
-from cfworld.train.distillation.distill import DistillConfig
+from cfworld.train.distillation.distill import DistillConfig, Shown
 from cfworld.train.loop import LoopConfig, step_generator
 from cfworld.train.processes.team import Alone
 from cfworld.train.run_state import check_config
@@ -98,7 +98,7 @@ def test_settings_out_of_range_are_refused(change: dict):
         AnchorConfig(**change)
 
 
-@pytest.mark.parametrize("shown", [{"score_memory": "window"}, {"student_memory": "window"}])
+@pytest.mark.parametrize("shown", [{"score_memory": Shown.WINDOW}, {"student_memory": Shown.WINDOW}])
 def test_networks_that_see_no_more_than_a_window_are_not_held(shown: dict):
     DistillConfig(**shown)
     with pytest.raises(ConfigError, match=r"expected anchor\.weight=0, or memory for both"):
