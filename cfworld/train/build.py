@@ -103,7 +103,7 @@ def teacher_stage(
     else:
         actions = measured(world.actions, train.actions)
     settings = replace(world.world_config(), actions=actions)
-    sheet_episodes(settings, held_out)
+    sheet_episodes(settings, held_out)  # refused now, not at the first sheet
     depends = {**_without_inference_settings(_given(world)), "actions": actions.settings()}
     if config.resampling.share:
         depends["sampler"] = _of(world.sampler, "solver", "num_steps", "shift")
@@ -127,7 +127,7 @@ def init_stage(
         depends["student"] = weights_name(student)
     encoders = [_encoder_of(part) for part in (teacher, student) if part]
     train, held_out = _banks(world, tokenizer, device, team, *encoders)
-    sheet_episodes(teacher.config, held_out)
+    sheet_episodes(teacher.config, held_out)  # refused now, not at the first sheet
     return InitStage(config, teacher, train, held_out, student), depends
 
 
@@ -174,7 +174,7 @@ def _distilled(
     depends = {**_without_inference_settings(_given(world)), "memory": config_to_dict(world.memory)}
     depends |= {"teacher": weights_name(teacher), "student": weights_name(student)}
     train, held_out = _banks(world, tokenizer, device, team, _encoder_of(teacher), _encoder_of(student))
-    sheet_episodes(teacher.config, held_out)
+    sheet_episodes(teacher.config, held_out)  # refused now, not at the first sheet
     return (teacher, student, train, held_out), depends
 
 

@@ -69,8 +69,8 @@ def rollout_sheet(world: World, bank: LatentBank, *, rows: int, length: int, pat
         PSNR in latent space after 1 latent and after 8, and the ratio of the latents' change from step to step.
     """
     prefix = world.config.prefix_latents
-    episodes = sheet_episodes(world.config, bank)[:rows]
-    length = min(max(length, _fewest(world.config)), min(bank.num_latents[episode] for episode in episodes) - prefix)
+    episodes, lengths = sheet_episodes(world.config, bank)[:rows], bank.num_latents
+    length = min(max(length, _fewest(world.config)), min(lengths[episode] for episode in episodes) - prefix)
     index = bank.first[episodes][:, None] + torch.arange(prefix + length)
     truth, actions = bank.latents[index].float(), bank.actions_at(index)
     made = [out.latents for out in replayed(world, truth, actions, range(len(episodes)))]
