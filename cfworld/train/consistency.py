@@ -7,23 +7,21 @@ Forcing++, arXiv 2605.15141; Consistency Models, arXiv 2303.01469). docs/adr/000
 """
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cfworld.data import ClipSampler
 from cfworld.diffusion import denoised, euler, guided, heun, interpolate
 from cfworld.diffusion.consistency import consistency_target, draw_levels, level_path, pseudo_huber
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
 from cfworld.train.banks.latent_bank import LatentBank
+from cfworld.train.clip_stage import WorldStage
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.forcing.gathered import (
@@ -37,8 +35,8 @@ from cfworld.train.forcing.resampling import ResamplingConfig, resampled
 from cfworld.train.forcing.spatial_balance import SpatialBalance
 from cfworld.train.key_centre import centre_clips
 from cfworld.train.loop import LoopConfig
-from cfworld.train.processes.team import ALONE, Team
-from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
+from cfworld.train.processes.team import Team
+from cfworld.train.rollout_sheet import check_sheet
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.world import World
 
@@ -150,7 +148,7 @@ class InitStageConfig:
         check_sheet(self.sheet_rows, self.sheet_latents)
 
 
-class InitStage:
+class InitStage(WorldStage):
     """Distils a teacher into a few-step student, on real clips under gathered teacher forcing.
 
     At a prompt switch slots are not read anew; see `TeacherStage`.
@@ -178,26 +176,16 @@ class InitStage:
         if config.clip_latents % chunk:
             raise ConfigError(f"clip_latents {config.clip_latents} must be a multiple of latents_per_chunk {chunk}.")
         self.config, self.teacher = config, teacher
-        self.train, self.held_out = train, held_out
-        self.device = teacher.device
-        self.sampler = ClipSampler(
-            train.num_latents, config.clip_latents, config.loop.seed, min_latents=config.min_latents
-        )
+        super().__init__(config, config.clip_latents, train, held_out, teacher.device)
         self.module: nn.Module = copy.deepcopy((student or teacher).generator).requires_grad_(True)
         self.average: nn.Module = self.module
         self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
         self.balance = SpatialBalance(config.spatial_balance, teacher.tokenizer.latent_shape[1:], self.device)
-        self.team: Team = ALONE
 
     def join(self, team: Team) -> None:
         """Share out the clips and the teacher."""
-        self.team = team
+        super().join(team)
         team.shard(self.teacher.generator)
-
-    def batch(self, step: int) -> ClipStep:
-        """The clips of a step."""
-        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
-        return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Distance of the student's jump from its target, and the heads' losses."""
@@ -252,26 +240,11 @@ class InitStage:
         if "balance" in state:
             self.balance.load_state_dict(state["balance"])
 
-    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
-        """Write a sheet of the student's rollouts from held-out starts below the truth; return their figures."""
-        return rollout_sheet(
-            self._world(ema_module),
-            self.held_out,
-            rows=self.config.sheet_rows,
-            length=self.config.sheet_latents,
-            path=folder / f"step_{step:08d}.png",
-        )
-
-    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
-        """Write the world with the averaged student."""
-        world = self._world(ema_module)
-        world.save_pretrained(folder)
-        return {"parameters": sum(parameter.numel() for parameter in ema_module.parameters())}
-
-    def _world(self, module: nn.Module) -> World:
+    def world_of(self, module: nn.Module) -> World:
+        """A world of variant "student" with a copy of this generator."""
         assert isinstance(module, Generator)
-        chunk, seed = self.teacher.config.latents_per_chunk, self.config.loop.seed
-        return student_world(self.teacher, module, self._sampler, centre_clips(self.train, chunk, seed, self.device))
+        clips = centre_clips(self.train, self.teacher.config.latents_per_chunk, self.loop.seed, self.device)
+        return student_world(self.teacher, module, self._sampler, clips)
 
     @property
     def _sampler(self) -> SamplerConfig:

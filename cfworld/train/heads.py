@@ -15,6 +15,7 @@ from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.train.banks.latent_bank import ClipBatch, LatentBank
 from cfworld.train.calibration import calibrate
+from cfworld.train.clip_stage import ClipStage
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, random_promotions
 from cfworld.train.forcing.gathered import GatheredOutput, gathered_forward, slot_schedule
@@ -79,7 +80,7 @@ class HeadsStageConfig:
         check_head_weights(self.reward_weight, self.hazard_weight)
 
 
-class HeadsStage:
+class HeadsStage(ClipStage):
     """Trains the heads of a world and nothing else.
 
     Clips are drawn evenly: every frame counts once, the last one of an episode too, so that the likelihood's hazard is
@@ -102,24 +103,13 @@ class HeadsStage:
                 f"multiples of latents_per_chunk {chunk}."
             )
         self.config, self.world = config, world
-        self.train, self.held_out, self.device = train, held_out, world.device
-        self.sampler = ClipSampler(train.num_latents, config.clip_latents, config.loop.seed, even=True)
+        super().__init__(config.loop, config.clip_latents, train, held_out, world.device, even=True)
         self.generator = copy.deepcopy(world.generator).requires_grad_(False)
         self.generator.heads.requires_grad_(True)
         self.module: nn.Module = self.generator
         self.grid = sigmas(world.sampler.num_steps, world.sampler.shift, self.device)[:-1]
         config.erft.check_reach(self.grid)
         self.errors = ErrorBank(config.erft, world.tokenizer.latent_shape, self.device)
-        self.team: Team = ALONE
-
-    def join(self, team: Team) -> None:
-        """Share the clips out; the generator is part of what is trained."""
-        self.team = team
-
-    def batch(self, step: int) -> ClipStep:
-        """The clips of a step."""
-        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
-        return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Squared error of the rewards and likelihood of the ends, read off latents with errors in them."""

@@ -1,22 +1,20 @@
 """The stage that trains the Context Teacher: flow matching on every latent of long real clips."""
 
 import copy
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
-from cfworld.data import ClipSampler
 from cfworld.diffusion import denoised, interpolate, stratified_sigma, velocity
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
 from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.banks.latent_bank import LatentBank
+from cfworld.train.clip_stage import WorldStage
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.forcing.gathered import gathered_forward, slot_schedule
@@ -24,8 +22,7 @@ from cfworld.train.forcing.resampling import ResamplingConfig, resampled
 from cfworld.train.forcing.spatial_balance import SpatialBalance
 from cfworld.train.key_centre import centre_clips, measure_centre
 from cfworld.train.loop import LoopConfig
-from cfworld.train.processes.team import ALONE, Team
-from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
+from cfworld.train.rollout_sheet import check_sheet
 from cfworld.train.widening import widened_generator
 from cfworld.world import EncodedStarts, World, WorldConfig
 from cfworld.world.pretrained import variants_of
@@ -101,7 +98,7 @@ class TeacherStageConfig:
         check_sheet(self.sheet_rows, self.sheet_latents)
 
 
-class TeacherStage:
+class TeacherStage(WorldStage):
     """Trains a `Generator` by gathered teacher forcing.
 
     Where a clip's prompt changes, slots keep the keys of their own time, also in a world whose rollouts read them anew
@@ -129,15 +126,11 @@ class TeacherStage:
     ) -> None:
         self.config, self.world = config, world
         self.tokenizer = tokenizer
-        self.train, self.held_out = train, held_out
-        self.device = torch.device(device)
         if config.clip_latents % world.latents_per_chunk:
             raise ConfigError(
                 f"clip_latents {config.clip_latents} must be a multiple of latents_per_chunk {world.latents_per_chunk}."
             )
-        self.sampler = ClipSampler(
-            train.num_latents, config.clip_latents, config.loop.seed, min_latents=config.min_latents
-        )
+        super().__init__(config, config.clip_latents, train, held_out, device)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.loop.seed)
             generator = Generator(world.actions, world.transformer)
@@ -149,16 +142,6 @@ class TeacherStage:
         self.starts = self._starts()
         self.errors = ErrorBank(config.erft, tokenizer.latent_shape, self.device)
         self.balance = SpatialBalance(config.spatial_balance, tokenizer.latent_shape[1:], self.device)
-        self.team: Team = ALONE
-
-    def join(self, team: Team) -> None:
-        """Share the clips out; nothing but what is trained has weights."""
-        self.team = team
-
-    def batch(self, step: int) -> ClipStep:
-        """The clips of a step."""
-        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
-        return ClipStep(clips=self.train.clips(clips, self.config.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """Balanced flow matching on every latent, squared error of the rewards, likelihood of the ends."""
@@ -207,28 +190,11 @@ class TeacherStage:
         if "balance" in state:
             self.balance.load_state_dict(state["balance"])
 
-    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
-        """Write a sheet of rollouts from held-out starts below the truth; return their figures."""
-        return rollout_sheet(
-            self._world(ema_module),
-            self.held_out,
-            rows=self.config.sheet_rows,
-            length=self.config.sheet_latents,
-            path=folder / f"step_{step:08d}.png",
-        )
-
-    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
-        """Write the world with the averaged weights."""
-        world = self._world(ema_module)
-        world.save_pretrained(folder)
-        parameters = sum(parameter.numel() for parameter in ema_module.parameters())
-        return {"parameters": parameters, "starts": world.num_starts}
-
-    def _world(self, module: nn.Module) -> World:
+    def world_of(self, module: nn.Module) -> World:
+        """A world of variant "teacher" with a copy of this generator."""
         assert isinstance(module, Generator)
         world = World(self.world, copy.deepcopy(self.tokenizer), copy.deepcopy(module), self.starts, device=self.device)
-        seed = self.config.loop.seed
-        measure_centre(world, centre_clips(self.train, self.world.latents_per_chunk, seed, self.device))
+        measure_centre(world, centre_clips(self.train, self.world.latents_per_chunk, self.loop.seed, self.device))
         return world
 
     def _starts(self) -> EncodedStarts:

@@ -5,21 +5,20 @@ student at every `generator_every`-th (two time scales, DMD2). They differ in th
 """
 
 import copy
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from cfworld.data import ClipSampler
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
 from cfworld.train.banks.latent_bank import LatentBank
+from cfworld.train.clip_stage import WorldStage
 from cfworld.train.distillation.anchor import Anchor, AnchorConfig
 from cfworld.train.distillation.curriculum import CurriculumConfig, draw_exit
 from cfworld.train.distillation.rollouts import RolloutSource
@@ -31,7 +30,7 @@ from cfworld.train.key_centre import centre_clips
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.processes.team import ALONE, Team
-from cfworld.train.rollout_sheet import check_sheet, rollout_sheet
+from cfworld.train.rollout_sheet import check_sheet
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.world import World
 
@@ -139,7 +138,7 @@ class _Networks(nn.ModuleDict):
             network.compile(*args, **kwargs)
 
 
-class DistillStage(ABC):
+class DistillStage(WorldStage):
     """Distribution matching on a student's rollouts; the stages say where these come from.
 
     Args:
@@ -157,8 +156,6 @@ class DistillStage(ABC):
         self, config: DistillConfig, teacher: World, student: World, train: LatentBank, held_out: LatentBank
     ) -> None:
         self.config, self.teacher = config, teacher
-        self.train, self.held_out = train, held_out
-        self.device = teacher.device
         chunk = teacher.config.latents_per_chunk
         self.prefix = config.prefix_latents or teacher.config.prefix_latents
         if self.prefix % chunk or config.min_latents < self.prefix + chunk:
@@ -169,10 +166,8 @@ class DistillStage(ABC):
         sampler = few_step_sampler(config.num_steps, config.sigma_shift)
         check_sampler(student, sampler)
         targets = config.num_targets * config.score_window
-        self.clip_latents = self.prefix + (config.curriculum.last + targets) * chunk
-        self.sampler = ClipSampler(
-            train.num_latents, self.clip_latents, config.loop.seed, min_latents=config.min_latents
-        )
+        clip_latents = self.prefix + (config.curriculum.last + targets) * chunk
+        super().__init__(config, clip_latents, train, held_out, teacher.device)
         self.student = copy.deepcopy(student.generator).requires_grad_(True)
         self.student.heads.requires_grad_(False)
         self.critic = copy.deepcopy(teacher.generator).requires_grad_(True)
@@ -203,7 +198,6 @@ class DistillStage(ABC):
                 min_latents=config.min_latents,
                 seed=config.loop.seed,
             )
-        self.team: Team = ALONE
 
     @abstractmethod
     def rollouts(self) -> RolloutSource:
@@ -224,15 +218,11 @@ class DistillStage(ABC):
 
     def join(self, team: Team) -> None:
         """Share out the clips, the rollouts, and the teacher."""
-        self.team = self.source.team = self.machine.team = team
+        super().join(team)
+        self.source.team = self.machine.team = team
         if self.anchor:
             self.anchor.join(team)
         team.shard(self.teacher.generator)
-
-    def batch(self, step: int) -> ClipStep:
-        """The clips of a step."""
-        clips = self.team.own(self.sampler.batch(step, self.config.loop.batch_size))
-        return ClipStep(clips=self.train.clips(clips, self.clip_latents, self.device), step=step)
 
     def loss(self, batch: ClipStep, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
         """The critic's flow matching, and the student's distribution matching where it is the student's turn."""
@@ -276,27 +266,12 @@ class DistillStage(ABC):
             self.anchor.load_state_dict(state["anchor"])
         self.source.load_state_dict({name: value for name, value in state.items() if name != "anchor"})
 
-    def sample(self, ema_module: nn.Module, step: int, folder: Path) -> Mapping[str, float]:
-        """Write a sheet of the student's rollouts from held-out starts below the truth; return their figures."""
-        return rollout_sheet(
-            self._world(ema_module),
-            self.held_out,
-            rows=self.config.sheet_rows,
-            length=self.config.sheet_latents,
-            path=folder / f"step_{step:08d}.png",
-        )
-
-    def export(self, ema_module: nn.Module, folder: Path) -> Mapping[str, Any]:
-        """Write the world with the averaged student."""
-        world = self._world(ema_module)
-        world.save_pretrained(folder)
-        return {"parameters": sum(parameter.numel() for parameter in world.generator.parameters())}
-
-    def _world(self, module: nn.Module) -> World:
+    def world_of(self, module: nn.Module) -> World:
+        """A world of variant "student" with a copy of this generator, and the memory that it was shown."""
         assert isinstance(module, Generator)
         like = copy.copy(self.teacher)
         like.config = replace(self.teacher.config, memory=self.machine.student_memory)
-        clips = centre_clips(self.train, self.machine.chunk, self.config.loop.seed, self.device)
+        clips = centre_clips(self.train, self.machine.chunk, self.loop.seed, self.device)
         return student_world(like, module, self.machine.sampler, clips)
 
 

@@ -338,7 +338,7 @@ def test_a_stage_learns_from_what_its_own_network_makes(make: Callable[..., Any]
 
     ((network, sampler, seen),) = made
     assert network is stage.module
-    assert sampler == stage._world(stage.module).config.sampler, "as the world that is exported does it"
+    assert sampler == stage.world_of(stage.module).config.sampler, "as the world that is exported does it"
     assert not torch.equal(seen.context, batch.clips.latents)
     frozen = stage.teacher.generator if make is init_stage else None
     for reader, clean in read:
