@@ -148,17 +148,10 @@ def check_snapshot(snapshot: Any, world: World, num_rows: int) -> EnvState:
     if not isinstance(snapshot, EnvState):
         raise StateError(f"got a {type(snapshot).__name__} as a snapshot; expected what get_state() returned")
     state = snapshot.world
-    state.check_usable()
-    if state.world != world.fingerprint:
-        raise StateError(
-            f"got a snapshot of {state.world}; expected one of {world.fingerprint}: set it into an environment of the "
-            "same checkpoint, variant and memory"
-        )
+    state.check_fits(world.fingerprint, world.device)
     if state.num_rows != num_rows:
         expected = "one row" if num_rows == 1 else f"{num_rows} rows"
         raise StateError(f"got a snapshot of {state.num_rows} rows; expected {expected}: select(rows) from it")
-    if state.device != world.device:
-        raise StateError(f"got a snapshot on {state.device}; expected {world.device}: use the same device")
     return snapshot
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from cfworld.errors import StartError
+from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryState
 from cfworld.memory.packed import pack, unpack
 from cfworld.model import Generator
@@ -176,19 +176,12 @@ class StartReader:
             yield keys[first : first + size]
 
     def _check_state(self, state: WorldState, fingerprint: str) -> None:
-        state.check_usable()
-        if state.world != fingerprint:
-            raise StartError(
-                f"got a state of {state.world} as a start; expected one of this world, {fingerprint}: its memory "
-                "means nothing to other weights or another memory. Give the frames instead."
-            )
+        try:
+            state.check_fits(fingerprint, self._device)
+        except StateError as error:
+            raise StartError(f"A state as a start: {error}") from error
         if state.num_rows != 1:
             raise StartError(f"got a state of {state.num_rows} rows as a start; expected one row: select([row]) it.")
-        if state.device != self._device:
-            raise StartError(
-                f"got a state on {state.device} as a start; expected one on {self._device}: save it, and load "
-                "it with WorldState.load(path, device=...)."
-            )
         if bool(state.ended):
             raise StartError("got a state whose episode has ended as a start; expected one from before its end.")
 

@@ -195,6 +195,30 @@ class WorldState:
                 "or clone() the state first."
             )
 
+    def check_fits(self, world: str, device: torch.device) -> None:
+        """Make sure that a world can go on from here.
+
+        Args:
+            world: The world's fingerprint.
+            device: Where it computes.
+
+        Raises:
+            DonatedStateError: If the state has been donated.
+            StateError: If it belongs to another world, or lies on another device.
+        """
+        self.check_usable()
+        if self.world != world:
+            raise StateError(
+                f"got a state of {self.world}; expected one of this world, {world}: its memory means nothing to other "
+                "weights, another variant or another memory. Load the world that it belongs to, or begin anew with "
+                "frames."
+            )
+        if self.device != device:
+            raise StateError(
+                f"got a state on {self.device}; this world is on {device}: save it, and load it with "
+                "WorldState.load(path, device=...)."
+            )
+
     def _rows(self, rows: Any) -> Tensor:
         try:
             given = torch.as_tensor(rows, device=self.seeds.device)

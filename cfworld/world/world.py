@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Num, UInt8
 from torch import Tensor
 
-from cfworld.errors import StartError, StateError
+from cfworld.errors import StartError
 from cfworld.memory import MemoryConfig, chosen_memory
 from cfworld.model import AttentionBackend, Generator, Transformer
 from cfworld.model.fp8 import use_fp8
@@ -404,14 +404,7 @@ class World:
     @torch.inference_mode()
     def _made(self, state: WorldState, actions: Any) -> Generated:
         """The next chunk, before it is decoded."""
-        state.check_usable()
-        if state.world != self.fingerprint:
-            raise StateError(f"got a state of {state.world}; this world is {self.fingerprint}. Begin with `initial`.")
-        if state.device != self.device:
-            raise StateError(
-                f"got a state on {state.device}; this world is on {self.device}: save it, and load it with "
-                "WorldState.load(path, device=...)."
-            )
+        state.check_fits(self.fingerprint, self.device)
         config, prompts = self.config, self.generator.prompts
         per_latent = self.actions_per_latent(actions, state.num_rows)
         memory = state.memory

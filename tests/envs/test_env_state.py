@@ -44,9 +44,12 @@ def test_what_is_no_snapshot_is_refused(world: World, wrong: Any) -> None:
 @pytest.mark.parametrize(
     ("other", "message"),
     [
-        (lambda: toy_world(name="another"), "snapshot of another/.*; expected one of toy/"),
-        (lambda: toy_world(seed=1), "expected one of toy/"),
-        (lambda: toy_world(memory=MemoryConfig(num_sink=1, num_slow=1, num_fast=4, consolidate_every=2)), "and memory"),
+        (lambda: toy_world(name="another"), "state of another/.*; expected one of this world, toy/"),
+        (lambda: toy_world(seed=1), "expected one of this world, toy/"),
+        (
+            lambda: toy_world(memory=MemoryConfig(num_sink=1, num_slow=1, num_fast=4, consolidate_every=2)),
+            "or another memory",
+        ),
     ],
 )
 def test_a_snapshot_of_another_world_is_refused_and_changes_nothing(world: World, other: Any, message: str) -> None:
@@ -65,7 +68,7 @@ def test_a_snapshot_on_another_device_is_refused(world: World) -> None:
     env.reset(seed=0)
     snapshot = env.get_state()
     elsewhere = dataclasses.replace(snapshot.world, seeds=snapshot.world.seeds.to("meta"))
-    with pytest.raises(StateError, match="got a snapshot on meta; expected cpu"):
+    with pytest.raises(StateError, match="got a state on meta; this world is on cpu"):
         env.set_state(dataclasses.replace(snapshot, world=elsewhere))
 
 
