@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float32, Shaped, UInt8
 
 from cfworld.errors import DatasetError
 
-__all__ = ["Blocks", "Episode", "num_blocks", "to_blocks"]
+__all__ = ["Blocks", "Episode", "to_blocks"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,13 +87,6 @@ class Blocks:
         return len(self.frames)
 
 
-def num_blocks(ticks: int, terminated: bool, frames_per_latent: int) -> int:
-    """How many blocks an episode of `ticks` ticks makes: a real end keeps its incomplete last block."""
-    if frames_per_latent < 1:
-        raise ValueError(f"frames_per_latent is {frames_per_latent}; expected at least 1")
-    return -(-ticks // frames_per_latent) if terminated else ticks // frames_per_latent
-
-
 def to_blocks(episode: Episode, frames_per_latent: int) -> Blocks:
     """Cuts an episode into the blocks of its latents.
 
@@ -108,8 +101,10 @@ def to_blocks(episode: Episode, frames_per_latent: int) -> Blocks:
     Returns:
         `ceil(T / f)` blocks when the episode terminated, `floor(T / f)` otherwise.
     """
+    if frames_per_latent < 1:
+        raise ValueError(f"frames_per_latent is {frames_per_latent}; expected at least 1")
     ticks = len(episode)
-    count = num_blocks(ticks, episode.terminated, frames_per_latent)
+    count = -(-ticks // frames_per_latent) if episode.terminated else ticks // frames_per_latent
     position = np.arange(count * frames_per_latent)
     valid = position < ticks
     source = np.minimum(position, ticks - 1)

@@ -16,7 +16,7 @@ from jaxtyping import Int64, UInt8
 from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 
 from cfworld.data.action_space import unusable
-from cfworld.data.episode import Blocks, Episode, num_blocks, to_blocks
+from cfworld.data.episode import Episode
 from cfworld.data.lerobot_layout import GENERATED_PATH, INFO_PATH, is_lerobot
 from cfworld.data.readers import Hdf5Reader, MinariReader, Reader
 from cfworld.errors import DatasetError, MissingDependencyError
@@ -176,37 +176,10 @@ class EpisodeStore:
             options=self.options[index],
         )
 
-    def num_latents(self, frames_per_latent: int) -> Int64[np.ndarray, " E"]:
-        """How many latents each episode makes, int64 `[E]`; reads only the ends."""
-        ended = [self._ended(index) for index in range(len(self))]
-        counts = [num_blocks(int(t), e, frames_per_latent) for t, e in zip(self.lengths, ended, strict=True)]
-        return np.array(counts, np.int64)
-
-    def blocks(self, index: int, frames_per_latent: int, start: int = 0, length: int | None = None) -> Blocks:
-        """The blocks `start` to `start + length - 1` of an episode, as `to_blocks` cuts them.
-
-        Args:
-            index: Which episode.
-            frames_per_latent: f, the number of frames in a latent.
-            start: The first block.
-            length: How many blocks; None means all that follow.
-        """
-        ticks = self._ticks(index)
-        count = num_blocks(ticks, self._ended(index), frames_per_latent)
-        length = count - start if length is None else length
-        if not 0 <= start < start + length <= count:
-            raise IndexError(f"blocks [{start}:{start + length}] of episode {index}; it has blocks [0:{count}]")
-        stop = min((start + length) * frames_per_latent, ticks)
-        return to_blocks(self.episode(index, start * frames_per_latent, stop), frames_per_latent)
-
     def _ticks(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise IndexError(f"episode {index}; the dataset holds episodes [0:{len(self)}]")
         return int(self.lengths[index])
-
-    def _ended(self, index: int) -> bool:
-        ticks = int(self.lengths[index])
-        return bool(self._reader.array(self.stored_number(index), "terminations", ticks - 1, ticks)[-1])
 
 
 def _address(path_or_id: str | Path) -> tuple[str, str]:

@@ -83,7 +83,6 @@ def test_chosen_episodes_are_numbered_anew() -> None:
     assert chosen.lengths.tolist() == [3, 4]
     assert chosen.metadata["episodes"] == [2, 0]
     assert np.array_equal(chosen.episode(0).actions, store.episode(2).actions)
-    assert chosen.num_latents(2).tolist() == [2, 2]
     assert chosen.select([1]).metadata["episodes"] == [0]
 
 

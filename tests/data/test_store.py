@@ -13,7 +13,7 @@ from gymnasium import spaces
 from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
-from cfworld.data import Episode, EpisodeStore, StoreWriter, to_blocks
+from cfworld.data import Episode, EpisodeStore, StoreWriter
 from cfworld.data.shards import MAIN_FILE_NAME
 from cfworld.errors import DatasetError
 
@@ -79,20 +79,6 @@ def test_parts_of_an_episode_equal_slices_of_the_whole(folder):
     np.testing.assert_array_equal(part.actions, whole.actions[10:20])
     assert not part.terminated
     assert store.episode(2, 30).terminated
-
-
-def test_parts_of_the_blocks_equal_slices_of_all_blocks(folder):
-    store = EpisodeStore.open(folder)
-
-    assert store.num_latents(4).tolist() == [6, 1, 9]
-    for index, whole in enumerate(EPISODES):
-        expected = to_blocks(whole, 4)
-        for start in range(len(expected)):
-            part = store.blocks(index, 4, start, len(expected) - start)
-            for name in ("frames", "actions", "rewards", "ends", "valid"):
-                np.testing.assert_array_equal(getattr(part, name), getattr(expected, name)[start:])
-    with pytest.raises(IndexError, match=r"it has blocks \[0:1\]"):
-        store.blocks(1, 4, 1, 1)
 
 
 def test_plain_minari_opens_the_dataset(folder, monkeypatch):
