@@ -50,6 +50,11 @@ class Window:
         self._clock = pygame.time.Clock()
         self._down: set[str] = set()
 
+    @property
+    def is_seen(self) -> bool:
+        """Whether it is on a screen: where there is none, SDL draws into memory instead."""
+        return self._pygame.display.get_driver() not in ("dummy", "offscreen")
+
     def show(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
         """Draw one frame, uint8 [H, W, 3], and wait for its turn."""
         pygame = self._pygame

@@ -2,7 +2,9 @@
 
 import json
 import math
-from contextlib import ExitStack
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import gymnasium as gym
 from gymnasium.spaces import Discrete
 
 from cfworld.cli import common
+from cfworld.cli.browser import BrowserWindow
 from cfworld.cli.scale import check_scale
 from cfworld.envs.keyboard import action_of, key_map
 from cfworld.envs.overlay import Caption, annotate, annotated_size
@@ -20,17 +23,20 @@ from cfworld.envs.world_env import EnvState, WorldEnv
 from cfworld.errors import ConfigError
 from cfworld.export.video import VideoWriter, open_video
 from cfworld.files import write_text
-from cfworld.world import World
+from cfworld.world import World, WorldConfig
 
 __all__ = ["PlayConfig", "main", "play"]
 
 SUMMARY = (
     "Play a world by the keyboard: arrows or WASD where the actions' names speak of ways, digits for any action. "
-    "Space pauses, R begins a new episode, F5 keeps the moment and F9 goes back to it, Escape leaves. What was played "
-    "is kept as a video and, episode by episode, as scripts for policy=scripted:FILE."
+    "Space pauses, R begins a new episode, F5 keeps the moment and F9 goes back to it, Escape leaves. With port= it "
+    "does so on a web page, also where there is no screen. What was played is kept as a video and, episode by episode, "
+    "as scripts for policy=scripted:FILE."
 )
-EXAMPLE = "world=panorama keys.space='turn left'"
+EXAMPLE = "world=panorama keys.space='turn left' port=8000"
 _LEAST_SCALE = 4
+_CONTROLS = {"space": "pause", "r": "new episode", "f5": "keep the moment", "f9": "go back to it", "escape": "leave"}
+"""What keys do that stand for no action."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -43,6 +49,9 @@ class PlayConfig:
         twin: Play the simulator that the world was learned from instead.
         seed: Of the first episode; the next ones follow from it.
         keys: Keys of your own, by pygame's names, with the actions' names or numbers: keys.q="move left".
+        port: Play in a browser, on a page at http://HOST:PORT, in place of a window; 0 takes a free port. On another
+            machine, `ssh -L 8000:127.0.0.1:8000 MACHINE` brings port=8000 here.
+        host: The address that the page is served at; 0.0.0.0 for all who can reach this machine, who may then all play.
         scale: Window pixels per pixel.
         speed: Share of the game's own speed; the world is slower where the machine is.
         max_steps: Leave after so many steps; 0 sets no limit.
@@ -55,6 +64,8 @@ class PlayConfig:
     twin: bool = False
     seed: int = 0
     keys: dict[str, Any] = field(default_factory=dict)
+    port: int | None = None
+    host: str = "127.0.0.1"
     scale: int = 8
     speed: float = 1.0
     max_steps: int = 0
@@ -65,6 +76,8 @@ class PlayConfig:
         """Refuse what no window can show and no episode begin from."""
         if self.scale < _LEAST_SCALE:
             raise ConfigError(f"got scale={self.scale}; expected at least {_LEAST_SCALE}, for the panel to be readable")
+        if self.port is not None and not 0 <= self.port < 2**16:
+            raise ConfigError(f"got port={self.port}; expected 0 to {2**16 - 1}, where 0 takes a free one")
         if not 0 < self.speed < math.inf:
             raise ConfigError(f"got speed={self.speed}; expected a finite number above 0, such as 1.0")
         if self.max_steps < 0:
@@ -76,11 +89,18 @@ class PlayConfig:
 class _Game:
     """One sitting: the environment, its window, and what is kept of it."""
 
-    def __init__(self, config: PlayConfig, world: World, folder: Path, window: Window, video: VideoWriter):
+    def __init__(
+        self,
+        config: PlayConfig,
+        env: Any,
+        names: Sequence[str],
+        mapped: Mapping[str, int],
+        folder: Path,
+        window: Window | BrowserWindow,
+        video: VideoWriter,
+    ):
         self.config, self.folder, self.window, self.video = config, folder, window, video
-        self.env: Any = _environment(config, world)
-        self.names = world.config.actions.names
-        self.mapped = key_map(self.names, world.config.actions.num_actions, config.keys)
+        self.env, self.names, self.mapped = env, names, mapped
         self.steps = 0
         self.episode = 0
         self.score = 0.0
@@ -88,8 +108,14 @@ class _Game:
         self.kept: tuple[EnvState, float, list[list[int]]] | None = None
         self.figures: list[dict[str, Any]] = []
 
-    def run(self) -> None:
-        """Play until the player leaves."""
+    def run(self) -> list[dict[str, Any]]:
+        """Play until the player leaves, by Ctrl-C too; return the figures of the episodes."""
+        with suppress(KeyboardInterrupt):
+            self._play()
+        self._end("left")
+        return self.figures
+
+    def _play(self) -> None:
         self.env.reset(seed=self.config.seed)
         self._show(self.env.frames()[-1:], "", None)
         paused = False
@@ -109,7 +135,6 @@ class _Game:
                 self._show(self.env.frames()[-1:], "paused", None, record=False)
             else:
                 self._step(action_of(keys, self.mapped))
-        self._end("left")
 
     def _step(self, action: int) -> None:
         _, reward, terminated, truncated, info = self.env.step(action)
@@ -157,18 +182,39 @@ def play(config: PlayConfig) -> dict[str, Any]:
     world = World.from_pretrained(config.world, variant=config.variant, device=config.device)
     settings = world.config
     check_scale(config.scale, settings.resolution, least=_LEAST_SCALE)
-    folder = common.open_output("play", config.out, config)
-    size = annotated_size(settings.resolution, config.scale)
+    actions = settings.actions
+    mapped = key_map(actions.names, actions.num_actions, config.keys)
     with ExitStack() as stack:
-        window = Window(f"cfworld: {settings.name}", size, settings.fps * config.speed, scale=1)
+        env = _environment(config, world)
+        stack.callback(env.close)
+        folder = common.open_output("play", config.out, config)
+        window = _window(config, settings, mapped)
         stack.callback(window.close)
         video = stack.enter_context(open_video(folder / "play.mp4", settings.fps))
-        game = _Game(config, world, folder, window, video)
-        stack.callback(game.env.close)
-        game.run()
-    figures = {"world": settings.name, "twin": config.twin, "seed": config.seed, "episodes": game.figures}
+        episodes = _Game(config, env, actions.names, mapped, folder, window, video).run()
+    figures = {"world": settings.name, "twin": config.twin, "seed": config.seed, "episodes": episodes}
     common.write_figures(folder, "play", figures)
     return figures
+
+
+def _window(config: PlayConfig, settings: WorldConfig, mapped: Mapping[str, int]) -> Window | BrowserWindow:
+    """Where it is shown, and who reads the keys."""
+    title, fps = f"cfworld: {settings.name}", settings.fps * config.speed
+    if config.port is None:
+        window = Window(title, annotated_size(settings.resolution, config.scale), fps, scale=1)
+        if not window.is_seen and "SDL_VIDEODRIVER" not in os.environ:
+            window.close()
+            raise ConfigError("found no screen to open a window on; give port=8000 to play in a browser")
+        return window
+    names = settings.actions.names or [str(number) for number in range(settings.actions.num_actions)]
+    digits = {key: names[number] for key, number in mapped.items() if key.isdecimal()}
+    controls = {key: label for key, label in _CONTROLS.items() if key not in mapped}
+    told = "Arrows, WASD and digits act, where actions have them; Space, R, F5, F9 and Escape work too."
+    page = BrowserWindow(
+        title, fps, buttons=digits | controls, known=mapped, told=told, host=config.host, port=config.port
+    )
+    print(f"Open {page.address} in a browser; the game waits until it is open, and Ctrl-C ends it.", flush=True)
+    return page
 
 
 def _environment(config: PlayConfig, world: World) -> Any:

@@ -1,5 +1,10 @@
 import json
+import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import suppress
+from http.client import HTTPConnection
 from pathlib import Path
 
 import numpy as np
@@ -80,9 +85,57 @@ def test_the_simulator_is_played_the_same_way(tmp_path: Path, monkeypatch: pytes
     assert script(tmp_path) == [[2, 4], [2, 4]]
 
 
+def test_ctrl_c_leaves_and_loses_nothing(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    strokes = iter(("1", "2"))
+
+    def read(_: Window) -> Keys:
+        key = next(strokes, None)
+        if key is None:
+            raise KeyboardInterrupt
+        return Keys(held=frozenset({key}), pressed=(key,))
+
+    monkeypatch.setattr(play_module.Window, "keys", read)
+    figures = play(PlayConfig(world=toy, speed=100.0, out=str(tmp_path)))
+    assert [episode["steps"] for episode in figures["episodes"]] == [2]
+    assert script(tmp_path) == [[1, 4], [2, 4]]
+    assert (tmp_path / "play.mp4").stat().st_size > 0
+
+
+def test_a_world_is_played_in_a_browser(toy: str, tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = PlayConfig(world=toy, port=port, speed=100.0, max_steps=3, out=str(tmp_path))
+    game = threading.Thread(target=play, args=(settings,))
+    game.start()
+    while True:  # until the page is served
+        page = HTTPConnection("127.0.0.1", port, timeout=20)
+        with suppress(ConnectionRefusedError):
+            page.request("GET", "/")
+            break
+        assert game.is_alive()
+        time.sleep(0.05)
+    assert '"1": "1", "2": "2", "space": "pause"' in page.getresponse().read().decode()
+    page.request("POST", "/keys", '{"held": [], "pressed": ["2"]}', {"Content-Type": "application/json"})
+    assert page.getresponse().status == 204
+    page.close()
+    page.request("GET", "/frames")  # the game begins
+    game.join(60)
+    assert script(tmp_path) == [[2, 4], [0, 4], [0, 4]]
+    assert page.getresponse().read().count(b"image/jpeg") > 0
+
+
+def test_without_a_screen_the_browser_is_named(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SDL_VIDEODRIVER")
+    monkeypatch.setattr(Window, "is_seen", False)
+    with pytest.raises(ConfigError, match="found no screen to open a window on; give port=8000"):
+        play(PlayConfig(world=toy, out=str(tmp_path)))
+
+
 def test_the_window_reads_the_keyboard() -> None:
     pygame = pytest.importorskip("pygame")
     window = Window("test", (8, 8), 1000)
+    assert not window.is_seen, "SDL's dummy driver shows nothing"
     window.keys()
     pygame.event.post(pygame.event.Event(pygame.KEYDOWN, key=pygame.K_LEFT))
     assert window.keys() == Keys(held=frozenset({"left"}), pressed=("left",))
@@ -103,6 +156,8 @@ def test_the_window_reads_the_keyboard() -> None:
         ("speed", 0.0),
         ("speed", -1.0),
         ("max_steps", -1),
+        ("port", -1),
+        ("port", 2**16),
         ("seed", -1),
         ("seed", 2**64),
     ],
