@@ -2,21 +2,21 @@
 
 import math
 from dataclasses import dataclass, field, fields
-from enum import StrEnum
 
 from cfworld.errors import ConfigError
+from cfworld.settings import Choice
 
 __all__ = ["AgentTrainConfig", "Algorithm", "ForesightConfig", "Obs", "Place"]
 
 
-class Algorithm(StrEnum):
+class Algorithm(Choice):
     """How an agent learns. Members are written as they are typed on the command line."""
 
     ppo = "ppo"
     recurrent_ppo = "recurrent_ppo"
 
 
-class Place(StrEnum):
+class Place(Choice):
     """Where an agent learns."""
 
     dream = "dream"
@@ -25,7 +25,7 @@ class Place(StrEnum):
     """In the simulator itself."""
 
 
-class Obs(StrEnum):
+class Obs(Choice):
     """What an agent sees of a step."""
 
     frame = "frame"

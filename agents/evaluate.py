@@ -43,6 +43,8 @@ def dream_scores(
         rows: episodes side by side.
         progress: told how many episodes are over.
     """
+    if not len(seeds):
+        return Scores(returns=np.zeros(0), ticks=np.zeros(0, np.int64), ended=np.zeros(0, bool))
     parts = [
         _dream(world, player, seeds[first : first + rows], max_ticks, progress) for first in range(0, len(seeds), rows)
     ]

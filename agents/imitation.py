@@ -29,6 +29,10 @@ class Imitated:
     rewards: Float[Tensor, "T B"]
     """As the learner is given them."""
     dones: Bool[Tensor, "T B"]
+    cut: Bool[Tensor, "T B"]
+    """Whether a step was its episode's last only because it was cut off there."""
+    cut_seen: Tensor
+    """What was seen after those steps, [n, ...], in the order of `cut.nonzero()`."""
     last: Tensor
     """What is seen after the last step, [B, ...]."""
 
@@ -44,8 +48,9 @@ def imitate(
 ) -> float:
     """Let a learner watch a policy act in its own environment, and fit its policy and its value to that.
 
-    It watches without the noise under which it learns, and is given new noise whenever it learns from a step again:
-    what was drawn once it could learn by heart.
+    What would have come after an episode that was cut off counts by the learner's own value of it, as what comes after
+    the last step does. It watches without the noise under which it learns, and is given new noise whenever it learns
+    from a step again: what was drawn once it could learn by heart.
 
     Args:
         learner: without a memory of its own.
@@ -76,8 +81,12 @@ def imitate(
     optimizer = torch.optim.Adam(policy.parameters(), _LEARNING_RATE)
     for _ in range(epochs):
         with torch.no_grad():
-            ahead = policy.predict_values(watched.last.to(policy.device)).flatten().cpu()  # pyright: ignore[reportCallIssue]
-        returns = returns_of(watched.rewards, watched.dones, ahead, learner.gamma).flatten()
+            seen = torch.cat([watched.last, watched.cut_seen]).to(policy.device)
+            values = policy.predict_values(seen).flatten().cpu()  # pyright: ignore[reportCallIssue]
+        ahead, beyond = values[: len(watched.last)], values[len(watched.last) :]
+        rewards = watched.rewards.clone()
+        rewards[watched.cut] += learner.gamma * beyond
+        returns = returns_of(rewards, watched.dones, ahead, learner.gamma).flatten()
         for rows in torch.randperm(len(returns), generator=shuffle).split(batch_size):
             seen, acted = (part[rows].to(policy.device) for part in flat)
             if noise:
@@ -130,21 +139,29 @@ def _watch(
 
     policies = [new_policy() for _ in range(rows)]
     seen = env.reset()
-    observations, actions, rewards, dones = [], [], [], []
+    observations, actions, rewards, dones, cut, cut_seen = [], [], [], [], [], []
     for _ in range(-(-num_steps // rows)):
         assert isinstance(seen, np.ndarray)
         acted = np.stack([policy(_NOTHING, ticks_per_step)[0] for policy in policies])
         observations.append(seen)
         actions.append(acted)
-        seen, reward, done, _ = env.step(acted)
+        seen, reward, done, infos = env.step(acted)
         rewards.append(reward)
         dones.append(done)
+        cut.append([bool(info.get("TimeLimit.truncated")) for info in infos])
+        cut_seen += [info["terminal_observation"] for info in infos if info.get("TimeLimit.truncated")]
         policies = [new_policy() if over else policy for policy, over in zip(policies, done, strict=True)]
         tell(rows)
     tensors = [torch.as_tensor(np.stack(part)) for part in (observations, actions, rewards, dones)]
     last = torch.as_tensor(np.asarray(seen))
     return Imitated(
-        observations=tensors[0], actions=tensors[1], rewards=tensors[2].float(), dones=tensors[3].bool(), last=last
+        observations=tensors[0],
+        actions=tensors[1],
+        rewards=tensors[2].float(),
+        dones=tensors[3].bool(),
+        cut=torch.as_tensor(np.array(cut)),
+        cut_seen=torch.as_tensor(np.stack(cut_seen)) if cut_seen else last[:0],
+        last=last,
     )
 
 

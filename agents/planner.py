@@ -1,8 +1,7 @@
-"""An agent without training: it forks the world, plays candidates to their end, and takes what lives best."""
+"""An agent without training: it forks the world, plays candidates to their end, and does as those that fared best."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from jaxtyping import Float, Shaped
 from cfworld.agents.sight import Seen
 from cfworld.envs.spaces import world_action_space
 from cfworld.errors import ConfigError
+from cfworld.settings import Choice, check_counts
 from cfworld.world import Ends, Start, World, WorldState
 from cfworld.world.start_encoding import neutral_action
 
@@ -21,11 +21,11 @@ _SMALLEST = 0.05
 """The share that every choice keeps while a plan is refined, of one choice or of the range of a box."""
 
 
-class Method(StrEnum):
+class Method(Choice):
     """How a plan is found."""
 
     cem = "cem"
-    """Cross-entropy method: draw candidates, refit to the best of them, draw again."""
+    """Cross-entropy method: draw candidates, refit to the best of them, draw again; take the last fit's centre."""
     shooting = "shooting"
     """Random shooting: draw candidates once, take the best."""
 
@@ -58,9 +58,11 @@ class PlannerConfig:
 
     def __post_init__(self) -> None:
         self.method = Method(self.method)
-        for name in ("candidates", "iterations", "elites", "depth", "hold", "every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"got planner.{name}={getattr(self, name)}; expected at least 1")
+        check_counts(
+            self, "candidates", "iterations", "elites", "depth", "hold", "every", "max_rows", prefix="planner."
+        )
+        if not 0 <= self.gamma <= 1:
+            raise ConfigError(f"got planner.gamma={self.gamma}; expected 0 to 1")
         if self.elites > self.candidates:
             raise ConfigError(f"got planner.elites={self.elites} of {self.candidates} candidates; expected no more")
         if self.candidates > self.max_rows:
@@ -151,18 +153,16 @@ class Planner:
     def _search(self, state: WorldState, rows: np.ndarray) -> np.ndarray:
         config = self.config
         draws = [_Draws(self._space, config.depth, self._rngs[row]) for row in rows]
-        best: list[tuple[float, np.ndarray]] = [(-np.inf, np.zeros(0))] * len(rows)
-        for _ in range(config.iterations if config.method is Method.cem else 1):
+        if config.method is Method.shooting:
             plans = np.stack([draw.plans(config.candidates) for draw in draws])
-            values = self._values(state, plans, rows)
+            best = self._values(state, plans, rows).argmax(axis=1)
+            return plans[np.arange(len(rows)), best]
+        for _ in range(config.iterations):
+            plans = np.stack([draw.plans(config.candidates) for draw in draws])
+            order = np.argsort(-self._values(state, plans, rows), axis=1, kind="stable")
             for place, draw in enumerate(draws):
-                order = np.argsort(-values[place], kind="stable")
-                if values[place, order[0]] > best[place][0]:
-                    best[place] = (float(values[place, order[0]]), plans[place, order[0]])
-                draw.refit(plans[place, order[: config.elites]])
-        if config.method is Method.cem:
-            return np.stack([draw.centre() for draw in draws])
-        return np.stack([plan for _, plan in best])
+                draw.refit(plans[place, order[place, : config.elites]])
+        return np.stack([draw.centre() for draw in draws])
 
     def _values(
         self, state: WorldState, plans: Shaped[np.ndarray, "B n D ..."], rows: np.ndarray

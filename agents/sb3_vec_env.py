@@ -11,6 +11,7 @@ from jaxtyping import Bool
 from stable_baselines3.common.vec_env import VecEnv
 from stable_baselines3.common.vec_env.base_vec_env import VecEnvIndices
 
+from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.errors import ConfigError
 
 __all__ = ["SB3VecEnv"]
@@ -42,14 +43,28 @@ class SB3VecEnv(VecEnv):
         self.metadata = {**envs.metadata, **self.metadata}
 
     def reset(self) -> np.ndarray:
-        """Begin an episode in every row, with the seeds of `seed` and the options of `set_options`, used once."""
-        named = sorted({name for options in self._options for name in options})
-        options = {name: [row.get(name) for row in self._options] for name in named} or None
+        """Begin an episode in every row, with the seeds of `seed` and the options of `set_options`, used once.
+
+        Raises:
+            ConfigError: if rows of a simulator have options of their own, which only those of a world may.
+        """
+        options = self._reset_options_of_rows()
         observation, infos = self.envs.reset(seed=self._seeds, options=options)  # pyright: ignore[reportArgumentType]
         self.reset_infos = _per_row(infos, self.num_envs)
         self._reset_seeds()
         self._reset_options()
         return observation
+
+    def _reset_options_of_rows(self) -> dict[str, Any] | None:
+        """The options as the environment takes them: a world's rows have their own, a simulator's share theirs."""
+        if isinstance(self.envs.unwrapped, WorldVectorEnv):
+            named = sorted({name for options in self._options for name in options})
+            return {name: [row.get(name) for row in self._options] for name in named} or None
+        if any(options != self._options[0] for options in self._options):
+            raise ConfigError(
+                f"got options {self._options}; expected the same for all rows, which is what {self.envs} takes"
+            )
+        return self._options[0] or None
 
     def step_async(self, actions: np.ndarray) -> None:
         """Take note of the actions, one per row."""
@@ -91,11 +106,16 @@ class SB3VecEnv(VecEnv):
         """Set an attribute of the environment, for all rows.
 
         Raises:
-            ConfigError: if only some rows are named, since they share it.
+            ConfigError: if only some rows are named, since they share it, or if it cannot be set.
         """
         if set(self._get_indices(indices)) != set(range(self.num_envs)):
             raise ConfigError(f"got {attr_name!r} for some rows; expected all, since the rows share their attributes")
-        setattr(self.envs.unwrapped, attr_name, value)
+        try:
+            setattr(self.envs.unwrapped, attr_name, value)
+        except AttributeError as error:
+            raise ConfigError(
+                f"got {attr_name}={value!r}, which cannot be changed; expected a new environment made with it"
+            ) from error
 
     def env_method(self, method_name: str, *method_args: Any, indices: VecEnvIndices = None, **method_kwargs: Any):
         """Call a method that takes `rows`, such as `get_state`, `set_state` or `frames`, once per row asked for.

@@ -1,6 +1,5 @@
 """Training of an agent in a generated world or its simulator, judged in the simulator while it goes on."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
@@ -11,6 +10,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from tqdm import tqdm
 
+from cfworld.advice import advise
 from cfworld.agents.agent import Agent, write_agent
 from cfworld.agents.card import AgentCard, card_of, read_card
 from cfworld.agents.config import AgentTrainConfig, Place
@@ -68,7 +68,7 @@ def train_agent(
         UserWarning: if there are settings of foresight, and nothing is watched.
     """
     if ignored := config.foresight.ignored():
-        warnings.warn(f"foresight.steps=0 watches nothing, so {', '.join(ignored)} does nothing", stacklevel=2)
+        advise(f"foresight.steps=0 watches nothing, so {', '.join(ignored)} does nothing")
     acting_space(world)
     if config.eval_every or config.env is Place.twin:
         _simulator(config, world).close()  # refuses a world without one before anything is learned

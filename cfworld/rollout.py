@@ -13,6 +13,7 @@ from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig, MemoryState, NewLatents, commit, empty_memory, memory_positions
 from cfworld.model import Generator, PromptKeys, TimeEmbedding, TransformerOutput, apply_rope
 from cfworld.model.attention_backends import AttentionMask, KeyLengths
+from cfworld.settings import check_counts
 
 __all__ = [
     "CleanPass",
@@ -49,8 +50,9 @@ class SamplerConfig:
 
     def __post_init__(self) -> None:
         self.solver = Solver(self.solver)
-        if self.num_steps < 1 or self.shift <= 0:
-            raise ConfigError(f"num_steps must be 1 or more and shift positive; got {self.num_steps} and {self.shift}.")
+        check_counts(self, "num_steps")
+        if not self.shift > 0:
+            raise ConfigError(f"got shift={self.shift}; expected a positive number.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -27,6 +27,10 @@ __all__ = [
     "built_in_policies",
 ]
 
+_OWN_CHECKS = {"order_enforce": False, "disable_env_checker": True}
+"""The environments check their callers themselves: Gymnasium's wrappers would forbid to go on from a snapshot without
+a reset, and after a first reset that was refused."""
+
 _WORLDS: dict[str, tuple[str, dict[str, str]]] = {
     "World": ("world_env:WorldEnv", {}),
     "DoomTakeCover": ("worlds:DoomTakeCoverEnv", {"world": "doom_take_cover"}),
@@ -39,8 +43,9 @@ for _name, (_class, _kwargs) in _WORLDS.items():
         entry_point=f"cfworld.envs.{_class}",
         vector_entry_point="cfworld.envs.vector_env:WorldVectorEnv",
         kwargs=_kwargs,
+        **_OWN_CHECKS,
     )
 
-register(id="cfworld/DoomRoomsReal-v0", entry_point="cfworld.envs.doom_rooms:DoomRoomsTwin")
-register(id="cfworld/DoomTakeCoverReal-v0", entry_point="cfworld.envs.doom_twin:DoomTakeCoverTwin")
-register(id="cfworld/PanoramaReal-v0", entry_point="cfworld.envs.panorama_twin:PanoramaTwin")
+register(id="cfworld/DoomRoomsReal-v0", entry_point="cfworld.envs.doom_rooms:DoomRoomsTwin", **_OWN_CHECKS)
+register(id="cfworld/DoomTakeCoverReal-v0", entry_point="cfworld.envs.doom_twin:DoomTakeCoverTwin", **_OWN_CHECKS)
+register(id="cfworld/PanoramaReal-v0", entry_point="cfworld.envs.panorama_twin:PanoramaTwin", **_OWN_CHECKS)

@@ -27,6 +27,7 @@ __all__ = [
     "check_starts",
     "check_step_limit",
     "check_threshold",
+    "is_integer",
     "one_of",
 ]
 
@@ -82,14 +83,18 @@ def check_function(name: str, function: Any) -> Any:
     return function
 
 
-def check_num_envs(num_envs: Any) -> int:
+def check_num_envs(num_envs: Any, name: str = "num_envs") -> int:
     """The number of rows of a vector environment.
+
+    Args:
+        num_envs: what was given.
+        name: as what.
 
     Raises:
         ConfigError: if it is no integer, or below 1.
     """
-    if not _is_integer(num_envs) or num_envs < 1:
-        raise ConfigError(f"got num_envs={num_envs!r}; expected an integer of at least 1 row")
+    if not is_integer(num_envs) or num_envs < 1:
+        raise ConfigError(f"got {name}={num_envs!r}; expected an integer of at least 1 row")
     return int(num_envs)
 
 
@@ -99,7 +104,7 @@ def check_count(name: str, value: Any) -> int:
     Raises:
         ConfigError: if it is no integer, below 1, or above 2^63 - 1.
     """
-    if not _is_integer(value) or not 1 <= value < 2**63:
+    if not is_integer(value) or not 1 <= value < 2**63:
         raise ConfigError(f"got {name}={value!r}; expected an integer of at least 1, below 2^63, or None for the usual")
     return int(value)
 
@@ -110,7 +115,7 @@ def check_row(row: Any, num_envs: int) -> int:
     Raises:
         StateError: if it is no integer, or there is no such row.
     """
-    if not _is_integer(row) or not 0 <= row < num_envs:
+    if not is_integer(row) or not 0 <= row < num_envs:
         raise StateError(f"got row={row!r}; expected an integer from 0 to {num_envs - 1}")
     return int(row)
 
@@ -272,7 +277,7 @@ def check_row_seeds(seed: Any, num_envs: int, *, name: str = "seed") -> list[int
     Raises:
         ConfigError: if it is none of these, or an integer is negative.
     """
-    if seed is None or _is_integer(seed):
+    if seed is None or is_integer(seed):
         seeds: list[Any] = [None if seed is None else int(seed) + row for row in range(num_envs)]
     elif _is_sequence(seed):
         seeds = list(seed)
@@ -280,7 +285,7 @@ def check_row_seeds(seed: Any, num_envs: int, *, name: str = "seed") -> list[int
         raise ConfigError(f"got {name}={seed!r}; expected an integer, a sequence of one per row, or None")
     if len(seeds) != num_envs:
         raise ConfigError(f"got {len(seeds)} seeds; expected one for each of the {num_envs} rows")
-    wrong = [one for one in seeds if one is not None and (not _is_integer(one) or one < 0)]
+    wrong = [one for one in seeds if one is not None and (not is_integer(one) or one < 0)]
     if wrong:
         raise ConfigError(f"got {name}={wrong[0]!r}; expected integers of at least 0")
     return [None if one is None else int(one) for one in seeds]
@@ -298,7 +303,8 @@ def _check_mask(mask: Any, num_envs: int) -> Bool[np.ndarray, " B"]:
     return array.copy()
 
 
-def _is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> bool:
+    """Whether it is a whole number, of Python's or NumPy's."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 

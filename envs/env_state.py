@@ -86,7 +86,7 @@ class EnvState:
             StateError: if there are no such rows, or `other` does not fit.
             DonatedStateError: if either world state has been donated to `World.step`.
         """
-        world = self.world.replace(rows, other.world)
+        world = self.world.replace(rows, _checked(other).world)
         index = _indices(rows)
         source = np.arange(self.num_rows)
         source[index] = self.num_rows + np.arange(len(index))
@@ -100,7 +100,7 @@ class EnvState:
             StateError: if there are none, or they belong to different worlds.
             DonatedStateError: if a world's state has been donated to `World.step`.
         """
-        world = WorldState.cat([state.world for state in states])
+        world = WorldState.cat([_checked(state).world for state in states])
         return replace(_cat_hosts(states, np.arange(world.num_rows)), world=world)
 
     def save(self, path: str | Path) -> None:
@@ -145,13 +145,17 @@ def check_snapshot(snapshot: Any, world: World, num_rows: int) -> EnvState:
         StateError: if it is none, or one of another world, of other rows than these, or on another device.
         DonatedStateError: if its world state has been donated to `World.step`.
     """
-    if not isinstance(snapshot, EnvState):
-        raise StateError(f"got a {type(snapshot).__name__} as a snapshot; expected what get_state() returned")
-    state = snapshot.world
+    state = _checked(snapshot).world
     state.check_fits(world.fingerprint, world.device)
     if state.num_rows != num_rows:
         expected = "one row" if num_rows == 1 else f"{num_rows} rows"
         raise StateError(f"got a snapshot of {state.num_rows} rows; expected {expected}: select(rows) from it")
+    return snapshot
+
+
+def _checked(snapshot: Any) -> EnvState:
+    if not isinstance(snapshot, EnvState):
+        raise StateError(f"got a {type(snapshot).__name__} as a snapshot; expected what get_state() returned")
     return snapshot
 
 

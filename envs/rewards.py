@@ -51,7 +51,9 @@ def with_functions(
     rows, per_step = out.reward_frames.shape
     device = out.reward_frames.device
     if termination_fn is not None:
-        ends = _per_frame(termination_fn(out), "termination_fn", rows, per_step, device)
+        with torch.no_grad():
+            given = termination_fn(out)
+        ends = _per_frame(given, "termination_fn", rows, per_step, device)
         if ends.is_floating_point():
             raise ConfigError(
                 f"got {ends.dtype} from termination_fn; expected bools: compare probabilities with a threshold"
@@ -66,8 +68,11 @@ def with_functions(
         )
     rewards = out.reward_frames
     if reward_fn is not None:
-        rewards = _per_frame(reward_fn(out), "reward_fn", rows, per_step, device, out.end_frame).float()
-    rewards = rewards * (torch.arange(per_step, device=device) <= out.end_frame[:, None])
+        with torch.no_grad():
+            given = reward_fn(out)
+        rewards = _per_frame(given, "reward_fn", rows, per_step, device, out.end_frame).float()
+    before_end = torch.arange(per_step, device=device) <= out.end_frame[:, None]
+    rewards = torch.where(before_end, rewards, torch.zeros_like(rewards))
     return replace(out, reward_frames=rewards, reward=rewards.sum(dim=1))
 
 
@@ -174,7 +179,7 @@ def _per_frame(
     """A function's values as one per frame, [B, F]; those of a row stand at its last frame, or where it ended."""
     try:
         found = torch.as_tensor(values if isinstance(values, Tensor) else np.asarray(values), device=device).detach()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError) as error:
         raise ShapeError(
             f"got {values!r} from {name}; expected an array of one value per row, ({rows},), or one per frame, "
             f"({rows}, {per_step})"

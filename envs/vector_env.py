@@ -19,6 +19,7 @@ from cfworld.envs.arguments import (
     check_row_options,
     check_row_seeds,
     check_step_limit,
+    is_integer,
     one_of,
 )
 from cfworld.envs.autoreset import begin_at_once, begin_late, observation, restarted, whereabouts
@@ -176,9 +177,6 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self._core = core
         self.autoreset_mode = AutoresetMode(mode)
         self.tensors = check_flag("tensors", tensors)
-        self.world = core.world
-        self.horizon = core.horizon
-        self.starts = core.start_names
         self.render_mode = core.render_mode
         self.metadata = {
             **self.metadata,
@@ -191,6 +189,21 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(core.action_space, num_envs)
         self._state: EnvState | None = None
         self._screen = Screen(self.world.config.name, self.world.config.fps)
+
+    @property
+    def world(self) -> World:
+        """The generated world."""
+        return self._core.world
+
+    @property
+    def horizon(self) -> int:
+        """Steps until an episode that begins is truncated."""
+        return self._core.horizon
+
+    @property
+    def starts(self) -> list[int | str] | None:
+        """Names of the starts that episodes draw from; None for all of the world's own."""
+        return self._core.start_names
 
     @property
     def num_frames(self) -> int:
@@ -220,8 +233,8 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         seeds = check_row_seeds(seed, self.num_envs)
         mask, starts = check_row_options(options, self.num_envs)
         with stream_kept_on_error(self):
-            if isinstance(seed, int):
-                super().reset(seed=seed)
+            if is_integer(seed):
+                super().reset(seed=int(seed))
             before = self._state if mask.all() else self._begun()
             self._state = restarted(self._core, before, mask, seeds, starts, lambda: self.np_random)
         self._show()
@@ -317,7 +330,7 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
             StateError: if there is no such row.
         """
         own: dict[str, Any] = {"autoreset_mode": self.autoreset_mode, "tensors": self.tensors}
-        state = self._begun().select([check_row(row, self.num_envs)] * check_num_envs(n))
+        state = self._begun().select([check_row(row, self.num_envs)] * check_num_envs(n, "n"))
         return WorldVectorEnv.of_core(self._core, n, state, seeds=seeds, **(own | arguments))
 
     def frames(self, rows: Any = None) -> Any:

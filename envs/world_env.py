@@ -133,9 +133,6 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
             memory=memory,
             action_chunks=action_chunks,
         )
-        self.world = self._core.world
-        self.horizon = self._core.horizon
-        self.starts = self._core.start_names
         self.render_mode = render_mode
         self.metadata = {**self.metadata, "render_fps": self._core.render_fps}
         self.observation_space = world_observation_space(obs, self.world.config)
@@ -143,6 +140,21 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         self._state: EnvState | None = None
         self._closed = False
         self._screen = Screen(self.world.config.name, self.world.config.fps)
+
+    @property
+    def world(self) -> World:
+        """The generated world."""
+        return self._core.world
+
+    @property
+    def horizon(self) -> int:
+        """Steps until an episode that begins is truncated."""
+        return self._core.horizon
+
+    @property
+    def starts(self) -> list[int | str] | None:
+        """Names of the starts that episodes draw from; None for all of the world's own."""
+        return self._core.start_names
 
     @property
     def num_frames(self) -> int:
@@ -251,7 +263,7 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         from cfworld.envs.vector_env import WorldVectorEnv
 
         return WorldVectorEnv.of_core(
-            self._core, n, self._begun().select([0] * check_num_envs(n)), seeds=seeds, **arguments
+            self._core, n, self._begun().select([0] * check_num_envs(n, "n")), seeds=seeds, **arguments
         )
 
     def frames(self) -> UInt8[np.ndarray, "F H W 3"]:

@@ -5,12 +5,12 @@ is the grid of `schedule.sigmas`, from 1 to 0, or a path of its own for every la
 """
 
 from collections.abc import Callable
-from enum import StrEnum
 
 from jaxtyping import Float, Float32
 from torch import Tensor
 
 from cfworld.diffusion.flow import denoised, expand_sigma, renoise
+from cfworld.settings import Choice
 
 __all__ = ["NoiseFn", "Solver", "VelocityFn", "euler", "few_step", "heun", "integrate", "levels_of_passes"]
 
@@ -18,7 +18,7 @@ VelocityFn = Callable[[Tensor, Tensor], Tensor]
 NoiseFn = Callable[[int], Tensor]
 
 
-class Solver(StrEnum):
+class Solver(Choice):
     """How noise becomes data."""
 
     EULER = "euler"

@@ -1,14 +1,14 @@
 """What to export: from which world, under which policies, in which format."""
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from cfworld.errors import ConfigError
+from cfworld.settings import Choice
 
 __all__ = ["ExportConfig", "Format"]
 
 
-class Format(StrEnum):
+class Format(Choice):
     """The formats of datasets."""
 
     MINARI = "minari"

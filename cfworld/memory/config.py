@@ -1,14 +1,14 @@
 """What the memory keeps and when it promotes."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 
 from cfworld.errors import ConfigError
+from cfworld.settings import Choice, check_counts
 
 __all__ = ["MemoryConfig", "Positions", "PromotionRule"]
 
 
-class PromotionRule(StrEnum):
+class PromotionRule(Choice):
     """How a chunk comes to be flagged for slow memory when its turn to be checked has come."""
 
     SURPRISAL = "surprisal"
@@ -17,7 +17,7 @@ class PromotionRule(StrEnum):
     """Always."""
 
 
-class Positions(StrEnum):
+class Positions(Choice):
     """What a slot's temporal position is."""
 
     BOUNDED = "bounded"
@@ -63,11 +63,8 @@ class MemoryConfig:
 
     def __post_init__(self) -> None:
         self.rule, self.positions = PromotionRule(self.rule), Positions(self.positions)
-        if min(self.num_sink, self.num_slow) < 0 or self.latents_per_chunk < 1 or self.consolidate_every < 1:
-            raise ConfigError(
-                "num_sink and num_slow must be 0 or more, latents_per_chunk and consolidate_every 1 or more; "
-                f"got {self.num_sink}, {self.num_slow}, {self.latents_per_chunk}, {self.consolidate_every}."
-            )
+        check_counts(self, "num_sink", "num_slow", least=0)
+        check_counts(self, "num_fast", "latents_per_chunk", "consolidate_every")
         if self.num_fast <= self.latents_per_chunk:
             raise ConfigError(
                 f"num_fast counts the current chunk and must exceed latents_per_chunk {self.latents_per_chunk}; "

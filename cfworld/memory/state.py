@@ -29,7 +29,7 @@ class NewLatents:
     actions: Tensor
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class MemoryState:
     """Slots in the order sink, slow, fast, each part filled from its left.
 

@@ -10,7 +10,6 @@ Shape suffixes: B rows, q queries, k keys, H heads, d head width.
 import importlib
 import inspect
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cache
 from typing import Any
 
@@ -22,6 +21,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.attention.flex_attention import BlockMask, create_block_mask, flex_attention
 
 from cfworld.errors import ConfigError
+from cfworld.settings import Choice
 
 __all__ = [
     "AttentionBackend",
@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 
-class AttentionBackend(StrEnum):
+class AttentionBackend(Choice):
     """Who computes attention."""
 
     AUTO = "auto"

@@ -6,15 +6,16 @@ row axis; and that texts are called prompts. Every conversion moves the same num
 
 import re
 from collections.abc import Iterable, Mapping
-from enum import StrEnum
 
 from einops import rearrange
 from torch import Tensor
 
+from cfworld.settings import Choice
+
 __all__ = ["WanLayout", "from_layout", "layout_of", "to_layout"]
 
 
-class WanLayout(StrEnum):
+class WanLayout(Choice):
     """How a checkpoint names the tensors of Wan's transformer."""
 
     ORIGINAL = "original"

@@ -1,7 +1,6 @@
 """The actions of a world: what kinds there are, and which encoder takes them."""
 
 from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 from cfworld.errors import ConfigError
@@ -17,11 +16,12 @@ from cfworld.prompts.discrete import (
 from cfworld.prompts.encoded_text import EncodedTextPrompts, TextTablePrompts
 from cfworld.prompts.names import check_names
 from cfworld.prompts.text import HASHED_WORDS, TextPromptConfig, TextPrompts
+from cfworld.settings import Choice
 
 __all__ = ["ActionConfig", "ActionKind", "ActionPart", "TextConfig"]
 
 
-class ActionKind(StrEnum):
+class ActionKind(Choice):
     """What a world's actions are."""
 
     DISCRETE = "discrete"

@@ -8,7 +8,6 @@ Forcing++, arXiv 2605.15141; Consistency Models, arXiv 2303.01469). docs/adr/000
 
 import copy
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import torch
@@ -20,6 +19,7 @@ from cfworld.diffusion.consistency import consistency_target, draw_levels, level
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
+from cfworld.settings import Choice
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.clip_stage import WorldStage
 from cfworld.train.erft import ErftConfig, ErrorBank
@@ -43,7 +43,7 @@ from cfworld.world import World
 __all__ = ["InitStage", "InitStageConfig", "TargetKind"]
 
 
-class TargetKind(StrEnum):
+class TargetKind(Choice):
     """What the student's jump from a noise level is compared with."""
 
     CONSISTENCY = "consistency"
@@ -52,7 +52,7 @@ class TargetKind(StrEnum):
     """The end of the teacher's own trajectory, all the way to the data: dearer, and nothing is bootstrapped."""
 
 
-class TeacherSolver(StrEnum):
+class TeacherSolver(Choice):
     """How the teacher moves along its trajectory."""
 
     EULER = "euler"

@@ -1,13 +1,13 @@
 """What earlier stages exported, loaded for the next one and held against its settings."""
 
 import hashlib
-import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from cfworld.advice import advise
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.rollout import SamplerConfig, Solver
@@ -90,7 +90,7 @@ def check_shown(trained: MemoryConfig, shown: MemoryConfig, variant: str, folder
             "train a teacher for the new one."
         )
     if any(getattr(trained, name) != getattr(shown, name) for name in SIZES):
-        warnings.warn(f"{both}. If no such baseline is meant, go back to its world.memory.", stacklevel=3)
+        advise(f"{both}. If no such baseline is meant, go back to its world.memory.")
 
 
 def weights_name(world: World) -> str:

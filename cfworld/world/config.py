@@ -1,13 +1,14 @@
 """Everything needed to build a world, and its way to JSON and back."""
 
 from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from enum import Enum, StrEnum
+from enum import Enum
 from typing import Any, TypeVar, get_args, get_origin
 
 from cfworld.errors import CheckpointError, ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import ActionConfig, TransformerConfig
 from cfworld.rollout import SamplerConfig
+from cfworld.settings import Choice
 from cfworld.tokenizer import BlockVAEConfig, TinyVAEConfig, WanVAEConfig
 
 __all__ = ["Ends", "WorldConfig", "coder_fields", "config_from_dict", "config_to_dict"]
@@ -15,7 +16,7 @@ __all__ = ["Ends", "WorldConfig", "coder_fields", "config_from_dict", "config_to
 T = TypeVar("T")
 
 
-class Ends(StrEnum):
+class Ends(Choice):
     """How an episode's end follows from the hazard."""
 
     SAMPLED = "sampled"

@@ -9,10 +9,10 @@ from torch import Tensor
 from cfworld.world.generation import Generated
 from cfworld.world.state import WorldState
 
-__all__ = ["StepOutput", "after_step", "hold_after"]
+__all__ = ["StepOutput", "after_step", "hold_after", "ordinary"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class StepOutput:
     """What one step gives.
 
@@ -39,6 +39,11 @@ class StepOutput:
     novelty: Tensor
 
 
+def ordinary(tensor: Tensor) -> Tensor:
+    """A tensor that autograd may keep and that may be changed in place: a copy of one that inference mode has made."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def hold_after(frames: Tensor, end_frame: Tensor) -> Tensor:
     """Repeat the frame at which a row ended, [B], to the end of its frames, [B, F, H, W, 3]."""
     index = torch.arange(frames.shape[1], device=frames.device).minimum(end_frame[:, None])
@@ -48,7 +53,7 @@ def hold_after(frames: Tensor, end_frame: Tensor) -> Tensor:
 def after_step(
     state: WorldState, made: Generated, frames: Tensor | None, decoder: Mapping[str, Tensor]
 ) -> tuple[WorldState, StepOutput]:
-    """The next state, and what the step gives.
+    """The next state, and what the step gives, in tensors that a user's network may learn from.
 
     Args:
         state: Where the rows were.
@@ -57,22 +62,23 @@ def after_step(
         decoder: What a decoder that streams carries on.
     """
     terminated = made.end_frame < made.hazard.shape[1]
+    latents, reward_frames = ordinary(made.latents), ordinary(made.reward_frames)
     following = WorldState(
         world=state.world,
         memory=made.memory,
         seeds=state.seeds,
         step=state.step + 1,
-        latents=made.latents,
+        latents=latents,
         ended=state.ended | terminated,
         decoder=decoder,
     )
     return following, StepOutput(
         frames=frames,
-        latents=made.latents,
-        reward=made.reward_frames.sum(dim=1),
-        reward_frames=made.reward_frames,
-        hazard=made.hazard,
+        latents=latents,
+        reward=reward_frames.sum(dim=1),
+        reward_frames=reward_frames,
+        hazard=ordinary(made.hazard),
         terminated=terminated,
-        end_frame=made.end_frame,
-        novelty=made.novelty,
+        end_frame=ordinary(made.end_frame),
+        novelty=ordinary(made.novelty),
     )

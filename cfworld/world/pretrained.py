@@ -203,6 +203,11 @@ def save_world(world: World, folder: Path) -> None:
     _make_folder(folder)
     before = read_manifest(folder) if (folder / CONFIG_FILE).is_file() else {"variants": {}}
     others = {name: variant for name, variant in before["variants"].items() if name != world.variant}
+    if before["variants"] and before["world"]["name"] != world.config.name:
+        raise CheckpointError(
+            f"{folder} holds the world {before['world']['name']!r}; got {world.config.name!r} to save there, which "
+            "would take its place. Save it elsewhere, or remove the folder first."
+        )
     if others:
         _check_same_world(folder, before, {"world": world.config, "tokenizer": tokenizer, "starts": starts})
     variant = {

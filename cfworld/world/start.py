@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["EncodedStarts", "Start", "content_digest"]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Start:
     """A prefix of frames, and the actions that made them.
 
@@ -51,6 +51,13 @@ class Start:
                 raise StartError(
                     f"a start has one action per frame; got actions {list(part.shape)} for {len(frames)} frames."
                 )
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another start has the same frames and actions."""
+        return isinstance(other, Start) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     @classmethod
     def from_image(cls, image: Any, actions: Any = None, *, num_frames: int = 16) -> "Start":

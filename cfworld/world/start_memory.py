@@ -49,11 +49,11 @@ class StartMemories:
 
     Attributes:
         max_bytes: Room for them, on the world's device; 0 remembers none. A start of the shipped worlds takes about
-            0.4 MB.
+            0.4 MB. It may be changed at any time.
     """
 
     def __init__(self, max_bytes: int = 256 * 2**20) -> None:
-        self.max_bytes = max_bytes
+        self._max_bytes = max_bytes
         self._entries: OrderedDict[Hashable, StartMemory] = OrderedDict()
         self._num_bytes = 0
 
@@ -61,7 +61,17 @@ class StartMemories:
         return len(self._entries)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"max_bytes": self.max_bytes, "_entries": OrderedDict(), "_num_bytes": 0}
+        return {"_max_bytes": self._max_bytes, "_entries": OrderedDict(), "_num_bytes": 0}
+
+    @property
+    def max_bytes(self) -> int:
+        """Room for them."""
+        return self._max_bytes
+
+    @max_bytes.setter
+    def max_bytes(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._trim()
 
     @property
     def num_bytes(self) -> int:
@@ -80,7 +90,10 @@ class StartMemories:
             self._num_bytes -= before.num_bytes
         self._entries[key] = entry
         self._num_bytes += entry.num_bytes
-        while self._num_bytes > self.max_bytes:
+        self._trim()
+
+    def _trim(self) -> None:
+        while self._num_bytes > self._max_bytes:
             self._num_bytes -= self._entries.popitem(last=False)[1].num_bytes
 
     def clear(self) -> None:

@@ -1,7 +1,6 @@
 """Reading starts into memories, each once."""
 
 import math
-import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cfworld.advice import advise
 from cfworld.errors import StartError, StateError
 from cfworld.memory import MemoryState
 from cfworld.memory.packed import pack, unpack
@@ -24,7 +24,7 @@ from cfworld.world.start_encoding import check_start, encode_start
 from cfworld.world.start_memory import StartMemories, StartMemory
 from cfworld.world.state import WorldState
 
-__all__ = ["StartReader"]
+__all__ = ["StartReader", "start_index"]
 
 FOREIGN_PSNR = 15.0
 """Starts that the tokenizer reconstructs worse than this are foreign: a blank picture reaches about as much."""
@@ -69,11 +69,13 @@ class StartReader:
             StartError: If a start does not fit.
             DonatedStateError: If a state has been donated.
         """
-        entries = self._read(starts, seeds, config, fingerprint, decode=decode)
+        with torch.inference_mode():
+            entries = self._read(starts, seeds, config, fingerprint, decode=decode)
+            memory = unpack([entry.memory for entry in entries])
         words = as_int64(seeds, self._device)
         state = WorldState(
             world=fingerprint,
-            memory=unpack([entry.memory for entry in entries]),
+            memory=memory,
             seeds=words,
             step=torch.zeros_like(words),
             latents=torch.cat([entry.latents for entry in entries]),
@@ -101,7 +103,7 @@ class StartReader:
                 memory, latents = opened(start, seeds[place], config, self._generator, self._device)
                 entries[place] = self._entry(memory, latents, self._streamed(latents, config))
                 continue
-            content = start.digest if isinstance(start, Start) else _index(start)
+            content = start.digest if isinstance(start, Start) else start_index(start)
             keys.append(key := (fingerprint, content))
             if (found := self.memories.get(key)) is not None:
                 entries[key] = found
@@ -126,7 +128,7 @@ class StartReader:
         elif isinstance(start, Opening):
             check_opening(start, config, self._generator)
         else:
-            self._starts.pick(_index(start))
+            self._starts.pick(start_index(start))
 
     def _primed(self, starts: Mapping[Hashable, Start | int], config: WorldConfig) -> dict[Hashable, StartMemory]:
         """Read prefixes into memories, those of one length together as far as `_together` allows."""
@@ -194,14 +196,18 @@ class StartReader:
         psnr = 10 * math.log10(255**2 / max(squared, 1e-6))
         if psnr < FOREIGN_PSNR:
             self._has_warned = True
-            warnings.warn(
+            advise(
                 f"a start comes back from the tokenizer at {psnr:.1f} dB (below {FOREIGN_PSNR:.0f}): its frames are "
-                f"far from what {name!r} was trained on, and what follows will be too.",
-                stacklevel=7,
+                f"far from what {name!r} was trained on, and what follows will be too."
             )
 
 
-def _index(start: Any) -> int:
+def start_index(start: Any) -> int:
+    """The index that a start is.
+
+    Raises:
+        StartError: If it is none.
+    """
     if isinstance(start, bool) or not isinstance(start, int | np.integer):
         raise StartError(
             f"a start is an index, a cfworld.Start, a cfworld.WorldState of one row or a cfworld.world.Opening; got "

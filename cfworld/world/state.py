@@ -19,7 +19,7 @@ from cfworld.world.seeds import as_int64, checked_seeds
 __all__ = ["WorldState"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class WorldState:
     """Everything that the next step depends on, besides the weights.
 
@@ -103,7 +103,7 @@ class WorldState:
             StateError: If there are no such rows, or `other` does not fit.
         """
         self.check_usable()
-        other.check_usable()
+        _checked(other).check_usable()
         index = self._rows(rows)
         if len(index) != other.num_rows or len(index.unique()) != len(index):
             raise StateError(
@@ -123,7 +123,7 @@ class WorldState:
         Raises:
             StateError: If there are none, or they belong to different worlds.
         """
-        worlds = sorted({state.world for state in states})
+        worlds = sorted({_checked(state).world for state in states})
         if len(worlds) != 1:
             raise StateError(f"states of one world can be joined; got those of {worlds or 'none'}.")
         for state in states:
@@ -207,6 +207,8 @@ class WorldState:
             StateError: If it belongs to another world, or lies on another device.
         """
         self.check_usable()
+        if not self.num_rows:
+            raise StateError("got a state without rows; expected at least one: a world has nothing to step there.")
         if self.world != world:
             raise StateError(
                 f"got a state of {self.world}; expected one of this world, {world}: its memory means nothing to other "
@@ -236,6 +238,12 @@ class WorldState:
 
     def _map(self, memory: MemoryState, function: Callable[[Tensor], Tensor]) -> "WorldState":
         return _state(self.world, memory, {name: function(value) for name, value in self.row_tensors().items()})
+
+
+def _checked(state: Any) -> WorldState:
+    if not isinstance(state, WorldState):
+        raise StateError(f"got a {type(state).__name__}; expected a WorldState.")
+    return state
 
 
 _ROW_TENSORS = ("seeds", "step", "latents", "ended")

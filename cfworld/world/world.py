@@ -28,11 +28,11 @@ from cfworld.world.fingerprint import fingerprint, weight_sums
 from cfworld.world.generation import Generated, compiled, generate
 from cfworld.world.novelty import Novelty
 from cfworld.world.opening import Opening
-from cfworld.world.output import StepOutput, after_step, hold_after
+from cfworld.world.output import StepOutput, after_step, hold_after, ordinary
 from cfworld.world.seeds import checked_seeds
 from cfworld.world.start import EncodedStarts, Start
 from cfworld.world.start_memory import StartMemories
-from cfworld.world.start_reader import StartReader
+from cfworld.world.start_reader import StartReader, start_index
 from cfworld.world.state import WorldState
 
 __all__ = ["World"]
@@ -225,7 +225,6 @@ class World:
         self, seeds: Any, starts: Any = None, *, decode: bool
     ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"] | None]: ...
 
-    @torch.inference_mode()
     def initial(
         self, seeds: Any, starts: Any = None, *, decode: bool = True
     ) -> tuple[WorldState, UInt8[Tensor, "B F H W 3"] | None]:
@@ -258,7 +257,7 @@ class World:
             DonatedStateError: If a state given as a start has been donated.
         """
         rows = checked_seeds(seeds)
-        if starts is not None and (isinstance(starts, str) or not isinstance(starts, Sequence)):
+        if starts is not None and (isinstance(starts, str) or not isinstance(starts, Sequence | np.ndarray)):
             raise StartError(
                 f"starts are a sequence, one index, cfworld.Start or WorldState per row; got {type(starts).__name__}."
             )
@@ -267,7 +266,6 @@ class World:
             raise StartError(f"got {len(chosen)} starts for {len(rows)} seeds; give one per row.")
         return self._reader.begun(chosen, rows, self.config, self.fingerprint, decode=decode)
 
-    @torch.inference_mode()
     def step(
         self, state: WorldState, actions: Any, *, decode: bool = True, donate: bool = False
     ) -> tuple[WorldState, StepOutput]:
@@ -352,22 +350,27 @@ class World:
     def with_ends(self, ends: Ends) -> "World":
         """The same world, weights and all, whose episodes end by another rule."""
         other = copy.copy(self)
-        other.config = replace(self.config, ends=ends)
+        other.config = replace(self.config, ends=Ends(ends))
         return other
 
-    @torch.inference_mode()
     def decode(self, latents: Float[Tensor, "B N C h w"]) -> UInt8[Tensor, "B F H W 3"]:
         """Frames of latents; a decoder that streams takes them for the beginning of a video."""
-        return self.tokenizer.decode(latents)
+        with torch.inference_mode():
+            frames = self.tokenizer.decode(latents)
+        return ordinary(frames)
 
     def frames(self, state: WorldState) -> UInt8[Tensor, "B F H W 3"]:
         """Frames of the last chunk of a state. A decoder that streams has them ready: it could not make them anew."""
         state.check_usable()
-        return state.decoder["frames"] if self.tokenizer.streams else self.decode(state.latents)
+        return ordinary(state.decoder["frames"]) if self.tokenizer.streams else self.decode(state.latents)
 
     def start(self, index: int) -> Start:
-        """A shipped start, as the tokenizer shows it."""
-        latents, actions = self.starts.pick(index)
+        """A shipped start, as the tokenizer shows it.
+
+        Raises:
+            StartError: If there is no such start.
+        """
+        latents, actions = self.starts.pick(start_index(index))
         return Start(frames=self.decode(latents[None])[0].cpu().numpy(), actions=actions.flatten(0, 1).cpu().numpy())
 
     def actions_per_latent(self, actions: Any, num_rows: int) -> Num[Tensor, "B N f *action"]:
@@ -413,10 +416,13 @@ class World:
         tokens = prompt_tokens(self.generator, config.sampler, per_latent) if prompts.looks_up else None
         return self._generate(self.generator, config, self.novelty, memory, state.seeds, state.step, per_latent, tokens)
 
-    @torch.inference_mode()
     def _decoded(self, made: Generated, state: WorldState, *, wanted: bool) -> tuple[Tensor | None, dict[str, Tensor]]:
         """Frames of a chunk, None if nobody wants them, and what the state carries on of the decoder."""
-        if not self.tokenizer.streams:
-            return hold_after(self.decode(made.latents), made.end_frame) if wanted else None, {}
-        frames, carried = self.tokenizer.decode_next(made.latents, state.stream)
-        return hold_after(frames, made.end_frame) if wanted else None, {"frames": frames, **carried}
+        frames, decoder = None, {}
+        with torch.inference_mode():
+            if self.tokenizer.streams:
+                frames, carried = self.tokenizer.decode_next(made.latents, state.stream)
+                decoder = {"frames": frames, **carried}
+            elif wanted:
+                frames = self.tokenizer.decode(made.latents)
+        return hold_after(frames, made.end_frame) if wanted and frames is not None else None, decoder

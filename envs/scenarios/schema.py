@@ -1,16 +1,16 @@
 """What a scenario's file says: records, checked but not yet tied to a world."""
 
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from cfworld.envs.scenarios.conditions import Comparison, Condition
 from cfworld.envs.scenarios.source import Place
+from cfworld.settings import Choice
 
 __all__ = ["Act", "Assertion", "Branch", "Cue", "Output", "Plan", "Start"]
 
 
-class Act(StrEnum):
+class Act(Choice):
     """What a cue may ask for."""
 
     ACTION = "action"
@@ -23,7 +23,7 @@ class Act(StrEnum):
     """Whoever is named chooses."""
 
 
-class Output(StrEnum):
+class Output(Choice):
     """What may be written of a scenario."""
 
     VIDEO = "video"

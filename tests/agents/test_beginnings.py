@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from cfworld import World
-from cfworld.agents import Agent
+from cfworld.agents import Agent, imitation
 from cfworld.agents.config import AgentTrainConfig, Algorithm, Place
 from cfworld.agents.imitation import imitate, returns_of
 from cfworld.agents.learner import make_learner
@@ -135,3 +135,18 @@ def test_beginnings_that_make_no_sense_are_refused(world: World, tmp_path: Path)
 
 def test_agents_begin_with_the_worlds_own_starts_and_random_weights() -> None:
     assert (AgentTrainConfig(world="toy").starts, AgentTrainConfig(world="toy").imitate) == (None, None)
+
+
+def test_what_is_beyond_a_cut_counts_by_the_learners_own_value(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Episodes of two steps that are cut off: with a value of 100 everywhere nothing is worth less than that."""
+    learner = make_learner(settings(horizon=8, features=16, hidden=16, gamma=1.0), world, tmp_path, 0, lambda _: 1e-2)
+    given: list[torch.Tensor] = []
+    monkeypatch.setattr(imitation, "returns_of", lambda *parts: given.append(returns_of(*parts)) or given[-1])
+    monkeypatch.setattr(learner.policy, "predict_values", lambda seen: torch.full((len(seen), 1), 100.0))
+    imitate(learner, "noop", 4, num_steps=10, epochs=1, seed=0)
+    assert learner.env is not None
+    assert given[0].shape == (5, 2)
+    assert bool((given[0] > 90).all())
+    learner.env.close()

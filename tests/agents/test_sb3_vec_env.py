@@ -136,3 +136,19 @@ def test_twins_whose_infos_hold_mappings_are_taken() -> None:
     assert envs.reset().shape == (2, 64, 64, 3)
     assert envs.step(np.array([0, 1]))[2].tolist() == [False, False]
     envs.close()
+
+
+def test_what_cannot_be_set_is_refused(world: World) -> None:
+    with pytest.raises(ConfigError, match="got horizon=1, which cannot be changed; expected a new environment"):
+        adapted(world).set_attr("horizon", 1)
+
+
+def test_rows_of_a_twin_share_their_options() -> None:
+    same_step = {"autoreset_mode": AutoresetMode.SAME_STEP}
+    envs = SB3VecEnv(gym.make_vec("cfworld/PanoramaReal-v0", num_envs=2, vector_kwargs=same_step))
+    envs.set_options({"god": True})
+    assert envs.reset().shape == (2, 64, 64, 3)
+    envs.set_options([{"god": True}, {"god": False}])
+    with pytest.raises(ConfigError, match="expected the same for all rows"):
+        envs.reset()
+    envs.close()

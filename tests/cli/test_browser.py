@@ -1,5 +1,6 @@
 """A page shows what is shown, and its keys are those of the player."""
 
+import http.client
 import json
 import threading
 from collections.abc import Iterator
@@ -49,9 +50,9 @@ def strike(window: BrowserWindow, held: list[str], pressed: list[str]) -> int:
 def picture(stream: HTTPResponse) -> np.ndarray:
     """The next picture of the stream."""
     assert stream.readline() == b"--picture\r\n"
-    headers = dict(iter(lambda: stream.readline().strip().partition(b": ")[::2], (b"", b"")))
-    content = stream.read(int(headers[b"Content-Length"]))
-    assert (headers[b"Content-Type"], stream.read(2)) == (b"image/jpeg", b"\r\n")
+    headers = http.client.parse_headers(stream)
+    content = stream.read(int(headers["Content-Length"]))
+    assert (headers["Content-Type"], stream.read(2)) == ("image/jpeg", b"\r\n")
     return np.asarray(Image.open(BytesIO(content)))
 
 

@@ -124,3 +124,30 @@ def test_probabilities_are_no_ends(world: World) -> None:
     env.reset(seed=0)
     with pytest.raises(ConfigError, match="threshold"):
         env.step(1)
+
+
+def test_rewards_after_an_end_do_not_count_whatever_they_are() -> None:
+    ends = torch.tensor([[False, True, False, False], [False, False, False, False]])
+    rewards = torch.tensor([[1.0, 2.0, torch.nan, torch.inf], [1.0, 2.0, 3.0, 4.0]])
+    out = with_functions(output(), lambda _: rewards, lambda _: ends)
+    assert out.reward.tolist() == [3.0, 10.0]
+    assert out.reward_frames.tolist() == [[1.0, 2.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0]]
+
+
+def test_a_network_on_latents_may_judge(world: World) -> None:
+    network = torch.nn.LazyLinear(1)
+    env = WorldEnv(world, reward_fn=lambda out: network(out.latents.flatten(1))[:, 0])
+    env.reset(seed=0)
+    state = env.get_state()
+    reward = env.step(1)[1]
+    with torch.no_grad():
+        expected = network(world.step(state.world, [1])[1].latents.flatten(1))
+    assert reward == pytest.approx(float(expected))
+
+
+def test_numbers_of_a_network_that_are_no_tensor_together_are_refused_by_name(world: World) -> None:
+    weight = torch.ones((), requires_grad=True)
+    env = WorldEnv(world, reward_fn=lambda _: [weight])
+    env.reset(seed=0)
+    with pytest.raises(ShapeError, match="from reward_fn; expected an array of one value per row"):
+        env.step(1)

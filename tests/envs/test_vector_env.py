@@ -243,3 +243,12 @@ def test_a_limit_that_is_none_is_refused_by_the_name_it_was_given_under(world: W
         gym.make_vec("cfworld/World-v0", num_envs=2, world=world, max_episode_steps=wrong)
     with pytest.raises(ConfigError, match=r"got horizon=5 and max_episode_steps=.*; expected one of them"):
         gym.make_vec("cfworld/World-v0", num_envs=2, world=world, horizon=5, max_episode_steps=wrong)
+
+
+def test_a_seed_of_numpys_seeds_what_one_of_pythons_does(world: World) -> None:
+    seeds = []
+    for seed in (3, np.int64(3)):
+        envs = WorldVectorEnv(2, world)
+        envs.reset(seed=seed)  # pyright: ignore[reportArgumentType]
+        seeds.append((envs.np_random_seed, envs.get_state().seeds))
+    assert seeds[0] == seeds[1] == (3, (3, 4))

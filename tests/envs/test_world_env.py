@@ -1,15 +1,18 @@
 import sys
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 import pytest
 from gymnasium import spaces
 
 from cfworld import World
 from cfworld.envs.twins import PanoramaTwin
+from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import (
     ActionError,
+    ConfigError,
     EnvironmentClosedError,
     MissingDependencyError,
     ResetNeededError,
@@ -165,3 +168,35 @@ def test_a_reset_that_fails_draws_nothing(world: World) -> None:
     with pytest.raises(StartError):
         env.reset(seed=5, options={"start": 10**6})
     assert env.np_random.integers(2**40) == untouched.np_random.integers(2**40)
+
+
+@pytest.mark.parametrize("name", ["cfworld/World-v0", "cfworld/PanoramaReal-v0"])
+def test_after_a_first_reset_that_was_refused_an_environment_goes_on(world: World, name: str) -> None:
+    arguments: dict[str, Any] = {"world": world} if name == "cfworld/World-v0" else {}
+    env, other = (gym.make(name, **arguments) for _ in range(2))
+    with pytest.raises(ConfigError):
+        env.reset(seed=0, options={"strat": 1})
+    for one in (env, other):
+        one.reset(seed=0)
+    assert np.array_equal(env.step(1)[0], other.step(1)[0])
+
+
+def test_a_new_environment_goes_on_from_a_snapshot_without_a_reset(world: World) -> None:
+    env, other = (gym.make("cfworld/World-v0", world=world) for _ in range(2))
+    env.reset(seed=0)
+    other.unwrapped.set_state(env.unwrapped.get_state())  # pyright: ignore[reportAttributeAccessIssue]
+    assert np.array_equal(env.step(1)[0], other.step(1)[0])
+
+
+@pytest.mark.parametrize("attribute", ["world", "horizon", "starts"])
+def test_what_an_environment_was_made_with_is_not_changed_in_silence(world: World, attribute: str) -> None:
+    for env in (WorldEnv(world), WorldVectorEnv(2, world)):
+        with pytest.raises(AttributeError):
+            setattr(env, attribute, 2)
+
+
+def test_a_fork_names_its_own_argument(world: World) -> None:
+    env = WorldEnv(world)
+    env.reset(seed=0)
+    with pytest.raises(ConfigError, match="got n=0; expected"):
+        env.fork(0)

@@ -345,3 +345,10 @@ def test_a_file_that_is_no_state_is_refused(tmp_path: Path):
     for path in ("state.safetensors", "missing.safetensors"):
         with pytest.raises(CheckpointError, match=r"WorldState\.save"):
             cfworld.WorldState.load(tmp_path / path)
+
+
+def test_a_world_of_another_name_is_not_replaced(folder: Path):
+    before = {file.name: file.read_bytes() for file in folder.iterdir()}
+    with pytest.raises(CheckpointError, match="holds the world 'toy'; got 'another' to save there"):
+        toy_world(name="another").save_pretrained(folder)
+    assert {file.name: file.read_bytes() for file in folder.iterdir()} == before

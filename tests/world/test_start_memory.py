@@ -211,3 +211,13 @@ def test_no_two_seeds_of_64_bits_are_the_same():
     assert len(set(state.seeds.tolist())) == 5
     again, _ = world.initial(seeds=state.seeds, starts=[0] * 5)
     assert same(state, again)
+
+
+def test_less_room_is_less_from_then_on():
+    world = toy_world()
+    world.initial([0, 1], [0, 1])
+    assert len(world.start_memories) == 2
+    world.start_memories.max_bytes = world.start_memories.num_bytes - 1
+    assert len(world.start_memories) == 1
+    world.start_memories.max_bytes = 0
+    assert (len(world.start_memories), world.start_memories.num_bytes) == (0, 0)

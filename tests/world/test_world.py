@@ -200,14 +200,13 @@ def test_ends_are_sampled_at_the_rate_of_the_hazard():
     assert out.terminated.float().mean().item() == pytest.approx(1 - (1 - rate) ** 4, abs=0.08)
 
 
-def test_a_start_given_as_frames_is_encoded_and_a_foreign_one_warned_of_once(request: pytest.FixtureRequest):
+def test_a_start_given_as_frames_is_encoded_and_a_foreign_one_warned_of_once():
     world = toy_world()
     frames = np.random.default_rng(0).integers(0, 256, (12, 64, 64, 3), dtype=np.uint8)
     start = cfworld.Start(frames=frames, actions=np.zeros(12, dtype=np.int64))
     with pytest.warns(UserWarning, match="far from what 'toy' was trained on") as warned:
         state, shown = world.initial(seeds=[0, 1], starts=[start, 2])
-    if not request.config.getoption("--jaxtyping-packages", None):  # checks of shapes add frames of their own
-        assert warned[0].filename == __file__
+    assert warned[0].filename == __file__
     world.initial(seeds=[0], starts=[start])
     assert state.memory.count.tolist() == [3, 2]
     expected = world.decode(world.tokenizer.encode(torch.from_numpy(frames[None])))[:, -4:]
@@ -259,3 +258,43 @@ def test_continuous_actions_pass_and_their_nans_do_not():
     assert out.latents.isfinite().all()
     with pytest.raises(ActionError):
         world.step(state, np.array([[float("nan"), 1.0]], dtype=np.float32))
+
+
+def test_a_network_may_learn_from_what_a_world_gives_and_change_it(world: cfworld.World):
+    state, frames = world.initial([0])
+    network = torch.nn.Linear(state.latents[0].numel(), 1)
+    after, out = world.step(state, [1])
+    for latents in (state.latents, after.latents, out.latents):
+        network(latents.flatten(1)).sum().backward()
+    assert out.frames is not None
+    for tensor in (frames, out.frames, out.latents, out.reward, out.reward_frames, out.hazard, world.frames(after)):
+        tensor.zero_()
+
+
+def test_states_and_starts_are_told_apart_without_an_error(world: cfworld.World):
+    state = world.initial([0])[0]
+    assert state == state != state.clone()
+    assert len({state, state.clone()}) == 2
+    assert world.start(1) == world.start(1) != world.start(0)
+    assert world.start(1) in {world.start(0), world.start(1)}
+
+
+@pytest.mark.parametrize("index", ["a", 1.0, True, None])
+def test_a_shipped_start_has_an_index(world: cfworld.World, index):
+    with pytest.raises(StartError, match="a start is an index"):
+        world.start(index)
+
+
+def test_what_is_no_state_is_refused_and_so_is_a_state_of_nobody(world: cfworld.World):
+    state = world.initial([0, 1])[0]
+    with pytest.raises(StateError, match="got a int; expected a WorldState"):
+        state.replace([0], 1)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(StateError, match="got a str; expected a WorldState"):
+        cfworld.WorldState.cat([state, "b"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(StateError, match="got a state without rows"):
+        world.step(state.select(np.zeros(2, bool)), np.zeros(0, int))
+
+
+def test_starts_may_be_given_as_an_array(world: cfworld.World):
+    listed, given = (world.initial([0, 1], starts)[1] for starts in ([1, 0], np.array([1, 0])))
+    assert torch.equal(listed, given)

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from enum import StrEnum
 
 import torch
 from jaxtyping import Bool, Float, Num
@@ -13,6 +12,7 @@ from cfworld.memory import MemoryConfig, PromotionRule
 from cfworld.model import ActionConfig, Generator, TransformerConfig
 from cfworld.prompts.discrete import DiscretePromptConfig, DiscretePrompts
 from cfworld.rollout import SamplerConfig, Solver
+from cfworld.settings import Choice
 from cfworld.tokenizer import BlockVAEConfig, TinyVAEConfig, WanVAEConfig
 from cfworld.world import EncodedStarts, Ends, World, WorldConfig
 from cfworld.world.config import coder_fields
@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 
-class Scale(StrEnum):
+class Scale(Choice):
     """How large a world."""
 
     TOY = "toy"
@@ -41,7 +41,7 @@ class Scale(StrEnum):
     """Wan2.1-1.3B at 480x832, three latents a chunk, prompts of 512 tokens."""
 
 
-class Decoder(StrEnum):
+class Decoder(Choice):
     """Who makes pixels."""
 
     BLOCK = "block"

@@ -1,11 +1,11 @@
 """All frames of a dataset in one array, and blocks of frames drawn from it."""
 
-import warnings
 from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float32, Int64, UInt8
 
+from cfworld.advice import advise
 from cfworld.data.episode import Episode
 from cfworld.errors import DatasetError
 
@@ -70,10 +70,9 @@ class FrameBank:
         first = source.episode(0).frames
         chosen = _fitting(lengths, first[0].nbytes, max_gigabytes, seed)
         if len(chosen) < len(lengths):
-            warnings.warn(
+            advise(
                 f"The frames exceed max_gigabytes={max_gigabytes}; {len(chosen)} of {len(lengths)} episodes "
-                "are used. Raise the limit to use all.",
-                stacklevel=2,
+                "are used. Raise the limit to use all."
             )
         lengths = lengths[chosen]
         frames = np.empty((int(lengths.sum()), *first.shape[1:]), dtype=np.uint8)

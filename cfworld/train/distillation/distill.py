@@ -8,7 +8,6 @@ import copy
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from enum import StrEnum
 from typing import Any
 
 import torch
@@ -17,6 +16,7 @@ from torch import Tensor, nn
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
+from cfworld.settings import Choice
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.clip_stage import WorldStage
 from cfworld.train.distillation.anchor import Anchor, AnchorConfig
@@ -37,7 +37,7 @@ from cfworld.world import World
 __all__ = ["DistillConfig", "DistillStage", "Shown", "rollout_metrics"]
 
 
-class Shown(StrEnum):
+class Shown(Choice):
     """What a network is shown of the past."""
 
     MEMORY = "memory"

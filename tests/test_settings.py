@@ -1,0 +1,70 @@
+"""Names of a choice and whole numbers; what else is given is refused by name."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cfworld.agents import PlannerConfig
+from cfworld.agents.config import AgentTrainConfig
+from cfworld.errors import ConfigError
+from cfworld.memory import MemoryConfig
+from cfworld.rollout import SamplerConfig
+from cfworld.settings import Choice, check_counts
+from tests.toy import toy_world
+
+
+class Colour(Choice):
+    """Colours."""
+
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Sizes:
+    """Sizes."""
+
+    width: object = 1
+    height: object = 1
+
+
+def test_a_choice_is_known_by_its_name() -> None:
+    assert Colour("red") is Colour.RED
+    assert Colour(Colour.BLUE) is Colour.BLUE
+
+
+@pytest.mark.parametrize("wrong", ["green", "RED", 3, None])
+def test_a_choice_that_there_is_not_names_those_that_there_are(wrong: object) -> None:
+    with pytest.raises(ConfigError, match=f"got {wrong!r} as Colour; expected one of red, blue"):
+        Colour(wrong)
+
+
+@pytest.mark.parametrize("wrong", [0, -1, 1.0, True, "1", None, float("nan")])
+def test_counts_are_whole_and_large_enough(wrong: object) -> None:
+    check_counts(Sizes(width=np.int64(1)), "width", "height")
+    with pytest.raises(ConfigError, match=f"got height={wrong!r}; expected an integer of at least 1"):
+        check_counts(Sizes(height=wrong), "width", "height")
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        (MemoryConfig, {"rule": "foo"}),
+        (MemoryConfig, {"num_sink": 1.5}),
+        (MemoryConfig, {"num_slow": -1}),
+        (SamplerConfig, {"solver": "foo"}),
+        (SamplerConfig, {"num_steps": 2.5}),
+        (SamplerConfig, {"num_steps": "4"}),
+        (SamplerConfig, {"shift": float("nan")}),
+        (PlannerConfig, {"method": "foo"}),
+        (PlannerConfig, {"gamma": float("nan")}),
+        (AgentTrainConfig, {"world": "panorama", "env": "foo"}),
+        (toy_world().with_ends, {"ends": "foo"}),
+    ],
+)
+def test_settings_of_the_wrong_kind_are_refused(kind: Callable[..., Any], settings: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=r"got .*; expected"):
+        kind(**settings)
