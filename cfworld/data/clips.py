@@ -28,7 +28,8 @@ class Clip:
 class ClipSampler:
     """Draws clips in epochs: every possible start of a clip once, in an order of the epoch's own.
 
-    Episodes count in proportion to their clips. An episode shorter than `clip_latents` is one clip, whole.
+    Episodes count in proportion to their clips. An episode shorter than `clip_latents` is one clip, whole; with
+    `shortest`, clips also start where fewer latents follow, and are cut at the end of their episode.
 
     So the last latents of an episode are drawn less often than others, and its end least of all: once where others
     are drawn `clip_latents` times. What is learnt of the look of things does not mind; the rate of ends needs `even`.
@@ -38,6 +39,7 @@ class ClipSampler:
         clip_latents: Latents of a clip.
         seed: Seeds the orders.
         min_latents: Shorter episodes are left out.
+        shortest: Latents that follow a start at least; None for `clip_latents`.
         even: Let clips also reach over the beginnings and ends of episodes, where they are cut: then every latent is
             drawn equally often.
 
@@ -52,10 +54,12 @@ class ClipSampler:
         seed: int,
         *,
         min_latents: int = 1,
+        shortest: int | None = None,
         even: bool = False,
     ) -> None:
         lengths = np.asarray(num_latents, dtype=np.int64)
-        clips = lengths + clip_latents - 1 if even else np.maximum(lengths - clip_latents, 0) + 1
+        least = clip_latents if shortest is None else min(shortest, clip_latents)
+        clips = lengths + clip_latents - 1 if even else np.maximum(lengths - least, 0) + 1
         counts = np.where(lengths >= min_latents, clips, 0)
         if not counts.sum():
             raise DatasetError(

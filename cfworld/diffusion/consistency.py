@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Float32, Int
 from torch import Tensor
 
-from cfworld.diffusion.flow import denoised
+from cfworld.diffusion.flow import denoised, expand_sigma
 from cfworld.diffusion.schedule import shift as shifted
 from cfworld.diffusion.solver import VelocityFn, euler
 
@@ -68,11 +68,13 @@ def consistency_target(
     x: Float[Tensor, "B N *latent"],
     path: Float32[Tensor, "points B N *rest"],
     solver: Callable[[VelocityFn, Tensor, Tensor], Tensor] = euler,
+    *,
+    to_data: bool = False,
 ) -> Float[Tensor, "B N *latent"]:
     """What f(x, path[0]) shall be: f of the averaged student at the point to which the teacher carries x.
 
     Consistency Models, Eqs. 6 and 7. Where the path ends at the data, the target is the teacher's own trajectory's
-    end; no student is asked, if all paths do. No gradient reaches anything.
+    end. No gradient reaches anything.
 
     Args:
         teacher: The frozen teacher's velocity.
@@ -80,11 +82,14 @@ def consistency_target(
         x: Points at path[0].
         path: Falling noise levels of every latent.
         solver: `euler` or `heun`.
+        to_data: All paths end there, so that no student is asked. It is not read off the paths: processes that share
+            a student out must all ask it, or none.
     """
     ahead = solver(teacher, x, path)
-    if not path[-1].any():
+    if to_data:
         return ahead
-    return denoised(ahead, student(ahead, path[-1]), path[-1])
+    end = path[-1]
+    return torch.where(expand_sigma(end, ahead) > 0, denoised(ahead, student(ahead, end), end), ahead)
 
 
 def pseudo_huber(difference: Float[Tensor, "*lead C h w"], scale: float) -> Float[Tensor, "*lead"]:

@@ -18,9 +18,9 @@ class Interval:
     mean: float
     """The estimate; NaN when nothing was counted."""
     low: float
-    """2.5th percentile of the resampled estimates."""
+    """2.5th percentile of the resampled estimates; NaN where a single start was counted, which tells of no spread."""
     high: float
-    """97.5th percentile of the resampled estimates."""
+    """97.5th percentile of the resampled estimates; NaN likewise."""
     count: int
     """Number of starts that were counted."""
 
@@ -58,11 +58,14 @@ def ratio_interval(values: Float[np.ndarray, " n"], references: Float[np.ndarray
     count = len(values)
     if count == 0 or references.sum() == 0:
         return Interval(mean=np.nan, low=np.nan, high=np.nan, count=count)
+    estimate = float(values.sum() / references.sum())
+    if count == 1:
+        return Interval(mean=estimate, low=np.nan, high=np.nan, count=1)
     draws = np.random.default_rng(_SEED).integers(count, size=(RESAMPLES, count))
     below = references[draws].sum(axis=1)
     resampled = values[draws].sum(axis=1)[below > 0] / below[below > 0]
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return Interval(mean=float(values.sum() / references.sum()), low=float(low), high=float(high), count=count)
+    return Interval(mean=estimate, low=float(low), high=float(high), count=count)
 
 
 def resampled_pairs(values: Float[np.ndarray, "n n"]) -> Interval:
@@ -72,6 +75,8 @@ def resampled_pairs(values: Float[np.ndarray, "n n"]) -> Interval:
         values: what was found between the first start of a pair, by row, and the second, by column.
     """
     count = len(values)
+    if count < 2:
+        return Interval(mean=float(values.mean()), low=np.nan, high=np.nan, count=count)
     draws = np.random.default_rng(_SEED).multinomial(count, np.full(count, 1 / count), size=RESAMPLES) / count
     resampled = ((draws @ values) * draws).sum(axis=1)
     low, high = np.quantile(resampled, [0.025, 0.975])

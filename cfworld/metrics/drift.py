@@ -114,6 +114,11 @@ def drift(
                 note=f"{len(truth)} rollouts; the last third of the moments.",
             ),
             Table(
+                title=f"Distance from the twin at the end of {length}, in the twin's standard deviations",
+                columns=["", *STATISTICS],
+                rows=[[name, *(f["distance"] for f in found.values())] for name, found in figures.items()],
+            ),
+            Table(
                 title=f"Energy at the end of {length}, ratio to the twin's",
                 columns=["", *_ENERGIES],
                 rows=[[name, *(found[e]["ratio"] for e in _ENERGIES)] for name, found in figures.items()],
@@ -212,6 +217,7 @@ def _statistic_figures(
         "value": mean_interval(ours),
         "twin": mean_interval(theirs),
         "deviation": mean_interval((ours - theirs) / max(spread, 1e-9)),
+        "distance": mean_interval(np.abs(ours - theirs) / max(spread, 1e-9)),
         "ratio": ratio_interval(ours, theirs),
     }
 
@@ -223,6 +229,6 @@ def _bars(found: Mapping[str, Mapping[str, Interval]], length: str) -> dict[str,
             ratio = figures["ratio"]
             passed = ratio.within(*ENERGY_BAR) if not np.isnan(ratio.mean) else None
         else:
-            passed = figures["deviation"].within(-COLOUR_BAR, COLOUR_BAR)
+            passed = figures["distance"].within(0, COLOUR_BAR)
         bars[f"{statistic} as the twin's after {length}"] = passed
     return bars

@@ -77,7 +77,8 @@ def _table(table: Table) -> Iterable[str]:
 
 
 def _bars(bars: Mapping[str, Bars]) -> list[str]:
-    rows = [[bar, *(_VERDICT[found.get(bar)] for found in bars.values())] for bar in next(iter(bars.values()), {})]
+    names = dict.fromkeys(bar for found in bars.values() for bar in found)
+    rows = [[bar, *(_VERDICT[found.get(bar)] for found in bars.values())] for bar in names]
     return markdown_table(["bar", *bars], rows)
 
 
@@ -87,6 +88,8 @@ def _cell(cell: Cell) -> str:
     if isinstance(cell, Interval):
         if np.isnan(cell.mean):
             return "-"
+        if np.isnan(cell.low):
+            return _number(cell.mean)
         return f"{_number(cell.mean)} [{_number(cell.low)}, {_number(cell.high)}]"
     if cell is None or np.isnan(cell):
         return "-"

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, Shaped, UInt8
+from jaxtyping import Float32, Int64, Shaped, UInt8
 from torch import Tensor
 
 from cfworld.metrics.progress import Bar, Progress, silent_bar
@@ -61,8 +61,6 @@ class Rollout:
     """The predicted reward of each tick, T = S F."""
     hazards: Float32[np.ndarray, "B T"]
     """The predicted probability of ending at each tick."""
-    ends: Int64[np.ndarray, " B"]
-    """Tick at which the world first ended the episode, or T. It was generated further all the same."""
     promotions: Int64[np.ndarray, " B"] | None = None
     """Chunks promoted to slow memory in these steps; None for what has no memory of ours."""
 
@@ -70,16 +68,6 @@ class Rollout:
         """The frames after the given ticks; their steps must have been decoded."""
         per_step = next(iter(self.frames.values())).shape[1]
         return np.stack([self.frames[tick // per_step][:, tick % per_step] for tick in ticks], axis=1)
-
-    def rows(self, chosen: slice) -> "Rollout":
-        """Some of the rows."""
-        return Rollout(
-            frames={step: frames[chosen] for step, frames in self.frames.items()},
-            rewards=self.rewards[chosen],
-            hazards=self.hazards[chosen],
-            ends=self.ends[chosen],
-            promotions=None if self.promotions is None else self.promotions[chosen],
-        )
 
 
 def steps_of(ticks: Sequence[int], frames_per_step: int) -> set[int]:
@@ -92,7 +80,6 @@ def rollout(
     recordings: Sequence[Recording],
     *,
     actions: Shaped[np.ndarray, "B T *A"] | None = None,
-    num_ticks: int | None = None,
     decode: set[int] | None = None,
     batch: int = 32,
     bar: Bar = silent_bar,
@@ -104,7 +91,6 @@ def rollout(
         world: the world.
         recordings: B starts.
         actions: what to do after the start; the recordings' own actions by default.
-        num_ticks: how far to go, rounded up to whole steps; as far as the actions reach by default.
         decode: the steps whose frames are wanted; all by default.
         batch: rows generated together.
         bar: counts row-steps.
@@ -116,7 +102,7 @@ def rollout(
     if actions is None:
         actions = np.stack([recording.actions for recording in recordings])
     per_step = world.config.frames_per_step
-    actions = _whole_steps(actions[:, :num_ticks], per_step)
+    actions = _whole_steps(actions, per_step)
     with bar(title, len(recordings) * actions.shape[1] // per_step, "row-step") as progress:
         parts = [
             _rollout_chunk(world, recordings[i : i + batch], actions[i : i + batch], decode, progress)
@@ -126,7 +112,6 @@ def rollout(
         frames={step: np.concatenate([part.frames[step] for part in parts]) for step in parts[0].frames},
         rewards=np.concatenate([part.rewards for part in parts]),
         hazards=np.concatenate([part.hazards for part in parts]),
-        ends=np.concatenate([part.ends for part in parts]),
         promotions=_joined([part.promotions for part in parts]),
     )
 
@@ -156,14 +141,12 @@ def tokenizer_rollout(world: WorldLike, recordings: Sequence[Recording], steps: 
     """
     per_step = world.config.frames_per_step
     frames = np.stack([recording.frames for recording in recordings])
-    ticks = frames.shape[1]
     return Rollout(
         frames={
             step: reconstructed(world, frames[:, step * per_step : (step + 1) * per_step]) for step in sorted(steps)
         },
         rewards=np.stack([recording.rewards for recording in recordings]),
-        hazards=np.zeros((len(recordings), ticks), np.float32),
-        ends=np.full(len(recordings), ticks, np.int64),
+        hazards=np.zeros(frames.shape[:2], np.float32),
     )
 
 
@@ -193,7 +176,7 @@ def _rollout_chunk(
     decode: set[int] | None,
     progress: Progress,
 ) -> Rollout:
-    frames, rewards, hazards, ended = {}, [], [], []
+    frames, rewards, hazards = {}, [], []
     state = begin(world, recordings)
     before, per_step = _promotions(state), world.config.frames_per_step
     for step in range(actions.shape[1] // per_step):
@@ -203,14 +186,12 @@ def _rollout_chunk(
             frames[step] = _array(output.frames)
         rewards.append(_array(output.reward_frames))
         hazards.append(_array(output.hazard))
-        ended.append(_ended(_array(output.terminated), _array(output.end_frame), rewards[-1].shape[1]))
         progress(len(recordings))
     after = _promotions(state)
     return Rollout(
         frames=frames,
         rewards=np.concatenate(rewards, axis=1).astype(np.float32),
         hazards=np.concatenate(hazards, axis=1).astype(np.float32),
-        ends=_first(np.concatenate(ended, axis=1)),
         promotions=None if before is None or after is None else after - before,
     )
 
@@ -230,16 +211,6 @@ def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
 def _whole_steps(actions: np.ndarray, per_step: int) -> np.ndarray:
     missing = -actions.shape[1] % per_step
     return np.concatenate([actions, np.repeat(actions[:, -1:], missing, axis=1)], axis=1)
-
-
-def _ended(terminated: np.ndarray, end_frame: np.ndarray, per_step: int) -> Bool[np.ndarray, "B F"]:
-    """At which frame of the step each row ended."""
-    return terminated[:, None] & (np.arange(per_step) == end_frame[:, None])
-
-
-def _first(flags: Bool[np.ndarray, "B T"]) -> Int64[np.ndarray, " B"]:
-    """Index of the first true flag of each row, or T."""
-    return np.where(flags.any(axis=1), flags.argmax(axis=1), flags.shape[1]).astype(np.int64)
 
 
 def _array(values: Tensor | np.ndarray) -> np.ndarray:

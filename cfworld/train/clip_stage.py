@@ -29,6 +29,7 @@ class ClipStage:
         held_out: Latents of other episodes, for sheets and figures.
         device: Where clips go.
         min_latents: Shorter episodes are left out.
+        shortest: Latents that follow the start of a clip at least (see `ClipSampler`).
         even: Draw every latent equally often (see `ClipSampler`).
     """
 
@@ -41,12 +42,15 @@ class ClipStage:
         device: torch.device | str,
         *,
         min_latents: int = 1,
+        shortest: int | None = None,
         even: bool = False,
     ) -> None:
         self.loop, self.clip_latents = loop, clip_latents
         self.train, self.held_out = train, held_out
         self.device = torch.device(device)
-        self.sampler = ClipSampler(train.num_latents, clip_latents, loop.seed, min_latents=min_latents, even=even)
+        self.sampler = ClipSampler(
+            train.num_latents, clip_latents, loop.seed, min_latents=min_latents, shortest=shortest, even=even
+        )
         self.team: Team = ALONE
 
     def join(self, team: Team) -> None:
@@ -77,6 +81,7 @@ class WorldStage(ClipStage, ABC):
         train: Latents to learn from.
         held_out: Latents of other episodes, for the sheets.
         device: Where clips go.
+        shortest: Latents that follow the start of a clip at least (see `ClipSampler`).
     """
 
     def __init__(
@@ -86,8 +91,18 @@ class WorldStage(ClipStage, ABC):
         train: LatentBank,
         held_out: LatentBank,
         device: torch.device | str,
+        *,
+        shortest: int | None = None,
     ) -> None:
-        super().__init__(config.loop, clip_latents, train, held_out, device, min_latents=config.min_latents)
+        super().__init__(
+            config.loop,
+            clip_latents,
+            train,
+            held_out,
+            device,
+            min_latents=config.min_latents,
+            shortest=shortest,
+        )
         self._sheet_rows, self._sheet_latents = config.sheet_rows, config.sheet_latents
 
     @abstractmethod

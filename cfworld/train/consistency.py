@@ -160,6 +160,9 @@ class InitStage(WorldStage):
         held_out: Latents of other episodes, for the sheets.
         student: Where the student begins; None for the teacher.
 
+    Raises:
+        ConfigError: If clips and chunks do not fit together, or no noise level gives errors that ERFT may use.
+
     Attributes:
         average: The averaged student, which makes the targets; until a run has one, the student itself.
     """
@@ -179,6 +182,8 @@ class InitStage(WorldStage):
         super().__init__(config, config.clip_latents, train, held_out, teacher.device)
         self.module: nn.Module = copy.deepcopy((student or teacher).generator).requires_grad_(True)
         self.average: nn.Module = self.module
+        grid = level_path(torch.arange(config.num_levels), config.num_levels, 1, config.sigma_shift)[0]
+        config.erft.check_reach(grid)
         self.errors = ErrorBank(config.erft, teacher.tokenizer.latent_shape, self.device)
         self.balance = SpatialBalance(config.spatial_balance, teacher.tokenizer.latent_shape[1:], self.device)
 
@@ -287,4 +292,5 @@ class InitStage(WorldStage):
             return gathered_forward(self.average, schedule, context, x, sigma, actions).velocity
 
         solver = euler if self.config.solver is TeacherSolver.EULER else heun
-        return consistency_target(teacher, student, noisy, path, solver)
+        to_data = self.config.target is TargetKind.TRAJECTORY
+        return consistency_target(teacher, student, noisy, path, solver, to_data=to_data)

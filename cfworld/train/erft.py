@@ -7,7 +7,7 @@ Bernoulli draw; the target stays that of the clean continuation.
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from cfworld.diffusion import expand_sigma
@@ -27,7 +27,8 @@ class ErftConfig:
         start_step: Step at which injection begins: the first residuals are those of an untrained network.
         num_levels: Grid of noise levels, each with a bank of its own.
         capacity: Residuals kept per level.
-        max_sigma: Residuals of noisier predictions are not used: they are blur rather than drift.
+        max_sigma: Residuals of noisier predictions are not used: they are blur rather than drift. A bank whose middle
+            lies above it is one of noisier predictions.
         per_step: Residuals that one training step adds.
         noise: Largest standard deviation of white noise added to context latents besides.
     """
@@ -58,14 +59,22 @@ class ErftConfig:
         """Whether anything is ever put into a context."""
         return self.probability > 0 or self.noise > 0
 
+    @property
+    def usable(self) -> Bool[Tensor, " num_levels"]:
+        """Levels whose residuals may be injected: those whose middle `max_sigma` reaches."""
+        return (torch.arange(self.num_levels) + 0.5) / self.num_levels <= self.max_sigma
+
+    def level(self, sigma: Float[Tensor, " n"]) -> Int64[Tensor, " n"]:
+        """The bank's level for each noise level, on the CPU."""
+        return (sigma * self.num_levels).long().clamp(max=self.num_levels - 1).cpu()
+
     def check_reach(self, sigma: Float[Tensor, " levels"]) -> None:
         """Make sure that some of the noise levels at which errors are made may give any.
 
         Raises:
             ConfigError: If errors are asked for and `max_sigma` excludes them all.
         """
-        bins = (sigma * self.num_levels).long().clamp(max=self.num_levels - 1)
-        if self.probability and not ((bins + 0.5) / self.num_levels <= self.max_sigma).any():
+        if self.probability and not self.usable[self.level(sigma)].any():
             raise ConfigError(
                 f"Got erft.max_sigma={self.max_sigma} where predictions are made at the noise levels "
                 f"{[round(level, 3) for level in sigma.tolist()]}; expected it to reach the lowest, or no error would "
@@ -97,8 +106,8 @@ class ErrorBank:
         self._make_room()
         number = team.total(len(residuals))
         chosen = torch.randperm(number, generator=generator, device=sigma.device)[: self.config.per_step]
-        levels = (team.take(sigma, chosen) * self.config.num_levels).long().clamp(max=self.config.num_levels - 1)
-        for residual, level in zip(team.take(residuals, chosen), levels.tolist(), strict=True):
+        levels = self.config.level(team.take(sigma, chosen)).tolist()
+        for residual, level in zip(team.take(residuals, chosen), levels, strict=True):
             self.errors[level, int(self.added[level]) % self.config.capacity] = residual.to(self.errors.dtype)
             self.added[level] += 1
 
@@ -140,7 +149,5 @@ class ErrorBank:
 
     def _usable(self) -> Tensor:
         """Flat indices of the residuals that may be injected."""
-        config = self.config
-        filled = torch.arange(config.capacity) < self.added[:, None]
-        centres = (torch.arange(config.num_levels) + 0.5) / config.num_levels
-        return (filled & (centres <= config.max_sigma)[:, None]).flatten().nonzero()[:, 0].to(self.errors.device)
+        filled = torch.arange(self.config.capacity) < self.added[:, None]
+        return (filled & self.config.usable[:, None]).flatten().nonzero()[:, 0].to(self.errors.device)

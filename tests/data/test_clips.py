@@ -70,3 +70,16 @@ def test_even_clips_hold_every_latent_equally_often_and_ends_too():
     assert drawn == Counter(
         {(e, latent): 4 for e, length in enumerate(LENGTHS) if length >= 2 for latent in range(length)}
     )
+
+
+def test_starts_do_not_depend_on_how_long_clips_are_if_they_may_be_cut():
+    """Episodes of 10 and 4 latents; a start is followed by 3 at least."""
+    starts = {length: ClipSampler([10, 4, 2], length, seed=0, min_latents=3, shortest=3) for length in (5, 20)}
+    assert [len(sampler) for sampler in starts.values()] == [10, 10]
+    clips = {length: sampler.batch(0, 10) for length, sampler in starts.items()}
+    assert [(c.episode, c.start) for c in clips[5]] == [(c.episode, c.start) for c in clips[20]]
+    assert sorted((c.episode, c.start, c.length) for c in clips[5]) == [
+        *((0, start, min(5, 10 - start)) for start in range(8)),
+        (1, 0, 4),
+        (1, 1, 3),
+    ]

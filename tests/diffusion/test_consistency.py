@@ -71,13 +71,21 @@ def test_one_step_of_a_point_mass_leads_to_the_point_from_everywhere(solver):
         torch.testing.assert_close(target, torch.full_like(target, MEAN))
 
 
-def test_the_target_of_the_lowest_level_is_where_the_teacher_leads_without_the_student():
+def test_the_target_of_the_lowest_level_is_where_the_teacher_leads_whatever_the_student_says():
     path = at(7, 8)
     data = torch.full(SHAPE, MEAN, dtype=torch.float64)
     x = interpolate(data, noise(), path[0])
-    torch.testing.assert_close(consistency_target(point, never, x, path), data)
+    asked = []
+
+    def student(x: Tensor, sigma: Tensor) -> Tensor:
+        asked.append(sigma)
+        return torch.full_like(x, 7.0)
+
+    torch.testing.assert_close(consistency_target(point, student, x, path), data)
     x = noise()
-    torch.testing.assert_close(consistency_target(gaussian, never, x, path), denoised(x, gaussian(x, path[0]), path[0]))
+    target = consistency_target(gaussian, student, x, path)
+    torch.testing.assert_close(target, denoised(x, gaussian(x, path[0]), path[0]))
+    assert len(asked) == 2, "processes that share the student out ask it whatever they drew"
 
 
 def test_the_flow_map_is_the_fixed_point():
@@ -90,7 +98,7 @@ def test_the_flow_map_is_the_fixed_point():
 
 def test_the_teachers_whole_trajectory_ends_at_the_flow_map():
     path = at(0, 4, 64, to_data=True)
-    target = consistency_target(gaussian, never, noise(), path, heun)
+    target = consistency_target(gaussian, never, noise(), path, heun, to_data=True)
     torch.testing.assert_close(target, flow_map(noise(), path[0]), atol=2e-3, rtol=0)
 
 
@@ -98,7 +106,7 @@ def test_a_student_learnt_from_the_targets_is_the_flow_map():
     """One slope and one offset a level, learnt from below upwards, each from the averaged student of the one below."""
     num_levels = 64
     grid = sigmas(num_levels, 3.0).double()
-    slope, offset = torch.zeros(2, num_levels, dtype=torch.float64)
+    slope, offset = torch.zeros(2, num_levels + 1, dtype=torch.float64)  # the last at the data, where nobody minds
 
     def student(x: Tensor, sigma: Tensor) -> Tensor:
         level = (grid - sigma.flatten()[0]).abs().argmin()

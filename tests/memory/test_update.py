@@ -79,6 +79,24 @@ def test_similarity_is_the_cosine_of_the_mean_keys():
     torch.testing.assert_close(filled(config, 2).similarity, torch.tensor([1.0]).cos())
 
 
+def test_a_check_compares_with_the_previous_check_whatever_came_between():
+    """Chunk k points k radians round; chunks 1, 3 and 5 are checked."""
+    config = MemoryConfig(num_sink=0, num_slow=3, num_fast=3, consolidate_every=2, threshold=-0.5)
+    for chunks in (4, 5, 6):
+        torch.testing.assert_close(filled(config, chunks).similarity, torch.tensor([2.0]).cos())
+    assert filled(config, 6).promotions.item() == 1, "cos 2 = -0.42 is no news below -0.5"
+
+
+def test_an_adaptive_threshold_stays_where_it_is_at_the_first_check_and_between_checks():
+    """Then it moves by adaptation x (target - promoted), and never beyond -1 to 1."""
+    settings = {"num_sink": 0, "num_slow": 3, "num_fast": 3, "consolidate_every": 2, "threshold": 0.5}
+    config = MemoryConfig(**settings, target_rate=0.75, adaptation=0.2)
+    expected = [0.5, 0.5, 0.5, 0.45, 0.45, 0.4]  # chunks 3 and 5 are promoted: cos 2 < 0.5
+    assert [filled(config, chunks).threshold.item() for chunks in range(1, 7)] == pytest.approx(expected)
+    wild = MemoryConfig(**settings, target_rate=0.75, adaptation=100.0)
+    assert filled(wild, 4).threshold.item() == -1
+
+
 def test_a_common_part_of_all_keys_hides_news_unless_it_is_subtracted():
     """Keys 10 + e1 and 10 + e2 look alike; around the centre 10 they are orthogonal, and equal keys stay equal."""
     settings = {"num_sink": 0, "num_slow": 2, "num_fast": 3, "consolidate_every": 1, "threshold": 0.5}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from cfworld.metrics.bootstrap import Interval, mean_interval, ratio_interval
+from cfworld.metrics.bootstrap import Interval, mean_interval, ratio_interval, resampled_pairs
 
 
 def test_equal_values_leave_no_doubt():
@@ -49,3 +49,12 @@ def test_above_means_that_intervals_do_not_overlap():
     assert not high.above(Interval(mean=1.0, low=0.5, high=1.7, count=9))
     assert high.above(1.5)
     assert not mean_interval(np.array([np.nan])).above(low)
+
+
+def test_a_single_start_tells_of_no_spread_and_passes_no_comparison():
+    alone = mean_interval(np.array([3.0]))
+    assert (alone.mean, alone.count) == (3.0, 1)
+    assert np.isnan([alone.low, alone.high]).all()
+    assert not alone.above(2.9)
+    assert not mean_interval(np.array([4.0, 5.0])).above(alone)
+    assert np.isnan(resampled_pairs(np.array([[1.0]])).low)

@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cfworld.metrics.calibration import calibration, expected_calibration_error, heads, step_hazard
+from cfworld.metrics.calibration import calibration, expected_calibration_error, heads, reward_figures, step_hazard
 from cfworld.metrics.controls import make_control
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import Rollout, rollout
@@ -47,7 +47,7 @@ def test_what_happens_after_the_twins_end_does_not_count(recordings: list[Record
 def test_few_ends_are_not_judged(recordings: list[Recording]):
     unscathed = [replace(recording, end=80) for recording in recordings]
     nothing = np.zeros((12, 80), np.float32)
-    made = Rollout(frames={}, rewards=nothing, hazards=nothing, ends=np.full(12, 80))
+    made = Rollout(frames={}, rewards=nothing, hazards=nothing)
     assert heads({"world": made}, unscathed, 4).bars["world"]["as many ends as in the twin"] is None
 
 
@@ -78,3 +78,29 @@ def test_equal_predictions_make_one_bin():
     curve = calibration(np.zeros(10), np.arange(10) < 1)
     assert curve.counts.tolist() == [10]
     assert curve.observed.tolist() == [0.1]
+
+
+def test_rare_rewards_are_told_from_a_constant_by_what_is_gained():
+    """A reward of 1 in one tick of 200: tiny errors everywhere, and yet nothing gained by saying 0."""
+    rewards = np.zeros((10, 200), np.float32)
+    rewards[:, 100] = 1
+    counted = np.ones_like(rewards, bool)
+    constant = reward_figures(np.full_like(rewards, 0.005), rewards, counted)
+    assert constant["constant_error"].mean == pytest.approx(0.005 * 0.995)
+    assert constant["reward_gain"].mean == pytest.approx(0, abs=1e-9)
+    dead = reward_figures(np.zeros_like(rewards), rewards, counted)
+    assert dead["reward_gain"].high < 0
+    knowing = reward_figures(0.5 * rewards, rewards, counted)
+    assert knowing["reward_gain"].low > 0
+
+
+def test_a_dead_head_does_not_pass_where_rewards_are_rare(recordings: list[Recording]):
+    rewards = np.zeros(80, np.float32)
+    rewards[::40] = 0.05  # below the tolerance, on average
+    rare = [replace(recording, rewards=rewards, end=80) for recording in recordings]
+    nothing, truth = np.zeros((12, 80), np.float32), np.tile(rewards, (12, 1))
+    worlds = {
+        name: Rollout(frames={}, rewards=made, hazards=nothing) for name, made in (("dead", nothing), ("knows", truth))
+    }
+    bars = heads(worlds, rare, 4).bars
+    assert [bars[name]["reward better than a constant"] for name in worlds] == [False, True]

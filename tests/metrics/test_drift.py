@@ -70,3 +70,15 @@ def test_moments_are_whole_steps_and_hold_every_length():
 def test_settings_that_measure_nothing_are_refused(settings: dict):
     with pytest.raises(ConfigError, match="drift has"):
         DriftConfig(**settings)
+
+
+def test_opposite_drifts_do_not_cancel():
+    truth = np.zeros((4, 3, 6)) + np.array([-1.0, 1.0, -1.0, 1.0])[:, None, None]  # a spread of 1
+    split = truth + np.array([20.0, -20.0, 20.0, -20.0])[:, None, None]
+    judged = drift({"split": split, "same": truth}, truth, [1.0, 2.0, 3.0], "3s")
+    colours = ["red", "green", "blue", "saturation"]
+    assert [judged.bars["split"][f"{colour} as the twin's after 3s"] for colour in colours] == [False] * 4
+    assert [judged.bars["same"][f"{colour} as the twin's after 3s"] for colour in colours] == [True] * 4
+    found = judged.figures["worlds"]["split"]["red"]
+    assert found["deviation"].mean == pytest.approx(0)
+    assert found["distance"].mean == pytest.approx(20)

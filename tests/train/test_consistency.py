@@ -1,9 +1,12 @@
 """The init stage: the gathered jump is the rollout's, only the student moves, runs resume, a student comes out."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 from torch.nn.utils import parameters_to_vector
 
 from cfworld import World
@@ -89,7 +92,12 @@ def test_guidance_leads_the_targets_away_from_those_of_the_null_prompt(monkeypat
     """Over one Euler step of the teacher to the data, targets are linear in its velocity."""
     targets = []
     plain = consistency.consistency_target
-    monkeypatch.setattr(consistency, "consistency_target", lambda *args: targets.append(plain(*args)) or targets[-1])
+
+    def watched(*args: Any, **options: Any) -> Tensor:
+        targets.append(plain(*args, **options))
+        return targets[-1]
+
+    monkeypatch.setattr(consistency, "consistency_target", watched)
     for guidance in (1.0, 0.0, 3.0):
         made = stage(guidance=guidance, target=TargetKind.TRAJECTORY, num_substeps=1)
         weight = made.teacher.generator.get_parameter("transformer.head.head.weight")
@@ -161,3 +169,23 @@ def test_a_sheet_has_rows_and_latents():
 def test_the_levels_of_the_sampler_must_be_levels_of_the_grid():
     with pytest.raises(ConfigError, match="multiple of num_steps 4"):
         InitStageConfig(num_levels=10)
+
+
+def test_what_stands_in_the_padding_of_clips_is_no_target():
+    made = stage(clip_latents=14)
+    batch = made.batch(0)
+    assert not batch.clips.present.all()
+    padding = ~batch.clips.present[..., None, None, None]
+    strange = replace(batch, clips=replace(batch.clips, latents=batch.clips.latents + 1000 * padding))
+    found = [made.loss(one, step_generator(0, 0)) for one in (batch, strange)]
+    assert found[0][0].item() == found[1][0].item()
+    assert {name: value.item() for name, value in found[0][1].items()} == {
+        name: value.item() for name, value in found[1][1].items()
+    }
+
+
+def test_noise_levels_from_which_no_error_can_be_banked_are_refused():
+    """At shift 5 the four levels are 1, 0.94, 0.83 and 0.62."""
+    with pytest.raises(ConfigError, match=r"max_sigma=0\.6 .* expected it to reach the lowest"):
+        stage(num_levels=4, sigma_shift=5.0, erft=ErftConfig(max_sigma=0.6))
+    stage(num_levels=4, sigma_shift=5.0, erft=ErftConfig(max_sigma=0.7))

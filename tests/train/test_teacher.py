@@ -193,3 +193,16 @@ def test_settings_out_of_range_are_refused(change: dict):
     (name,) = change
     with pytest.raises(ConfigError, match=name):
         TeacherStageConfig(**change)
+
+
+def test_what_stands_in_the_padding_of_clips_is_no_target():
+    made = stage(clip_latents=14)
+    batch = made.batch(0)
+    assert not batch.clips.present.all()
+    padding = ~batch.clips.present[..., None, None, None]
+    strange = replace(batch, clips=replace(batch.clips, latents=batch.clips.latents + 1000 * padding))
+    found = [made.loss(one, step_generator(0, 0)) for one in (batch, strange)]
+    assert found[0][0].item() == found[1][0].item()
+    assert {name: value.item() for name, value in found[0][1].items()} == {
+        name: value.item() for name, value in found[1][1].items()
+    }

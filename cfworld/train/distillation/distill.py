@@ -64,7 +64,8 @@ class DistillConfig:
         critic_lr_ratio: The critic's learning rate as a share of the student's.
         critic_betas: AdamW's decay rates for the critic.
         prefix_latents: Real latents that a rollout begins with; 0 for as many as a start of the world has.
-        min_latents: Shortest episode that is used; after the end of a clip its actions are repeated.
+        min_latents: Latents of an episode that follow a start at least. Where a rollout goes on for longer, their
+            actions are repeated, so that where it begins does not depend on how long it is.
         curriculum: How many chunks are generated between prefix and targets.
         num_targets: Targets of a step, one after the other along the rollout.
         score_window: Chunks of a target: the scores read them together, attending to each other.
@@ -167,7 +168,7 @@ class DistillStage(WorldStage):
         check_sampler(student, sampler)
         targets = config.num_targets * config.score_window
         clip_latents = self.prefix + (config.curriculum.last + targets) * chunk
-        super().__init__(config, clip_latents, train, held_out, teacher.device)
+        super().__init__(config, clip_latents, train, held_out, teacher.device, shortest=config.min_latents)
         self.student = copy.deepcopy(student.generator).requires_grad_(True)
         self.student.heads.requires_grad_(False)
         self.critic = copy.deepcopy(teacher.generator).requires_grad_(True)
