@@ -15,8 +15,8 @@ from tests.toy import toy_world
 KINDS = ["sink", "slow", "slow", "fast", "fast"]
 
 
-def effects(sizes: list[float], ages: list[float]) -> Effects:
-    return Effects(sizes=np.array(sizes)[:, None], ages=np.array(ages)[:, None], kinds=KINDS)
+def effects(sizes: list[float], ages: list[float], rows: int = 1) -> Effects:
+    return Effects(sizes=np.array([sizes] * rows).T, ages=np.array([ages] * rows).T, kinds=KINDS)
 
 
 def test_the_span_is_the_oldest_age_that_still_has_a_tenth_of_the_newest_effect():
@@ -33,7 +33,8 @@ def test_empty_slots_have_no_age():
 
 def test_a_memory_beyond_the_fast_one_passes_and_a_window_fails():
     ages = [60.0, 20.0, 10.0, 2.0, 1.0]
-    found = {"long": effects([1.0, 0.5, 0.5, 1.0, 1.0], ages), "window": effects([1.0, 0.0, 0.0, 1.0, 1.0], ages)}
+    sizes = {"long": [1.0, 0.5, 0.5, 1.0, 1.0], "window": [1.0, 0.0, 0.0, 1.0, 1.0]}
+    found = {name: effects(each, ages, rows=2) for name, each in sizes.items()}
     judged = probe(found, {"long": 2.0, "window": 2.0})
     assert set(judged.bars["long"].values()) == {True}
     assert set(judged.bars["window"].values()) == {False}
