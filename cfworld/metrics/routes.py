@@ -36,6 +36,7 @@ class RecallConfig:
         away: Times d from leaving to returning, in seconds of game time, rounded to an even number of steps. Beyond
             half a turn's time the camera stays on the opposite side, panning to and fro.
         full_turn: Also make a full turn.
+        still: Seconds for which the camera stands still before each way back, in addition to the times in `away`.
         real_turns: Turns of real frames that a world has seen before the view is left, at least. 0: as many frames as
             fill sink and fast memory of every world that is judged, so that what lies on the way is the world's own
             invention; 1: it has seen everything, and what it shows can only be remembered or not. Baselines with long
@@ -48,6 +49,7 @@ class RecallConfig:
 
     away: list[float] = field(default_factory=lambda: [2.4, 4.0, 6.4, 9.6, 12.8, 16.0, 20.0, 24.0, 32.0])
     full_turn: bool = True
+    still: float = 0.0
     real_turns: float = 0.0
     real_away: bool = False
     starts: int = 32
@@ -60,8 +62,9 @@ class RecallConfig:
                 f"recall has away={self.away}, full_turn={self.full_turn}, starts={self.starts}; expected a "
                 "full turn or times above 0, and at least one start"
             )
-        if self.real_turns < 0:
-            raise ConfigError(f"recall has real_turns={self.real_turns}; expected 0 or more")
+        for name in ("real_turns", "still"):
+            if not getattr(self, name) >= 0:
+                raise ConfigError(f"recall has {name}={getattr(self, name)}; expected 0 or more")
         self.away = sorted(self.away)
 
 
@@ -170,7 +173,11 @@ def _view_ticks(turn: Turn) -> list[int]:
 def _routes(turn: Turn, config: RecallConfig, fps: int, per_step: int) -> dict[str, np.ndarray]:
     """Actions of each route, by its name; times that round to the same path are one."""
     numbers = sorted({2 * max(1, round(seconds * fps / per_step / 2)) for seconds in config.away})
-    routes = {f"away for {number * per_step / fps:g} s": leave_and_return(turn, number, per_step) for number in numbers}
+    still = round(config.still * fps / per_step)
+    routes = {
+        f"away for {(number + still) * per_step / fps:g} s": leave_and_return(turn, number, per_step, still)
+        for number in numbers
+    }
     if config.full_turn:
         routes[FULL_TURN] = np.full(turn.ticks, turn.action)
     return routes

@@ -23,6 +23,8 @@ class Turn:
     """Ticks of a full turn, after which the pose is exactly the same."""
     hidden: int
     """Ticks after which nothing of the view is seen any more."""
+    stay: int
+    """The action that stands still."""
     rows: tuple[int, int]
     """Rows of the picture that are drawn anew for every episode."""
     settle: int = 0
@@ -40,8 +42,8 @@ class Turn:
 
 
 TURNS: Mapping[str, Turn] = {
-    "cfworld/PanoramaReal-v0": Turn(action=2, back=1, ticks=128, hidden=32, rows=(8, 52)),
-    "cfworld/DoomRoomsReal-v0": Turn(action=1, back=2, ticks=128, hidden=32, rows=(0, 64), settle=64),
+    "cfworld/PanoramaReal-v0": Turn(action=2, back=1, stay=0, ticks=128, hidden=32, rows=(8, 52)),
+    "cfworld/DoomRoomsReal-v0": Turn(action=1, back=2, stay=0, ticks=128, hidden=32, rows=(0, 64), settle=64),
 }
 """The twins that can be turned around, by their ids."""
 
@@ -57,8 +59,8 @@ def turn_of(source: str) -> Turn:
     return TURNS[source]
 
 
-def leave_and_return(turn: Turn, num_steps: int, per_step: int) -> Int64[np.ndarray, " T"]:
-    """Actions that leave a view and return to it: out, to and fro on the opposite side, and back.
+def leave_and_return(turn: Turn, num_steps: int, per_step: int, num_still: int = 0) -> Int64[np.ndarray, " T"]:
+    """Actions that leave a view and return to it: out, to and fro on the opposite side, a rest there, and back.
 
     While the camera pans to and fro the view stays out of sight, however long that takes, and new chunks go on
     competing for the memory. A column of the view is out of sight for less than the entire time: until it leaves the
@@ -66,11 +68,12 @@ def leave_and_return(turn: Turn, num_steps: int, per_step: int) -> Int64[np.ndar
 
     Args:
         turn: how the camera turns.
-        num_steps: steps from leaving to returning; even.
+        num_steps: steps of panning from leaving to returning; even.
         per_step: ticks of a step.
+        num_still: steps of standing still before the way back.
 
     Returns:
-        One action per tick, T = num_steps * per_step; as many go one way as the other.
+        One action per tick, T = (num_steps + num_still) * per_step; as many go one way as the other.
     """
     assert num_steps % 2 == 0, "a path back is as long as the path out"
     out = min(num_steps // 2, turn.opposite // per_step)
@@ -82,4 +85,4 @@ def leave_and_return(turn: Turn, num_steps: int, per_step: int) -> Int64[np.ndar
         there, again = (turn.action, turn.back) if beyond else (turn.back, turn.action)
         steps += [there] * reach + [again] * reach
         left, beyond = left - 2 * reach, not beyond
-    return np.repeat(np.array(steps + [turn.back] * out, np.int64), per_step)
+    return np.repeat(np.array(steps + [turn.stay] * num_still + [turn.back] * out, np.int64), per_step)

@@ -158,3 +158,17 @@ def test_a_world_is_shown_whole_steps():
 def test_settings_that_measure_nothing_are_refused(settings: dict):
     with pytest.raises(ConfigError, match="recall has"):
         RecallConfig(**settings)
+
+
+def test_a_rest_counts_as_time_away():
+    judged = drive({"perfect": Remembering(), "five seconds": Remembering(5.0)}, away=[6.4], still=3.2, full_turn=True)
+    assert list(judged.figures["routes"]) == ["away for 9.6 s", "full turn"]
+    assert judged.figures["routes"]["away for 9.6 s"]["perfect"]["recalled"].mean == 1
+    assert judged.figures["routes"]["away for 9.6 s"]["five seconds"]["recalled"].mean < 1
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+@pytest.mark.parametrize("name", ["still", "real_turns"])
+def test_times_below_nothing_are_refused(name: str, wrong: float):
+    with pytest.raises(ConfigError, match=f"{name}={wrong}; expected 0 or more"):
+        RecallConfig(**{name: wrong})  # pyright: ignore[reportArgumentType]

@@ -34,17 +34,24 @@ def test_the_camera_never_rests_while_away():
     assert set(np.unique(way[TURN.opposite :])) >= {TURN.opposite - 16, TURN.opposite + 16}
 
 
+def test_a_rest_lies_before_the_way_back():
+    plain, rested = (leave_and_return(TURN, 34, PER_STEP, still) for still in (0, 5))
+    back = TURN.opposite
+    assert rested.tolist() == [*plain[:-back].tolist(), *[TURN.stay] * 5 * PER_STEP, *plain[-back:].tolist()]
+
+
 def test_a_twin_that_nobody_can_turn_around_is_refused():
     with pytest.raises(ConfigError, match="no way to turn"):
         turn_of("cfworld/DoomTakeCoverReal-v0")
 
 
+@pytest.mark.parametrize("still", [0, 3])
 @pytest.mark.parametrize("source", TURNS)
-def test_the_twin_shows_the_same_view_on_return_and_another_one_while_away(source: str):
+def test_the_twin_shows_the_same_view_on_return_and_another_one_while_away(source: str, still: int):
     turn = TURNS[source]
     twin = make_twin(source, LONG)
     start = next(approaches(twin, turn, num_starts=1, prefix=40, first_seed=FIRST_SEED))
-    away = record(twin, start.seed, start.history, leave_and_return(turn, 34, PER_STEP), 40, god=True)
+    away = record(twin, start.seed, start.history, leave_and_return(turn, 34, PER_STEP, still), 40, god=True)
     twin.close()
     assert away is not None
     left = start.prefix[-1].astype(int)
