@@ -85,6 +85,11 @@ def test_white_noise_alone_is_injected_whether_or_not_the_bank_has_any_error_to_
     assert inject(bank, step=4).abs().max() == 0
 
 
+def test_clips_that_stay_clean_get_no_white_noise_either():
+    bank = ErrorBank(ErftConfig(start_step=0, probability=0.0, noise=0.1, clean_share=1.0), (1, 2, 2), CPU)
+    assert inject(bank).abs().max() == 0
+
+
 @pytest.mark.parametrize("change", [{"noise": -0.1}, {"start_step": -1}, {"probability": 1.5}, {"capacity": 0}])
 def test_settings_out_of_range_are_refused(change: dict):
     (name,) = change
