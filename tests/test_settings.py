@@ -49,6 +49,7 @@ def test_counts_are_whole_and_large_enough(wrong: object) -> None:
         check_counts(Sizes(height=wrong), "width", "height")
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize(
     ("kind", "settings"),
     [

@@ -229,6 +229,6 @@ def _bars(found: Mapping[str, Mapping[str, Interval]], length: str) -> dict[str,
             ratio = figures["ratio"]
             passed = ratio.within(*ENERGY_BAR) if not np.isnan(ratio.mean) else None
         else:
-            passed = figures["distance"].within(0, COLOUR_BAR)
+            passed = figures["distance"].within(0.0, COLOUR_BAR)
         bars[f"{statistic} as the twin's after {length}"] = passed
     return bars

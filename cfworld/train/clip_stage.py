@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import nn
@@ -63,6 +63,7 @@ class ClipStage:
         return ClipStep(clips=self.train.clips(clips, self.clip_latents, self.device), step=step)
 
 
+@runtime_checkable
 class WorldStageConfig(Protocol):
     """What the settings of such stages have in common."""
 

@@ -245,6 +245,7 @@ def test_a_limit_that_is_none_is_refused_by_the_name_it_was_given_under(world: W
         gym.make_vec("cfworld/World-v0", num_envs=2, world=world, horizon=5, max_episode_steps=wrong)
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 def test_a_seed_of_numpys_seeds_what_one_of_pythons_does(world: World) -> None:
     seeds = []
     for seed in (3, np.int64(3)):

@@ -279,6 +279,7 @@ def test_states_and_starts_are_told_apart_without_an_error(world: cfworld.World)
     assert world.start(1) in {world.start(0), world.start(1)}
 
 
+@pytest.mark.usefixtures("as_users_run_it")
 @pytest.mark.parametrize("index", ["a", 1.0, True, None])
 def test_a_shipped_start_has_an_index(world: cfworld.World, index):
     with pytest.raises(StartError, match="a start is an index"):
