@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import jaxtyping
 import pytest
 import torch
 
@@ -18,14 +17,6 @@ def no_window(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="module")
 def world() -> World:
     return toy_world()
-
-
-@pytest.fixture
-def as_users_run_it() -> Iterator[None]:
-    """Annotations are enforced only where tests check shapes, so values of wrong types reach the checks."""
-    jaxtyping.config.update("jaxtyping_disable", True)
-    yield
-    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture
