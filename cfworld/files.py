@@ -13,7 +13,19 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["exists", "is_file", "locked_folder", "write_aside", "write_json", "write_text"]
+__all__ = [
+    "UNFINISHED",
+    "discard_unfinished",
+    "exists",
+    "is_file",
+    "locked_folder",
+    "write_aside",
+    "write_json",
+    "write_text",
+]
+
+UNFINISHED = ".cfworld-unfinished-"
+"""How the names of unfinished files begin: those of nobody else do."""
 
 
 def exists(path: str | Path) -> bool:
@@ -52,7 +64,7 @@ def write_aside(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
     aside_folder = folder or path.parent
     for needed in (path.parent, aside_folder):
         needed.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.stem}-", suffix=path.suffix, dir=aside_folder)
+    handle, name = tempfile.mkstemp(prefix=f"{UNFINISHED}{path.stem}-", suffix=path.suffix, dir=aside_folder)
     os.close(handle)
     aside = Path(name)
     try:
@@ -63,6 +75,12 @@ def write_aside(path: str | Path, folder: Path | None = None) -> Iterator[Path]:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+
+
+def discard_unfinished(folder: Path) -> None:
+    """Delete what `write_aside` left in a folder when it was killed. Only while nobody writes there."""
+    for path in folder.glob(f"{UNFINISHED}*"):
+        path.unlink()
 
 
 @contextmanager

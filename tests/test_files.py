@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from cfworld.files import write_aside, write_json, write_text
+from cfworld.files import UNFINISHED, discard_unfinished, write_aside, write_json, write_text
 
 
 def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -22,6 +22,19 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path: Path) -> None:
         fail_half_way()
     assert path.read_text() == "first"
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_of_hidden_files_only_unfinished_ones_are_discarded(tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in (".python-version", ".pre-commit-config.yaml", ".my-notes")]
+    for path in theirs[:2]:
+        path.touch()
+    theirs[2].mkdir()
+    with write_aside(tmp_path / "a.txt") as aside:
+        assert aside.name.startswith(UNFINISHED)
+        discard_unfinished(tmp_path)
+        assert not aside.exists()
+        aside.touch()
+    assert sorted(tmp_path.iterdir()) == sorted([*theirs, tmp_path / "a.txt"])
 
 
 def test_figures_become_plain_json(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from minari.serialization import serialize_space
 from cfworld.data.action_space import nested
 from cfworld.data.episode import Episode
 from cfworld.errors import DatasetError
-from cfworld.files import locked_folder, write_aside, write_text
+from cfworld.files import discard_unfinished, locked_folder, write_aside, write_text
 
 __all__ = ["MAIN_FILE_NAME", "ShardSummary", "ShardWriter", "StoreWriter"]
 
@@ -181,8 +181,7 @@ class StoreWriter:
     def discard_leftovers(self) -> None:
         """Deletes what interrupted writers left aside. Only while the folder is `locked`."""
         for folder in (self.folder, self.folder / "data", self._shards):
-            for path in folder.glob(".*-*"):
-                path.unlink()
+            discard_unfinished(folder)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps every other writer out of the folder; the lock goes with the process that holds it."""

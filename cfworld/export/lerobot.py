@@ -2,7 +2,6 @@
 
 import json
 import math
-import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
@@ -22,13 +21,13 @@ from cfworld.export.lerobot_features import IMAGE, episode_columns, episode_tabl
 from cfworld.export.lerobot_stats import STATISTICS, episode_stats, joined_stats
 from cfworld.export.provenance import ExportPlan
 from cfworld.export.video import VideoWriter
-from cfworld.files import locked_folder, write_aside, write_json
+from cfworld.files import discard_unfinished, locked_folder, write_aside, write_json
 from cfworld.world import WorldConfig
 
 __all__ = ["LeRobotWriter"]
 
 _ASIDE = ".unfinished"
-"""Where unfinished files lie: LeRobot reads every file of the other folders."""
+"""Where unfinished files of the data lie: LeRobot reads every file of the other folders."""
 _GOP = 2
 _MEGABYTE = 2**20
 
@@ -148,10 +147,8 @@ class LeRobotWriter:
 
     def discard_leftovers(self) -> None:
         """Deletes what interrupted writers left aside. Only while the folder is `locked`."""
-        shutil.rmtree(self.folder / _ASIDE, ignore_errors=True)
-        for folder in (self.folder, self.folder / "meta"):
-            for path in folder.glob(".*-*"):
-                path.unlink()
+        for folder in (self.folder, self.folder / "meta", self.folder / _ASIDE):
+            discard_unfinished(folder)
 
     def locked(self) -> AbstractContextManager[None]:
         """Keeps every other writer out of the folder; the lock goes with the process that holds it."""

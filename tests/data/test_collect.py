@@ -142,6 +142,16 @@ def test_a_collection_that_was_killed_is_resumed_to_the_same_data(tmp_path, sign
     assert not list(out.rglob(".*-*"))
 
 
+def test_hidden_files_beside_a_dataset_are_left_alone(tmp_path):
+    for path in (tmp_path / ".python-version", tmp_path / "data" / ".git-keep", tmp_path / ".my-notes" / "thesis.txt"):
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    collect(config(tmp_path, episodes=1), progress=False)
+    hidden = {path.name for path in tmp_path.rglob("*") if path.is_file() and path.name.startswith(".")}
+    assert hidden == {".python-version", ".git-keep", ".lock"}
+    assert (tmp_path / ".my-notes" / "thesis.txt").exists()
+
+
 def test_other_settings_are_refused_in_the_same_folder(tmp_path):
     collect(config(tmp_path, episodes=1), progress=False)
 

@@ -161,6 +161,15 @@ def test_an_export_may_be_made_longer_and_is_left_alone_when_it_is_complete(toy:
     assert killed.digests(str(tmp_path))[:3] == before
 
 
+def test_hidden_files_beside_an_export_are_left_alone(toy: str, tmp_path: Path) -> None:
+    theirs = [tmp_path / name for name in (".pre-commit-config.yaml", "meta/.git-keep", ".unfinished/thesis.txt")]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    export_dataset(config(toy, tmp_path, format="lerobot", use_videos=False, episodes=1), progress=False)
+    assert all(path.exists() for path in theirs)
+
+
 def test_other_settings_weights_or_datasets_are_not_mixed(toy: str, tmp_path: Path) -> None:
     export_dataset(config(toy, tmp_path / "a", episodes=1), progress=False)
     with pytest.raises(ConfigError, match="seed: 7, before 0"):
