@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,17 @@ class LeRobotReader(Reader):
             return self._column(index, "next.reward")[start:stop]
         last = np.arange(start, stop) == self._files[index].length - 2
         return last & (self._terminated(index) == (name == "terminations"))
+
+    def files(self) -> list[Path]:
+        """The files that hold the data."""
+        kinds = ("data", "images", "meta", "videos")
+        return [path for path in super().files() if path.relative_to(self.folder).parts[0] in kinds]
+
+    def contents(self, lengths: Mapping[int, int]) -> Iterator[bytes]:
+        """The metadata, among them the statistics of actions and rewards."""
+        del lengths
+        meta = self.folder / "meta"
+        yield from (path.read_bytes() for path in self.files() if path.is_relative_to(meta))
 
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""

@@ -2,7 +2,7 @@
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -92,6 +92,19 @@ class Reader(ABC):
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""
 
+    def files(self) -> list[Path]:
+        """The files that hold the data."""
+        return sorted(path for path in self.folder.glob("**/[!.]*") if path.is_file())
+
+    def contents(self, lengths: Mapping[int, int]) -> Iterator[bytes]:
+        """What tells data from others of the same size; nothing where it cannot be read without all frames.
+
+        Args:
+            lengths: Ticks of each episode.
+        """
+        del lengths
+        yield from ()
+
     def damaged(self, index: int, reason: object) -> DatasetError:
         """The error for an episode that cannot be read."""
         return DatasetError(
@@ -143,6 +156,13 @@ class Hdf5Reader(Reader):
             for name, values in infos.items()
             if isinstance(values, h5py.Dataset) and values.shape == (count,) and values.dtype.kind in "biuf"
         }
+
+    def contents(self, lengths: Mapping[int, int]) -> Iterator[bytes]:
+        """Actions, rewards and ends."""
+        for index, ticks in lengths.items():
+            yield self.actions(index, 0, ticks).tobytes()
+            for name in ("rewards", "terminations"):
+                yield self.array(index, name, 0, ticks).tobytes()
 
     def _read(self, index: int, dataset: Any, start: int, stop: int) -> np.ndarray:
         try:

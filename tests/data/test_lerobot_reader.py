@@ -121,6 +121,16 @@ def test_parts_of_an_action_become_a_dict(tmp_path: Path) -> None:
     assert store._reader.actions(0, 0, 2).tolist() == [[1, 2, 3]] * 2
 
 
+def test_a_digest_tells_other_data_of_the_same_lengths_and_not_a_copy(copied: Path) -> None:
+    before = EpisodeStore.open(RECORDED).digest()
+    assert EpisodeStore.open(copied).digest() == before
+    (copied / "figures.json").write_text("{}")
+    assert EpisodeStore.open(copied).digest() == before
+    path = copied / "meta/stats.json"
+    path.write_text(path.read_text().replace("1", "2"))
+    assert EpisodeStore.open(copied).digest() != before
+
+
 def test_the_camera_is_named_where_there_are_several(copied: Path) -> None:
     features = json.loads((copied / "meta/info.json").read_text())["features"]
     change_info(copied, features=features | {"wrist": {"dtype": "image", "shape": [32, 32, 3], "names": None}})

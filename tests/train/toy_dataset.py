@@ -15,21 +15,19 @@ TICKS = 48
 BOX = ActionConfig(low=[-1.0, 0.0], high=[1.0, 2.0])
 
 
-def write_dataset(folder: str, *, seed: int = 0, policy: str = "random") -> str:
-    """One episode of 64x64 frames; its actions reach from (-1, 0) to (1, 2)."""
+def write_dataset(folder: str, *, seed: int = 0, policy: str = "random", **changes: Any) -> str:
+    """One episode of 64x64 frames, but for `changes`; its actions reach from (-1, 0) to (1, 2)."""
     rng = np.random.default_rng(seed)
     actions = rng.uniform((-1, 0), (1, 2), (TICKS, 2)).astype(np.float32)
     actions[0], actions[1] = (-1, 0), (1, 2)
-    episode = Episode(
-        frames=rng.integers(0, 255, (TICKS + 1, 64, 64, 3), np.uint8),
-        actions=actions,
-        rewards=np.zeros(TICKS, np.float32),
-        terminated=False,
-        truncated=True,
-        seed=seed,
-        source="toy",
-        policy=policy,
-    )
+    recorded: dict[str, Any] = {
+        "frames": rng.integers(0, 255, (TICKS + 1, 64, 64, 3), np.uint8),
+        "actions": actions,
+        "rewards": np.zeros(TICKS, np.float32),
+        "terminated": False,
+    }
+    recorded |= changes
+    episode = Episode(**recorded, truncated=not recorded["terminated"], seed=seed, source="toy", policy=policy)
     writer = StoreWriter(
         Path(folder),
         observation_space=spaces.Box(0, 255, (64, 64, 3), np.uint8),

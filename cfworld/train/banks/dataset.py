@@ -110,14 +110,15 @@ def read_latents(
 def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer: Tokenizer) -> Path:
     """The file that keeps a dataset's latents; another dataset or tokenizer has another name.
 
-    The name follows from the weights that encode and from what the dataset says of itself: its metadata, and each
-    episode's length, seed, policy and options. The frames themselves are not read.
+    The name follows from the weights that encode, from what the dataset says of itself (its metadata, and each
+    episode's length, seed, policy and options), and from a digest of what it holds. The frames themselves are not read.
     """
     digest = hashlib.sha256()
     for tensor in tokenizer.encoding_state().values():
         digest.update(tensor.float().cpu().numpy().tobytes())
     described = {
-        "path": str(Path(data).resolve()),
+        "path": str(store.folder.resolve()),
+        "contents": store.digest(),
         "image_key": world.image_key,
         "metadata": dict(store.metadata),
         "lengths": store.lengths.tolist(),

@@ -4,6 +4,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -39,7 +40,17 @@ def test_actions_of_another_kind_or_number_are_refused(data: str, actions: Actio
         open_dataset(settings(actions=actions), data)
 
 
-@pytest.mark.parametrize("change", [{"seed": 1}, {"policy": "asleep"}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": 1},
+        {"policy": "asleep"},
+        {"rewards": np.ones(TICKS, np.float32)},
+        {"actions": np.zeros((TICKS, 2), np.float32)},
+        {"frames": np.zeros((TICKS + 1, 64, 64, 3), np.uint8)},
+        {"terminated": True},
+    ],
+)
 def test_another_dataset_of_the_same_lengths_in_the_same_place_has_other_latents(data: str, change: dict) -> None:
     world = settings()
     tokenizer = BlockVAE(world.tokenizer)
@@ -54,6 +65,16 @@ def test_another_dataset_of_the_same_lengths_in_the_same_place_has_other_latents
     shutil.rmtree(data)
     write_dataset(data, **change)
     assert cache() != before
+
+
+def test_a_dataset_that_was_copied_into_its_place_has_the_same_latents(data: str) -> None:
+    world = settings()
+    tokenizer = BlockVAE(world.tokenizer)
+    before = latent_cache(world, data, open_dataset(world, data), tokenizer)
+    shutil.copytree(data, "copy", copy_function=shutil.copyfile)
+    shutil.rmtree(data)
+    Path("copy").rename(data)
+    assert latent_cache(world, data, open_dataset(world, data), tokenizer) == before
 
 
 def test_another_tokenizer_has_other_latents(data: str) -> None:
