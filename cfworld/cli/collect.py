@@ -6,7 +6,7 @@ from typing import Any
 
 from cfworld.agents.players import FACTORIES
 from cfworld.cli import checks, common
-from cfworld.cli.presets import preset
+from cfworld.cli.presets import preset, preset_of_others
 from cfworld.data.collect import collect
 from cfworld.data.collection import CollectConfig
 from cfworld.data.policies import full_name, who_acts
@@ -15,7 +15,8 @@ from cfworld.errors import ConfigError
 __all__ = ["POLICIES_HELP", "CollectCommand", "main", "policy_weights"]
 
 SUMMARY = (
-    "Record episodes of a simulator as a Minari dataset, in datasets/<world>/<split>. The same command resumes a "
+    "Record episodes of a simulator as a Minari dataset, those of a shipped world in datasets/<world>/<split>, those "
+    "of your own environment (env=, out=, and episodes= or ticks=) where you say. The same command resumes a "
     "collection that was interrupted; the data do not depend on the number of workers."
 )
 EXAMPLE = "world=panorama episodes=20 out=datasets/mine policies=[turn@0.7,scripted:moves.json@0.3]"
@@ -30,11 +31,13 @@ class CollectCommand:
     """What `cfworld collect` takes.
 
     Attributes:
-        world: The world whose preset gives what is left out: doom_take_cover, doom_rooms or panorama.
+        world: The world whose preset gives what is left out: doom_take_cover, doom_rooms or panorama; null for
+            doom_take_cover, and for none of them with `env`, which then needs `out`, and `episodes` or `ticks`.
         split: train, or eval for seeds that no training sees.
         env: Gymnasium id, also in the form `module:id`. A twin is stepped tick by tick; in any other
             environment a step is a tick, and observations, or else `render()`, are the frames.
-        out: The dataset's folder; null for datasets/<world>/<split>. What was interrupted there is resumed.
+        out: The dataset's folder; null for datasets/<world>/<split> of a shipped world. What was interrupted there
+            is resumed.
         ticks: Stop at the end of the shard in which so many ticks are reached; 0 means no such limit.
         episodes: Stop after so many episodes; 0 means no such limit.
         policies: Policies with weights, of which every episode draws one: see `who_acts`.
@@ -51,7 +54,7 @@ class CollectCommand:
         env_kwargs: Keyword arguments of the environment.
     """
 
-    world: str = "doom_take_cover"
+    world: str | None = None
     split: str = "train"
     env: str | None = None
     out: str | None = None
@@ -72,10 +75,16 @@ class CollectCommand:
         """The command with everything that was left out as the preset has it.
 
         Raises:
-            ConfigError: There is no such world or split.
+            ConfigError: There is no such world or split, or `out` is missing.
         """
         given = {entry.name: getattr(self, entry.name) for entry in fields(self)}
-        known: dict[str, Any] = {**preset(self.world, self.split), "out": f"datasets/{self.world}/{self.split}"}
+        if self.env and self.world is None:
+            if self.out is None:
+                raise ConfigError(f"got env={self.env!r} without out=; expected the folder that its dataset goes to")
+            known = {"world": None, **preset_of_others(self.split)}
+        else:
+            world = self.world or "doom_take_cover"
+            known = {"world": world, **preset(world, self.split), "out": f"datasets/{world}/{self.split}"}
         return CollectCommand(**{name: known[name] if value is None else value for name, value in given.items()})
 
     def config(self) -> CollectConfig:

@@ -1,4 +1,4 @@
-"""How much `cfworld collect` records of each shipped world, and how, where the command line does not say."""
+"""How much `cfworld collect` records, and how, where the command line does not say."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -6,7 +6,7 @@ from typing import Any
 
 from cfworld.errors import ConfigError
 
-__all__ = ["PRESETS", "preset"]
+__all__ = ["PRESETS", "preset", "preset_of_others"]
 
 _DOOM = {
     "env": "cfworld/DoomTakeCoverReal-v0",
@@ -31,6 +31,15 @@ _PANORAMA = {
     "god_max_ticks": 0,
 }
 
+_OTHERS = {
+    "policies": ["sticky@0.7", "random@0.3"],
+    "ticks": 0,
+    "episodes": 0,
+    "god_share": 0.0,
+    "max_ticks": 2100,
+    "god_max_ticks": 0,
+}
+
 PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
     {
         "doom_take_cover": {
@@ -51,13 +60,26 @@ PRESETS: Mapping[str, Mapping[str, Mapping[str, Any]]] = MappingProxyType(
 
 
 def preset(world: str, split: str) -> dict[str, Any]:
-    """The settings of a split of a world.
+    """The settings of a split of a shipped world.
 
     Raises:
         ConfigError: if there is no such world or split.
     """
     if world not in PRESETS:
         raise ConfigError(f"got world={world}; expected one of {', '.join(PRESETS)}")
-    if split not in PRESETS[world]:
-        raise ConfigError(f"got split={split}; expected one of {', '.join(PRESETS[world])}")
-    return dict(PRESETS[world][split])
+    return dict(_split(PRESETS[world], split))
+
+
+def preset_of_others(split: str) -> dict[str, Any]:
+    """The settings of a split of any other environment, which knows no god mode; how much to record has to be said.
+
+    Raises:
+        ConfigError: if there is no such split.
+    """
+    return dict(_split({"train": _OTHERS | {"seed": 0}, "eval": _OTHERS | {"seed": 1_000_000}}, split))
+
+
+def _split(splits: Mapping[str, Mapping[str, Any]], split: str) -> Mapping[str, Any]:
+    if split not in splits:
+        raise ConfigError(f"got split={split}; expected one of {', '.join(splits)}")
+    return splits[split]

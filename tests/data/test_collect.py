@@ -254,6 +254,28 @@ def test_the_command_collects_a_shipped_world_by_its_preset(tmp_path, capsys):
     assert "god_share: 0.5" in (out / "config.yaml").read_text()
 
 
+def test_the_command_records_another_environment_without_any_preset(tmp_path):
+    arguments = ["env=tests.data.fakes:fake/Counting-v0", "split=eval", f"out={tmp_path}", "episodes=12", "workers=1"]
+    cli.main(["collect", *arguments])
+
+    store = EpisodeStore.open(tmp_path)
+    assert store.options == [{}] * 12
+    assert store.seeds[0] == 1_000_000
+    settings = json.loads((tmp_path / "collection.json").read_text())
+    assert settings["god_share"] == 0
+    assert settings["policies"] == {"random": 0.3, "sticky": 0.7}
+
+
+def test_another_environment_has_to_be_given_a_folder_and_a_limit(tmp_path):
+    env = "tests.data.fakes:fake/Counting-v0"
+    with pytest.raises(ConfigError, match="without out=; expected the folder"):
+        CollectCommand(env=env, episodes=1).config()
+    with pytest.raises(ConfigError, match="ticks=0 and episodes=0; expected one above 0"):
+        CollectCommand(env=env, out=str(tmp_path)).config()
+    with pytest.raises(ConfigError, match="got split=foo; expected one of train, eval"):
+        CollectCommand(env=env, out=str(tmp_path), split="foo").config()
+
+
 @pytest.mark.parametrize(
     ("argument", "said"),
     [
