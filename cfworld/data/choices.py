@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from gymnasium import spaces
 
-from cfworld.data.action_space import action_dtype, flat, leaves, sizes
+from cfworld.data.action_space import action_dtype, flat, leaves, sizes, unusable
 from cfworld.errors import ConfigError
 
 __all__ = ["any_action", "check_choices", "neutral_action", "opposite_actions", "written_action"]
@@ -16,13 +16,16 @@ def check_choices(space: spaces.Space) -> None:
     """Refuse a space in which nothing can be chosen blindly.
 
     Raises:
-        ConfigError: It is, or holds, something else than discrete actions and bounded boxes.
+        ConfigError: It is, or holds, something else than discrete actions from 0 and bounded boxes of floats.
     """
+    if problem := unusable(space):
+        raise ConfigError(f"nothing can be chosen among the actions: {problem}")
     for _, part in leaves(space):
-        if not sizes(part) and not (isinstance(part, spaces.Box) and len(part.shape) == 1 and part.is_bounded()):
+        box = isinstance(part, spaces.Box) and part.is_bounded() and np.issubdtype(part.dtype, np.floating)
+        if not (sizes(part) or box):
             raise ConfigError(
-                f"the action space is {space}; expected Discrete, MultiDiscrete, MultiBinary, a bounded Box with one "
-                "axis, or a Dict of these"
+                f"the action space is {space}; expected Discrete, MultiDiscrete, MultiBinary, a bounded Box of floats "
+                "with one axis, or a Dict of these: wrap the environment"
             )
 
 

@@ -149,9 +149,20 @@ def test_a_script_of_something_else_is_refused(tmp_path: Path, action: str):
         make_policy(f"scripted:{script}", np.random.default_rng(0), HANDS)
 
 
-def test_nothing_is_chosen_blindly_among_texts():
-    with pytest.raises(ConfigError, match="the action space is Text"):
-        make_policy("random", np.random.default_rng(0), spaces.Text(5))
+@pytest.mark.parametrize(
+    ("space", "problem"),
+    [
+        (spaces.Text(5), r"the action space is Text.*wrap the environment"),
+        (spaces.Box(-np.inf, np.inf, (2,)), r"expected .* a bounded Box of floats"),
+        (spaces.Box(0, 255, (2,), np.uint8), r"the action space is Box\(0, 255.*a bounded Box of floats"),
+        (spaces.Discrete(3, start=1), r"they are Discrete\(3, start=1\); expected .*from 0"),
+        (spaces.Dict(jump=spaces.MultiDiscrete([2, 2], start=[0, 1])), r"their part 'jump' is .*from 0"),
+        (spaces.Dict(), "they are an empty Dict"),
+    ],
+)
+def test_nothing_is_chosen_blindly_in_other_spaces(space: spaces.Space, problem: str):
+    with pytest.raises(ConfigError, match=problem):
+        make_policy("random", np.random.default_rng(0), space)
 
 
 @pytest.mark.parametrize(
