@@ -38,6 +38,7 @@ class LeRobotReader(Reader):
 
     def __init__(self, folder: Path, info: Mapping[str, Any], generated: Mapping[str, Any], image_key: str) -> None:
         super().__init__(folder, image_spaces(info), action_space(folder, info, generated), image_key)
+        self.counts_actions = "action_space" not in generated
         self._features: dict[str, dict[str, Any]] = dict(info["features"])
         self._fps = float(info["fps"])
         self._files: list[EpisodeFiles] = episode_files(folder, info)

@@ -28,6 +28,9 @@ class Reader(ABC):
         image_key: Which entry of a Dict holds the images.
     """
 
+    counts_actions = False
+    """Whether the sizes of discrete actions are not known, but counted: there may be more than occur in the data."""
+
     def __init__(
         self, folder: Path, observation_space: spaces.Space, action_space: spaces.Space, image_key: str | None
     ) -> None:

@@ -38,6 +38,7 @@ class EpisodeStore:
         metadata: What the dataset says about itself.
         observation_space: The space of its frames.
         action_space: The space of its actions.
+        counts_actions: Whether the sizes of its discrete actions are only what occurs in the data.
         texts: The different texts among its actions, which number them; none where there is no Text.
         source: The id of the environment it was recorded in.
         lengths: Ticks of each episode, int64 `[E]`.
@@ -51,6 +52,7 @@ class EpisodeStore:
         self.metadata = metadata
         self.observation_space = reader.image_space
         self.action_space = reader.action_space
+        self.counts_actions = reader.counts_actions
         self.source = _source(metadata)
         self._reader = reader
         self._stored: Int64[np.ndarray, " E"] = np.arange(int(metadata["total_episodes"]))

@@ -99,6 +99,7 @@ def test_format_v2_with_images_and_discrete_actions(tmp_path: Path) -> None:
     write_v2(tmp_path / "v2", features, {"camera": images, "action": [0, 4, 1, 2], "battery": [4.0, 3.0, 2.0, 1.0]})
     store = EpisodeStore.open(f"lerobot:{tmp_path / 'v2'}")
     assert store.action_space == spaces.Discrete(5)
+    assert store.counts_actions
     episode = store.episode(0)
     assert np.array_equal(episode.frames, np.stack(frames))
     assert episode.actions.tolist() == [0, 4, 1]

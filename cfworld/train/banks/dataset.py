@@ -68,7 +68,7 @@ def open_dataset(world: WorldSettings, data: str) -> EpisodeStore:
             "Set it, and transformer.latent_size, to what the dataset holds, or scale the dataset: one that was made "
             "for a world keeps its resolution."
         )
-    if not fits(store.action_space, world.actions):
+    if not fits(store.action_space, world.actions, at_most=store.counts_actions):
         raise DatasetError(
             f"The actions of {data!r} are {store.action_space}, but the world's are {world.actions.settings()}; make "
             "them agree (num_actions is 0 wherever actions are not Discrete)."

@@ -40,13 +40,19 @@ class TextTable:
         return torch.cat(columns, dim=-1)
 
 
-def fits(space: spaces.Space, actions: ActionPart) -> bool:
-    """Whether a dataset's actions are a world's."""
+def fits(space: spaces.Space, actions: ActionPart, *, at_most: bool = False) -> bool:
+    """Whether a dataset's actions are a world's.
+
+    Args:
+        space: The dataset's.
+        actions: The world's.
+        at_most: Whether the world may have more values of each discrete component.
+    """
     match actions.kind:
         case ActionKind.DISCRETE:
-            return isinstance(space, spaces.Discrete) and int(space.n) == actions.num_actions
+            return isinstance(space, spaces.Discrete) and _same(sizes(space), [actions.num_actions], at_most)
         case ActionKind.MULTI_DISCRETE:
-            return not isinstance(space, spaces.Discrete) and sizes(space) == actions.multi
+            return not isinstance(space, spaces.Discrete) and _same(sizes(space), actions.multi, at_most)
         case ActionKind.BOX:
             return isinstance(space, spaces.Box) and space.shape == (len(actions.low),)
         case ActionKind.TEXT:
@@ -54,7 +60,9 @@ def fits(space: spaces.Space, actions: ActionPart) -> bool:
         case ActionKind.DICT:
             assert isinstance(actions, ActionConfig)
             parts = space.spaces if isinstance(space, spaces.Dict) else {}
-            return set(parts) == set(actions.parts) and all(fits(parts[n], part) for n, part in actions.parts.items())
+            return set(parts) == set(actions.parts) and all(
+                fits(parts[name], part, at_most=at_most) for name, part in actions.parts.items()
+            )
 
 
 def check_bounds(actions: ActionConfig, recorded: Num[Tensor, "M f *action"], data: str) -> None:
@@ -141,6 +149,12 @@ def _boxes(actions: ActionConfig, recorded: Tensor) -> Iterator[tuple[str, Actio
         if part.kind is ActionKind.BOX:
             yield name, part, recorded[..., first : first + part.num_columns]
         first += part.num_columns
+
+
+def _same(found: list[int], expected: list[int], at_most: bool) -> bool:
+    if not at_most:
+        return found == expected
+    return len(found) == len(expected) and all(n <= most for n, most in zip(found, expected, strict=True))
 
 
 def _rounded(values: Tensor) -> list[float]:

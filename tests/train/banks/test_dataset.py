@@ -14,6 +14,7 @@ from cfworld.tokenizer import BlockVAE
 from cfworld.train.banks.dataset import latent_cache, open_dataset, open_datasets
 from cfworld.train.build import tokenizer_stage
 from cfworld.train.tokenizer import TokenizerStageConfig
+from tests.data.test_lerobot_reader import write_v2
 from tests.train.toy_dataset import TICKS, settings, write_dataset
 
 
@@ -38,6 +39,15 @@ def test_frames_of_another_size_are_refused(data: str) -> None:
 def test_actions_of_another_kind_or_number_are_refused(data: str, actions: ActionConfig) -> None:
     with pytest.raises(DatasetError, match="make them agree"):
         open_dataset(settings(actions=actions), data)
+
+
+def test_the_highest_action_need_not_occur_where_actions_were_counted(tmp_path: Path) -> None:
+    camera = {"dtype": "image", "shape": [64, 64, 3], "names": None}
+    features = {"camera": camera, "action": {"dtype": "int64", "shape": [1], "names": None}}
+    write_v2(tmp_path / "v2", features, {"action": [0, 1, 0]})
+    open_dataset(settings(actions=ActionConfig(num_actions=3)), str(tmp_path / "v2"))
+    with pytest.raises(DatasetError, match=r"are Discrete\(2\), but"):
+        open_dataset(settings(actions=ActionConfig(num_actions=1)), str(tmp_path / "v2"))
 
 
 @pytest.mark.parametrize(

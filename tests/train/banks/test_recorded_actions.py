@@ -186,6 +186,24 @@ def test_other_sizes_and_names_do_not_fit(space: spaces.Space, actions: ActionCo
     assert fits(spaces.MultiBinary(2), ActionConfig(multi=[2, 2]))
 
 
+@pytest.mark.parametrize(
+    ("space", "actions", "expected"),
+    [
+        (spaces.Discrete(2), ActionConfig(num_actions=3), True),
+        (spaces.Discrete(4), ActionConfig(num_actions=3), False),
+        (spaces.MultiDiscrete([2, 1]), ActionConfig(multi=[2, 3]), True),
+        (spaces.MultiDiscrete([3, 1]), ActionConfig(multi=[2, 3]), False),
+        (spaces.MultiDiscrete([2]), ActionConfig(multi=[2, 3]), False),
+        (spaces.Box(-1, 1, (2,)), ActionConfig(multi=[2, 3]), False),
+        (spaces.Dict(a=spaces.Discrete(2)), ActionConfig(parts={"a": ActionPart(num_actions=3)}), True),
+    ],
+)
+def test_where_actions_were_counted_the_world_may_have_more(
+    space: spaces.Space, actions: ActionConfig, expected: bool
+) -> None:
+    assert fits(space, actions, at_most=True) is expected
+
+
 def test_a_dataset_of_other_parts_is_refused() -> None:
     world = write("dict")
     with pytest.raises(DatasetError, match=r"are Dict\(.*but the world's are .*'multi': \[2, 2, 3\].*make them agree"):
