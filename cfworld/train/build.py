@@ -22,7 +22,7 @@ from cfworld.train.banks.recorded_actions import measured
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.context import ContextStage, ContextStageConfig
 from cfworld.train.distillation.distill import DistillConfig
-from cfworld.train.exports import check_tokenizer, load_for_training, weights_name
+from cfworld.train.exports import check_tokenizer, encoding_name, load_for_training, weights_name
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.local import LocalStage, LocalStageConfig
 from cfworld.train.loop import Stage
@@ -105,6 +105,7 @@ def teacher_stage(
     settings = replace(world.world_config(), actions=actions)
     sheet_episodes(settings, held_out)  # refused now, not at the first sheet
     depends = {**_without_inference_settings(_given(world)), "actions": actions.settings()}
+    depends["trained_tokenizer"] = {"encoder": encoding_name(tokenizer)}
     if config.resampling.share:
         depends["sampler"] = _of(world.sampler, "solver", "num_steps", "shift")
     if world.imported:

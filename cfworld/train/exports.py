@@ -1,11 +1,13 @@
 """What earlier stages exported, loaded for the next one and held against its settings."""
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from cfworld.advice import advise
 from cfworld.errors import ConfigError
@@ -14,7 +16,7 @@ from cfworld.rollout import SamplerConfig, Solver
 from cfworld.tokenizer import Tokenizer
 from cfworld.world import World, WorldConfig
 
-__all__ = ["check_sampler", "check_shown", "check_tokenizer", "load_for_training", "weights_name"]
+__all__ = ["check_sampler", "check_shown", "check_tokenizer", "encoding_name", "load_for_training", "weights_name"]
 
 ESSENTIAL = ("prefix_latents", "actions", "tokenizer", "transformer")
 """What weights and starts depend on."""
@@ -95,21 +97,31 @@ def check_shown(trained: MemoryConfig, shown: MemoryConfig, variant: str, folder
 
 def weights_name(world: World) -> str:
     """What tells a world's weights from others, whatever its settings are: a digest of its generator."""
+    return _digest(world.generator.state_dict().values())
+
+
+def encoding_name(tokenizer: Tokenizer) -> str:
+    """What tells a tokenizer's latents from those of others: a digest of what encodes, as worlds keep it, in bfloat16.
+
+    Its decoder may be trained on without another name.
+    """
+    return _digest(tensor.bfloat16() for tensor in tokenizer.encoding_state().values())
+
+
+def _digest(tensors: Iterable[Tensor]) -> str:
     digest = hashlib.sha256()
-    for tensor in world.generator.state_dict().values():
+    for tensor in tensors:
         digest.update(tensor.float().cpu().numpy().tobytes())
     return digest.hexdigest()[:12]
 
 
 def check_tokenizer(world: World, tokenizer: Tokenizer) -> None:
-    """Refuse latents of another tokenizer than a world's own, which was rounded to bfloat16 when it was saved.
+    """Refuse latents of another tokenizer than a world's own.
 
     Raises:
         ConfigError: If the world was trained on another tokenizer's latents.
     """
-    own, other = (module.encoding_state() for module in (world.tokenizer, tokenizer))
-    same = (torch.equal(own[name].bfloat16().cpu(), other[name].bfloat16().cpu()) for name in own)
-    if own.keys() != other.keys() or not all(same):
+    if encoding_name(world.tokenizer) != encoding_name(tokenizer):
         raise ConfigError(
             f"The {world.variant} of {world.config.name} was trained with another tokenizer than the one that is to "
             "encode the data, whose latents would mean something else to it. Train a teacher on the new tokenizer, or "

@@ -44,7 +44,7 @@ LATER_KEYS: Mapping[str, Any] = {
     "anchor.weight": 0.0,
 }
 """Settings that stages have had since later, and what they are where a checkpoint does not say."""
-LATER_GROUPS = ("resampling", "anchor", "world.sampler", "world.frozen")
+LATER_GROUPS = ("resampling", "anchor", "world.sampler", "world.frozen", "world.trained_tokenizer")
 """Groups of such settings; the others of a group, which say how, may be any where a checkpoint does not say."""
 
 

@@ -231,6 +231,23 @@ def test_a_teacher_that_makes_its_own_contexts_depends_on_how_it_samples_them(da
     assert depends[1]["sampler"] == {"solver": "euler", "num_steps": 3, "shift": 2.0}, "guidance is left out there"
 
 
+def test_a_teacher_depends_on_the_weights_that_encode_and_not_on_the_decoder(data: str, tmp_path: Path) -> None:
+    """The tokenizer's run may be prolonged, which gives latents that mean something else to the teacher."""
+    world = settings()
+    tokenizer = BlockVAE(world.tokenizer)
+    depends = []
+    for changed in (None, tokenizer.decoder, tokenizer.encoder):
+        with torch.no_grad():
+            for weights in changed.parameters() if changed else ():
+                weights += 0.1
+        write_block_vae(tokenizer, run_folder(world.name, "tokenizer") / "export")
+        depends.append(teacher_stage(world, TeacherStageConfig(min_latents=4, clip_latents=4), "cpu")[1])
+    begun, sharpened, prolonged = ({"world": part} for part in depends)
+    check_config(begun, sharpened, tmp_path, 0)
+    with pytest.raises(ConfigError, match=r"another configuration \(world\.trained_tokenizer\.encoder: "):
+        check_config(begun, prolonged, tmp_path, 0)
+
+
 def test_heads_depend_on_the_memory_and_the_steps_of_the_world_that_they_read(data: str) -> None:
     world = settings()
     teacher = toy_world(actions=world.actions, memory=FAST, sampler=SamplerConfig(num_steps=3, shift=2.0))
@@ -243,7 +260,7 @@ def test_heads_depend_on_the_memory_and_the_steps_of_the_world_that_they_read(da
     assert "threshold" not in frozen["memory"]
 
 
-@pytest.mark.parametrize("group", ["sampler", "frozen"])
+@pytest.mark.parametrize("group", ["sampler", "frozen", "trained_tokenizer"])
 def test_a_run_that_did_not_know_what_it_depends_on_goes_on_and_one_that_did_is_held_to_it(
     tmp_path: Path, group: str
 ) -> None:
