@@ -1,5 +1,6 @@
 """Chunk-autoregressive generation over a memory: denoise a chunk, read it once more when clean, commit it."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -51,8 +52,10 @@ class SamplerConfig:
     def __post_init__(self) -> None:
         self.solver = Solver(self.solver)
         check_counts(self, "num_steps")
-        if not self.shift > 0:
+        if not 0 < self.shift < math.inf:
             raise ConfigError(f"got shift={self.shift}; expected a positive number.")
+        if not math.isfinite(self.guidance):
+            raise ConfigError(f"got guidance={self.guidance}; expected a finite number, where 1 leaves it out.")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -13,7 +13,7 @@ from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.settings import Choice, check_counts
-from tests.toy import toy_world
+from tests.toy import toy_config, toy_world
 
 
 class Colour(Choice):
@@ -60,6 +60,11 @@ def test_counts_are_whole_and_large_enough(wrong: object) -> None:
         (SamplerConfig, {"num_steps": 2.5}),
         (SamplerConfig, {"num_steps": "4"}),
         (SamplerConfig, {"shift": float("nan")}),
+        (SamplerConfig, {"shift": float("inf")}),
+        (SamplerConfig, {"guidance": float("nan")}),
+        (toy_config, {"fps": 0}),
+        (toy_config, {"fps": 7.5}),
+        (toy_config, {"horizon_frames": 0}),
         (PlannerConfig, {"method": "foo"}),
         (PlannerConfig, {"gamma": float("nan")}),
         (AgentTrainConfig, {"world": "panorama", "env": "foo"}),

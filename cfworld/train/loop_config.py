@@ -1,5 +1,6 @@
 """How long and how the loop trains."""
 
+import math
 from dataclasses import dataclass, field
 
 from cfworld.errors import ConfigError
@@ -79,13 +80,15 @@ class LoopConfig:
             if getattr(self, name) < 1:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
         for name in _NOT_NEGATIVE:
-            if getattr(self, name) < 0:
+            if not getattr(self, name) >= 0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
         for name in ("ema_decay", "final_lr_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 to 1.")
-        if len(self.betas) != 2 or not self.lr > 0.0:
-            raise ConfigError(f"Got lr={self.lr}, betas={self.betas}; expected a positive rate and two betas.")
+        if not 0.0 < self.lr < math.inf:
+            raise ConfigError(f"Got lr={self.lr}; expected a positive number.")
+        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
+            raise ConfigError(f"Got betas={self.betas}; expected two numbers from 0 to below 1.")
         choices = {
             "schedule": ("cosine", "constant"),
             "optimizer": ("adamw", "muon"),

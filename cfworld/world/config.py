@@ -8,7 +8,7 @@ from cfworld.errors import CheckpointError, ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import ActionConfig, TransformerConfig
 from cfworld.rollout import SamplerConfig
-from cfworld.settings import Choice
+from cfworld.settings import Choice, check_counts
 from cfworld.tokenizer import BlockVAEConfig, TinyVAEConfig, WanVAEConfig
 
 __all__ = ["Ends", "WorldConfig", "coder_fields", "config_from_dict", "config_to_dict"]
@@ -65,6 +65,7 @@ class WorldConfig:
 
     def __post_init__(self) -> None:
         self.ends = Ends(self.ends)
+        check_counts(self, "fps", "horizon_frames")
         if self.wan_vae.resolution and self.tiny_vae.resolution:
             raise ConfigError("got a resolution for wan_vae and for tiny_vae; expected one of them, or neither.")
         latent = list(self.frame_coder.latent_shape)
