@@ -1,6 +1,6 @@
 """What settings may be: names of a choice, and whole numbers; anything else is refused by a `ConfigError`."""
 
-from enum import StrEnum
+from enum import EnumMeta, StrEnum
 from numbers import Integral
 from typing import Any
 
@@ -9,7 +9,14 @@ from cfworld.errors import ConfigError
 __all__ = ["Choice", "check_counts"]
 
 
-class Choice(StrEnum):
+class _ByNameOrValue(EnumMeta):
+    """Lets OmegaConf, which looks members up by their names, find them by their values too."""
+
+    def __getitem__(cls, name: str) -> Any:
+        return super().__getitem__(name) if name in cls.__members__ else cls(name)
+
+
+class Choice(StrEnum, metaclass=_ByNameOrValue):
     """One of some names; any other is a ConfigError."""
 
     @classmethod

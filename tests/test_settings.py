@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from omegaconf.errors import ValidationError
 
 from cfworld.agents import PlannerConfig
 from cfworld.agents.config import AgentTrainConfig
@@ -34,6 +36,18 @@ class Sizes:
 def test_a_choice_is_known_by_its_name() -> None:
     assert Colour("red") is Colour.RED
     assert Colour(Colour.BLUE) is Colour.BLUE
+
+
+@pytest.mark.parametrize("written", ["red", "RED", Colour.RED])
+def test_configuration_takes_a_choice_by_its_name_in_capitals_too(written: object) -> None:
+    @dataclass
+    class Painted:
+        colour: Colour = Colour.BLUE
+
+    settings = OmegaConf.merge(OmegaConf.structured(Painted), {"colour": written})
+    assert settings.colour is Colour.RED
+    with pytest.raises(ValidationError, match="green"):
+        OmegaConf.merge(settings, {"colour": "green"})
 
 
 @pytest.mark.parametrize("wrong", ["green", "RED", 3, None])

@@ -116,7 +116,7 @@ def _default(field: dataclasses.Field[Any]) -> Any:
 
 def _shown(value: Any) -> str:
     if isinstance(value, enum.Enum):
-        return value.name
+        return str(value.value)
     if isinstance(value, list | tuple):
         return f"[{','.join(map(_shown, value))}]"
     if value is None or isinstance(value, bool):
@@ -126,7 +126,7 @@ def _shown(value: Any) -> str:
 
 def _kind(kind: Any) -> str:
     if isinstance(kind, type) and issubclass(kind, enum.Enum):
-        return "|".join(member.name for member in kind)
+        return "|".join(str(member.value) for member in kind)
     if isinstance(kind, type) and not get_args(kind):
         return kind.__name__
     return str(kind).replace("typing.", "").replace("NoneType", "None")
