@@ -7,6 +7,7 @@ from cfworld.cli import checks, common
 from cfworld.cli.collect import POLICIES_HELP, policy_weights
 from cfworld.export.config import ExportConfig
 from cfworld.export.dataset import export_dataset
+from cfworld.world.pretrained import load_config
 
 __all__ = ["ExportCommand", "main", "run"]
 
@@ -25,7 +26,8 @@ class ExportCommand:
         world: A world of the zoo, or a checkpoint folder.
         variant: student or teacher; null for the best there is.
         format: minari or lerobot (format v3.0).
-        out: The dataset's folder; null for datasets/generated/<world>_<format>. What was interrupted there is resumed.
+        out: The dataset's folder; null for datasets/generated/<world>_<format>, where the world's own name counts.
+            What was interrupted there is resumed.
         episodes: How many.
         policies: Policies with weights, of which every episode draws one: see `who_acts`.
         seed: Episode e is the one that `reset(seed=seed + e)` begins.
@@ -69,7 +71,7 @@ class ExportCommand:
         """The export alone."""
         values: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
         values["policies"] = policy_weights(self.policies)
-        values["out"] = self.out or f"datasets/generated/{self.world.rstrip('/').rpartition('/')[2]}_{self.format}"
+        values["out"] = self.out or f"datasets/generated/{load_config(self.world).name}_{self.format}"
         return ExportConfig(**values)
 
 

@@ -233,9 +233,12 @@ def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
         ExportConfig(world="toy", out="out", **wrong)
 
 
-def test_the_folder_is_named_after_world_and_format() -> None:
-    command = ExportCommand(world="runs/panorama/", policies=["turn"], format="lerobot")
-    assert command.config().out == "datasets/generated/panorama_lerobot"
+def test_the_folder_is_named_after_world_and_format(tmp_path: Path) -> None:
+    """Folders of trained worlds are all called export."""
+    toy_world().save_pretrained(tmp_path / "teacher" / "export")
+    for world, name in ((f"{tmp_path}/teacher/export/", "toy"), ("panorama", "panorama")):
+        command = ExportCommand(world=world, policies=["turn"], format="lerobot")
+        assert command.config().out == f"datasets/generated/{name}_lerobot"
 
 
 def test_the_command_line_reaches_the_export(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
