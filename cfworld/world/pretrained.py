@@ -79,11 +79,10 @@ def find_world(name_or_path: str | Path) -> Path:
         raise UnknownWorldError(
             f"cannot look for a world at {str(name_or_path)[:80]!r}: {error.strerror}. Give its name or its folder."
         ) from error
-    name = str(name_or_path) if str(name_or_path).isidentifier() else "NAME"
     raise UnknownWorldError(
         f"there is no world {str(name_or_path)!r}: it is neither in the zoo ({', '.join(zoo_names()) or 'empty'}) nor "
-        f"a folder. Check the name, or train it, `cfworld collect world={name}` and `cfworld train world={name}` with "
-        f"stage=tokenizer and then stage=teacher, and give the folder that comes out, runs/{name}/teacher/export."
+        "a folder. Check the name, or train a world of your own, as docs/your-own-world.md says, and give the folder "
+        "that comes out, runs/NAME/teacher/export."
     )
 
 

@@ -125,7 +125,7 @@ def test_an_unknown_variant_is_named_and_never_stands_for_another(id: str, varia
 
 def test_an_environment_whose_world_does_not_ship_says_how_to_train_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cfworld.world.pretrained.zoo_names", list)
-    with pytest.raises(UnknownWorldError, match=r"cfworld train world=doom_rooms.* runs/doom_rooms/teacher/export"):
+    with pytest.raises(UnknownWorldError, match=r"docs/your-own-world\.md says.* runs/NAME/teacher/export"):
         gym.make("cfworld/DoomRooms-v0")
 
 
