@@ -8,11 +8,11 @@ from cfworld.errors import ConfigError
 
 __all__ = ["check_folder", "check_keys"]
 
-_NAMES = ("world", "baseline", "out", "scenario", "teacher", "student")
+_NAMES = ("world", "baseline", "out", "scenario", "teacher", "student", "data")
 
 
 def check_keys(config: Any) -> None:
-    """Check `device`, `out` and the names of worlds in a command's configuration, where it has them.
+    """Check `device`, `out` and the names of worlds and datasets in a command's configuration, where it has them.
 
     Raises:
         ConfigError: if a name is empty, the device cannot compute, or the folder cannot be written to.

@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cfworld import files
 from cfworld.cli import checks, help_text, keys
-from cfworld.errors import CfworldError
+from cfworld.errors import CfworldError, CollectionError, ConfigError
 
 __all__ = ["composed", "fail", "open_output", "output_folder", "run_command", "write_config", "write_figures"]
 
@@ -176,6 +176,8 @@ def _message(error: Exception, name: str) -> str:
         return _missing_choice(error.missing_cfg_file, error.options)
     if (told := keys.unknown_key(error.__cause__, _groups(name))) is not None:
         return _sentence(told)
+    if isinstance(error, CollectionError):
+        return _sentence(str(error).rstrip())  # a worker's traceback has lines
     text, cause = (" ".join(str(part or "").split()) for part in (error, error.__cause__))
     if cause and cause.rstrip(".") not in text:
         text = f"{text} {cause}"
@@ -208,6 +210,11 @@ def _one_line_errors(name: str) -> Iterator[None]:
         if os.environ.get("CFWORLD_DEBUG"):
             raise
         fail(f"{_message(error, name)} Try: cfworld {name} --help")
+    except ValueError as error:
+        if os.environ.get("CFWORLD_DEBUG") or not str(error).startswith("Config group override"):
+            raise
+        chosen = [word for word in sys.argv[1:] if word.partition("=")[0].lstrip("+") in _groups(name)]
+        fail(f"got {' '.join(chosen)}; expected a name after each =. Try: cfworld {name} --help")
     except OSError as error:
         if os.environ.get("CFWORLD_DEBUG"):
             raise
@@ -233,6 +240,8 @@ def _hydra_raises() -> Iterator[None]:
 
 def _overrides_last(arguments: list[str]) -> list[str]:
     """Put flags before overrides: Hydra's parser takes overrides from one place only, with no flag between them."""
+    if nameless := [word for word in arguments if word.startswith("=")]:
+        raise ConfigError(f"got {' '.join(nameless)}; expected key=value, with nothing between key and =.")
     overrides = [word for word in arguments if re.match(r"[^-=][^=]*=|~[\w.]+$", word)]
     return [*(word for word in arguments if word not in overrides), *_QUIET, *overrides]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cfworld.cli import checks, common, main
-from cfworld.errors import ConfigError
+from cfworld.errors import CollectionError, ConfigError
 from tests.cli.test_main import Outer
 
 COMMANDS = ["collect", "train", "evaluate", "rollout", "bench"]
@@ -55,7 +55,14 @@ def test_a_folder_that_may_not_be_written_to_is_refused(tmp_path: Path, monkeypa
 
 @pytest.mark.parametrize(
     ("command", "key"),
-    [("rollout", "world"), ("bench", "world"), ("collect", "world"), ("evaluate", "baseline"), ("rollout", "out")],
+    [
+        ("rollout", "world"),
+        ("bench", "world"),
+        ("collect", "world"),
+        ("evaluate", "baseline"),
+        ("rollout", "out"),
+        ("train", "data"),
+    ],
 )
 def test_an_empty_name_is_not_the_folder_one_stands_in(
     command: str, key: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -71,6 +78,31 @@ def test_an_unknown_choice_is_told_with_the_choices_alone(
     said = refusal(capsys, "train", "stage=nope")
     assert "got stage=nope; expected one of context, heads, init, local, teacher, tokenizer." in said
     assert "got memory=nope; expected one of context_forcing, fast_only" in refusal(capsys, "train", "memory=nope")
+
+
+@pytest.mark.parametrize("chosen", ["stage=5", "memory=null", "+world=3"])
+def test_a_choice_that_is_no_name_is_told(
+    chosen: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    assert f"got {chosen}; expected a name after each =" in refusal(capsys, "train", chosen)
+
+
+def test_a_value_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    assert "got =3; expected key=value" in refusal(capsys, "rollout", "=3", "world=panorama")
+
+
+def test_what_a_worker_said_keeps_its_lines(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(config: Outer) -> None:
+        raise CollectionError("a worker failed:\nTraceback:\n  File 'env.py', line 3\nValueError: no camera\n")
+
+    monkeypatch.setattr(sys, "argv", ["cfworld calibrate", "world=here"])
+    with pytest.raises(SystemExit, match="2"):
+        common.run_command("calibrate", Outer, run)
+    assert "\n  File 'env.py', line 3\nValueError: no camera." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
