@@ -53,7 +53,7 @@ def assemble(config: AssembleConfig) -> dict[str, str]:
             world.save_pretrained(made)
         made.replace(folder)
     figures = {world.variant: world.fingerprint for world in worlds}
-    common.write_figures(common.open_output("assemble", config.out, config), "assemble", figures)
+    common.write_figures(common.open_output("assemble", str(folder), config), "assemble", figures)
     print(f"{' and '.join(figures.values())} in {folder}")
     return figures
 

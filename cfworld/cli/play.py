@@ -194,6 +194,7 @@ def play(config: PlayConfig) -> dict[str, Any]:
         episodes = _Game(config, env, actions.names, mapped, folder, window, video).run()
     figures = {"world": settings.name, "twin": config.twin, "seed": config.seed, "episodes": episodes}
     common.write_figures(folder, "play", figures)
+    print(f"{len(episodes)} episodes in {folder}")
     return figures
 
 

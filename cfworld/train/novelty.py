@@ -31,7 +31,8 @@ class NoveltyFitConfig:
     """On how much the score is measured.
 
     Attributes:
-        clips: Clips to which the Gaussian is fitted, and as many held-out ones for its scale; 0 leaves the score out.
+        clips: Clips to which the Gaussian is fitted, and as many held-out ones for its scale; a stage with 0 leaves the
+            score out.
         clip_latents: Their length beyond a start's prefix, or as much of it as an episode holds.
         batch: Clips that are read together.
         seed: Seeds the choice of clips.

@@ -46,6 +46,16 @@ def test_an_empty_folder_is_filled_and_another_is_left_alone(parts: dict[str, st
         assemble(AssembleConfig(**parts, out=str(tmp_path / "empty")))
 
 
+def test_the_folder_that_one_stands_in_is_filled(
+    parts: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    assemble(AssembleConfig(**parts, out="."))
+    assert (tmp_path / "here" / "assemble.json").is_file()
+    assert not torch.equal(weights(tmp_path / "here", "teacher"), weights(tmp_path / "here", "student"))
+
+
 def test_variants_of_different_worlds_leave_nothing_behind(parts: dict[str, str], tmp_path: Path):
     other = toy_world(fps=7)
     other.variant = "student"

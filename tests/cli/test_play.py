@@ -47,10 +47,11 @@ def script(folder: Path, episode: int = 0) -> list[list[int]]:
 
 
 def test_what_was_played_is_kept_as_a_script_that_a_policy_repeats(
-    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     typed(monkeypatch, "1", "", "2")
     play(PlayConfig(world=toy, speed=100.0, out=str(tmp_path)))
+    assert f"1 episodes in {tmp_path}" in capsys.readouterr().out
     assert script(tmp_path) == [[1, 4], [0, 4], [2, 4]]
     assert (tmp_path / "play.mp4").stat().st_size > 0
     space = world_action_space(toy_world().config.actions)
