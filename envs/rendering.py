@@ -55,6 +55,13 @@ class Window:
         """Whether it is on a screen: where there is none, SDL draws into memory instead."""
         return self._pygame.display.get_driver() not in ("dummy", "offscreen")
 
+    def has_key(self, name: str) -> bool:
+        """Whether a key has this name, written just so."""
+        try:
+            return self._pygame.key.name(self._pygame.key.key_code(name)) == name
+        except ValueError:
+            return False
+
     def show(self, frame: UInt8[np.ndarray, "H W 3"]) -> None:
         """Draw one frame, uint8 [H, W, 3], and wait for its turn."""
         pygame = self._pygame

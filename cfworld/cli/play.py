@@ -206,6 +206,9 @@ def _window(config: PlayConfig, settings: WorldConfig, mapped: Mapping[str, int]
         if not window.is_seen and "SDL_VIDEODRIVER" not in os.environ:
             window.close()
             raise ConfigError("found no screen to open a window on; give port=8000 to play in a browser")
+        if unknown := [key for key in config.keys if not window.has_key(key)]:
+            window.close()
+            raise ConfigError(f"got keys.{unknown[0]}; expected pygame's name of a key, such as q, space or left shift")
         return window
     names = settings.actions.names or [str(number) for number in range(settings.actions.num_actions)]
     digits = {key: names[number] for key, number in mapped.items() if key.isdecimal()}

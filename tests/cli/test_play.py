@@ -133,6 +133,12 @@ def test_without_a_screen_the_browser_is_named(toy: str, tmp_path: Path, monkeyp
         play(PlayConfig(world=toy, out=str(tmp_path)))
 
 
+@pytest.mark.parametrize("key", ["foo", "Q"])
+def test_a_key_that_does_not_exist_is_refused(toy: str, tmp_path: Path, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"got keys.{key}; expected pygame's name of a key"):
+        play(PlayConfig(world=toy, keys={"q": 1, key: 1}, out=str(tmp_path)))
+
+
 def test_the_window_reads_the_keyboard() -> None:
     pygame = pytest.importorskip("pygame")
     window = Window("test", (8, 8), 1000)
