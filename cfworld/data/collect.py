@@ -21,7 +21,7 @@ from cfworld.data.policies import Policy, PolicyFactory, draw_policy, held, make
 from cfworld.data.shards import ShardSummary, StoreWriter
 from cfworld.data.store import EpisodeStore, is_image_space
 from cfworld.data.workers import run_jobs
-from cfworld.errors import ConfigError
+from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_json
 
 __all__ = ["collect"]
@@ -47,7 +47,8 @@ def collect(
     Raises:
         ConfigError: The folder holds data of other settings.
         CollectionError: A worker died.
-        DatasetError: The folder holds something else, or another process is writing to it.
+        DatasetError: The folder holds something else, another process is writing to it, or the environment gives what
+            is no frame or no number.
     """
     folder = Path(config.out)
     with closing(EpisodeMaker(config, factories or {})) as maker:
@@ -157,13 +158,11 @@ class EpisodeMaker:
         options = {"god": True} if god else {}
         limit = (god and config.god_max_ticks) or config.max_ticks
         observation, _ = self._env.reset(seed=config.seed + index, options=options or None)
-        return Episode(
-            **_run(self._stepper, observation, policy, limit),
-            seed=config.seed + index,
-            source=config.source,
-            policy=name,
-            options=options,
-        )
+        recorded = _run(self._stepper, observation, policy, limit)
+        try:
+            return Episode(**recorded, seed=config.seed + index, source=config.source, policy=name, options=options)
+        except DatasetError as error:
+            raise DatasetError(f"episode {index} of {config.source} cannot be recorded: {error}") from error
 
     def close(self) -> None:
         """Closes the environment."""

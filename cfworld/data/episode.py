@@ -51,6 +51,11 @@ class Episode:
                 f"rewards are {self.rewards.dtype} {list(self.rewards.shape)}; expected float32 [{ticks}], "
                 "one for every action"
             )
+        for name, values in (("action", self.actions), ("reward", self.rewards)):
+            finite = np.isfinite(values).reshape(ticks, -1).all(axis=1)
+            if not finite.all():
+                tick = int(finite.argmin())
+                raise DatasetError(f"the {name} of tick {tick} is {values[tick].tolist()}; expected finite numbers")
         for name, values in self.variables.items():
             if values.shape != (ticks + 1,) or values.dtype != np.float32:
                 raise DatasetError(

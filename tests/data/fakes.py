@@ -49,6 +49,15 @@ class BlindCountingEnv(CountingEnv):
         return self._frame
 
 
+class UnrewardingEnv(CountingEnv):
+    """The same, but the third reward is none."""
+
+    def step(self, action: np.ndarray) -> tuple[Any, Any, bool, bool, dict]:
+        observation, reward, terminated, truncated, info = super().step(action)
+        return observation, None if self._frame[0, 0, 0] == 3 else reward, terminated, truncated, info
+
+
+gym.register(id="fake/Unrewarding-v0", entry_point="tests.data.fakes:UnrewardingEnv", disable_env_checker=True)
 gym.register(id="fake/Counting-v0", entry_point="tests.data.fakes:CountingEnv")
 gym.register(id="fake/BlindCounting-v0", entry_point="tests.data.fakes:BlindCountingEnv")
 

@@ -243,6 +243,12 @@ def test_settings_without_sense_are_refused(tmp_path, changes, message):
         collect(config(tmp_path, **changes), progress=False)
 
 
+def test_a_reward_that_is_no_number_is_not_recorded(tmp_path):
+    settings = {"env": "tests.data.fakes:fake/Unrewarding-v0", "policies": {"random": 1.0}, "god_share": 0.0}
+    with pytest.raises(DatasetError, match=r"episode 0 of fake/Unrewarding-v0 .*the reward of tick 2 is nan"):
+        collect(config(tmp_path, **settings), progress=False)
+
+
 def test_the_command_collects_a_shipped_world_by_its_preset(tmp_path, capsys):
     out = tmp_path / "eval"
 

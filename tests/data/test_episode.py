@@ -70,6 +70,11 @@ def test_continuous_actions_keep_their_axis():
         ({"actions": np.zeros(3, np.int64)}, r"expected int64 \[4\]"),
         ({"actions": np.zeros(4, np.int32)}, "actions are int32"),
         ({"rewards": np.zeros(4)}, "rewards are float64"),
+        ({"rewards": np.array([0, 1, np.nan, np.inf], np.float32)}, "the reward of tick 2 is nan; expected finite"),
+        (
+            {"actions": np.array([[0, 1], [0, -np.inf], [0, 0], [0, 0]], np.float32)},
+            r"the action of tick 1 is \[0.0, -inf\]; expected finite",
+        ),
         ({"variables": {"angle": np.zeros(4, np.float32)}}, "variable 'angle'"),
     ],
 )
