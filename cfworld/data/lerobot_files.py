@@ -93,8 +93,15 @@ def read_table(path: Path, **selection: Any) -> pa.Table:
 
 
 def data_files(folder: Path) -> list[Path]:
-    """The tables of frames, in order."""
-    return sorted(folder.glob("data/chunk-*/*.parquet"))
+    """The tables of frames, in order.
+
+    Raises:
+        DatasetError: There are none.
+    """
+    found = sorted(folder.glob("data/chunk-*/*.parquet"))
+    if not found:
+        raise DatasetError(f"dataset {str(folder)!r} has no data/chunk-*/*.parquet; download its data too")
+    return found
 
 
 def _videos(info: Mapping[str, Any]) -> list[str]:

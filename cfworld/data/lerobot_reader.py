@@ -120,10 +120,7 @@ class LeRobotReader(Reader):
         if key in entry.videos:
             path, begin = entry.videos[key]
             return video_frames(path, begin, entry.length, self._fps, (height, width))
-        images = [self._pixels(index, image) for image in self._table(index)[key].to_pylist()]
-        if {image.shape for image in images} != {(height, width, 3)}:
-            raise self.damaged(index, f"images of {images[0].shape[:2]}; expected {height}x{width}")
-        return np.stack(images)
+        return np.stack([self._pixels(index, image) for image in self._table(index)[key].to_pylist()])
 
     def _pixels(self, index: int, image: Mapping[str, Any]) -> np.ndarray:
         try:

@@ -15,7 +15,7 @@ from cfworld.data.action_space import flat, leaves, sizes
 from cfworld.data.shards import MAIN_FILE_NAME
 from cfworld.errors import DatasetError
 
-__all__ = ["Hdf5Reader", "MinariReader", "Reader"]
+__all__ = ["Hdf5Reader", "MinariReader", "Reader", "damaged"]
 
 
 class Reader(ABC):
@@ -110,10 +110,12 @@ class Reader(ABC):
 
     def damaged(self, index: int, reason: object) -> DatasetError:
         """The error for an episode that cannot be read."""
-        return DatasetError(
-            f"episode {index} of dataset {str(self.folder)!r} is damaged or incomplete ({reason}); copy or "
-            "collect the dataset again"
-        )
+        return DatasetError(damaged(f"episode {index} of dataset {str(self.folder)!r}", reason))
+
+    def _complete(self, index: int, name: str, values: np.ndarray, start: int, stop: int) -> np.ndarray:
+        if len(values) != stop - start:
+            raise self.damaged(index, f"its {name} end before entry {stop - 1}")
+        return values
 
 
 class Hdf5Reader(Reader):
@@ -172,9 +174,7 @@ class Hdf5Reader(Reader):
             values = dataset[start:stop]
         except OSError as error:
             raise self.damaged(index, error) from error
-        if len(values) != stop - start:
-            raise self.damaged(index, f"{dataset.name} has {len(dataset)} entries; expected at least {stop}")
-        return values
+        return self._complete(index, dataset.name.rpartition("/")[2], values, start, stop)
 
     def _images(self, index: int) -> Any:
         if self.image_key is None:
@@ -237,7 +237,7 @@ class MinariReader(Reader):
 
     def array(self, index: int, name: str, start: int, stop: int) -> np.ndarray:
         """Entries `start` to `stop - 1` of what has a name."""
-        return np.asarray(self._entry(index, name)[start:stop])
+        return self._complete(index, name, np.asarray(self._entry(index, name)[start:stop]), start, stop)
 
     def variables(self, index: int, start: int, stop: int) -> dict[str, np.ndarray]:
         """Entries `start` to `stop - 1` of what the simulator told at every frame, float32 each."""
@@ -265,6 +265,11 @@ class MinariReader(Reader):
             except (OSError, KeyError) as error:
                 raise self.damaged(index, error) from error
         return self._last[1]
+
+
+def damaged(what: str, reason: object) -> str:
+    """The message about something that cannot be read."""
+    return f"{what} is damaged or incomplete ({reason}); copy or collect the dataset again"
 
 
 def _action_path(name: str) -> str:

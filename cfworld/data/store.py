@@ -6,7 +6,8 @@ import copy
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,8 @@ from minari.dataset.minari_storage import METADATA_FILE_NAME, MinariStorage
 from cfworld.data.action_space import unusable
 from cfworld.data.episode import Episode
 from cfworld.data.lerobot_layout import GENERATED_PATH, INFO_PATH, is_lerobot
-from cfworld.data.readers import Hdf5Reader, MinariReader, Reader
-from cfworld.errors import DatasetError, MissingDependencyError
+from cfworld.data.readers import Hdf5Reader, MinariReader, Reader, damaged
+from cfworld.errors import CfworldError, DatasetError, MissingDependencyError
 from cfworld.files import is_file
 
 __all__ = ["EpisodeStore", "is_image_space"]
@@ -58,6 +59,8 @@ class EpisodeStore:
         self._stored: Int64[np.ndarray, " E"] = np.arange(int(metadata["total_episodes"]))
         attributes = reader.attributes(int(metadata["total_episodes"]))
         self.lengths: Int64[np.ndarray, " E"] = np.array([a["total_steps"] for a in attributes], np.int64)
+        if (self.lengths < 1).any():
+            raise reader.damaged(int(self.lengths.argmin()), "it has no step")
         self.texts = reader.read_texts(self.lengths.tolist())
         self.seeds: Int64[np.ndarray, " E"] = np.array([_seed(a.get("seed")) for a in attributes], np.int64)
         self.policies: list[str] = [str(a.get("policy", "unknown")) for a in attributes]
@@ -77,16 +80,15 @@ class EpisodeStore:
             MissingDependencyError: It is a LeRobot dataset, and pyarrow is not installed.
         """
         kind, address = _address(path_or_id)
-        if kind == "lerobot" or (kind == "" and is_lerobot(Path(address))):
-            return cls._open_lerobot(Path(address), image_key)
-        folder = _find(address)
+        with _damage_of(f"dataset {address!r}"):
+            if kind == "lerobot" or (kind == "" and is_lerobot(Path(address))):
+                return cls._open_lerobot(Path(address), image_key)
+            return cls._open_minari(_find(address), image_key)
+
+    @classmethod
+    def _open_minari(cls, folder: Path, image_key: str | None) -> EpisodeStore:
         metadata = _metadata(folder)
-        try:
-            storage = MinariStorage.read(folder)
-        except (ValueError, KeyError, AssertionError, gym.error.Error) as error:
-            raise DatasetError(
-                f"dataset {str(folder)!r} cannot be opened ({error}); expected a complete Minari dataset"
-            ) from error
+        storage = MinariStorage.read(folder)
         key = _image_key(folder, storage.observation_space, image_key)
         _check_actions(folder, storage.action_space)
         plain = metadata.get("data_format") == "hdf5" and not storage.jpeg_encoding
@@ -157,12 +159,17 @@ class EpisodeStore:
             index: Which episode.
             start: The first frame, from 0 to T.
             stop: One beyond the last frame; None means T + 1.
+
+        Raises:
+            DatasetError: The stored episode is damaged.
         """
         ticks = self._ticks(index)
         stop = ticks + 1 if stop is None else stop
         if not 0 <= start < stop <= ticks + 1:
             raise IndexError(f"frames [{start}:{stop}] of episode {index}; it has frames [0:{ticks + 1}]")
-        return self._reader.frames(self.stored_number(index), start, stop)
+        stored = self.stored_number(index)
+        with self._damage_in(stored):
+            return self._frames(stored, start, stop)
 
     def episode(self, index: int, start: int = 0, stop: int | None = None) -> Episode:
         """An episode, or its ticks `start` to `stop - 1` as an episode of their own.
@@ -180,23 +187,52 @@ class EpisodeStore:
         if not 0 <= start < stop <= ticks:
             raise IndexError(f"ticks [{start}:{stop}] of episode {index}; it has ticks [0:{ticks}]")
         read, stored = self._reader, self.stored_number(index)
-        return Episode(
-            frames=read.frames(stored, start, stop + 1),
-            actions=read.actions(stored, start, stop),
-            rewards=read.array(stored, "rewards", start, stop).astype(np.float32),
-            terminated=bool(read.array(stored, "terminations", stop - 1, stop)[-1]),
-            truncated=bool(read.array(stored, "truncations", stop - 1, stop)[-1]),
-            seed=int(self.seeds[index]),
-            source=self.source,
-            policy=self.policies[index],
-            variables=read.variables(stored, start, stop + 1),
-            options=self.options[index],
-        )
+        with self._damage_in(stored):
+            recorded: dict[str, Any] = {
+                "frames": self._frames(stored, start, stop + 1),
+                "actions": read.actions(stored, start, stop),
+                "rewards": read.array(stored, "rewards", start, stop).astype(np.float32),
+                "terminated": bool(read.array(stored, "terminations", stop - 1, stop)[-1]),
+                "truncated": bool(read.array(stored, "truncations", stop - 1, stop)[-1]),
+                "variables": read.variables(stored, start, stop + 1),
+            }
+        try:
+            return Episode(
+                **recorded,
+                seed=int(self.seeds[index]),
+                source=self.source,
+                policy=self.policies[index],
+                options=self.options[index],
+            )
+        except DatasetError as error:
+            raise read.damaged(stored, error) from error
+
+    def _frames(self, stored: int, start: int, stop: int) -> np.ndarray:
+        images, size = self._reader.frames(stored, start, stop), self.observation_space.shape
+        if images.shape != (stop - start, *(size or ())):
+            raise self._reader.damaged(
+                stored, f"frames {list(images.shape)}; expected {stop - start} of {list(size or ())}"
+            )
+        return images
+
+    def _damage_in(self, stored: int) -> AbstractContextManager[None]:
+        return _damage_of(f"episode {stored} of dataset {str(self.folder)!r}")
 
     def _ticks(self, index: int) -> int:
         if not 0 <= index < len(self):
             raise IndexError(f"episode {index}; the dataset holds episodes [0:{len(self)}]")
         return int(self.lengths[index])
+
+
+@contextmanager
+def _damage_of(what: str) -> Iterator[None]:
+    """Whatever goes wrong in reading what is not as its format says becomes a DatasetError that names it."""
+    try:
+        yield
+    except CfworldError:
+        raise
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError, gym.error.Error) as error:
+        raise DatasetError(damaged(what, repr(error))) from error
 
 
 def _address(path_or_id: str | Path) -> tuple[str, str]:

@@ -140,6 +140,12 @@ def test_the_camera_is_named_where_there_are_several(copied: Path) -> None:
     assert EpisodeStore.open(copied, image_key="observation.image").observation_space.shape == (64, 64, 3)
 
 
+def without_data(folder: Path) -> None:
+    features = json.loads((folder / "meta/info.json").read_text())["features"]
+    change_info(folder, features=features | {"action": {"dtype": "int64", "shape": [1], "names": None}})
+    shutil.rmtree(folder / "data")
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -148,6 +154,12 @@ def test_the_camera_is_named_where_there_are_several(copied: Path) -> None:
         (lambda folder: change_info(folder, total_episodes=0), "holds no episode"),
         (lambda folder: (folder / "meta/info.json").write_text("{"), "copy it again"),
         (lambda folder: (folder / "meta/episodes/chunk-000/file-000.parquet").write_bytes(b"PAR1"), "cannot be listed"),
+        (lambda folder: change_info(folder, video_path=None), "copy' is damaged or incomplete"),
+        (lambda folder: change_info(folder, features={"action": {"dtype": "float32"}}), "incomplete .*'shape'"),
+        (lambda folder: change_info(folder, features={"action": {"shape": [2]}}), "incomplete .*'dtype'"),
+        (lambda folder: (folder / "meta/cfworld.json").write_text('{"generated": tr'), "incomplete .*JSONDecodeError"),
+        (lambda folder: (folder / "meta/cfworld.json").write_text("[]"), "copy' is damaged or incomplete"),
+        (without_data, "has no data/.*; download its data too"),
     ],
 )
 def test_damaged_and_foreign_datasets_are_refused(copied: Path, damage: Any, message: str) -> None:

@@ -274,6 +274,59 @@ def test_an_episode_that_does_not_tell_its_length_is_damaged(folder):
         reopened(folder, lambda group: group.attrs.__delitem__("total_steps"))
 
 
+def with_frames(group: Any, frames: np.ndarray) -> None:
+    del group["observations"]
+    group["observations"] = frames
+
+
+def test_frames_that_are_smaller_than_stated_are_damage(folder):
+    store = reopened(folder, lambda group: with_frames(group, np.zeros((6, 16, 16, 3), np.uint8)))
+    for read in (store.episode, store.frames):
+        with pytest.raises(DatasetError, match=r"episode 1 .*frames \[6, 16, 16, 3\]; expected 6 of \[32, 32, 3\]"):
+            read(1)
+    store.episode(0)
+
+
+def test_an_episode_without_a_step_is_refused(folder):
+    def empty(group: Any) -> None:
+        with_frames(group, np.zeros((1, 32, 32, 3), np.uint8))
+        group.attrs["total_steps"] = 0
+
+    with pytest.raises(DatasetError, match=r"episode 1 of dataset .* is damaged or incomplete .*no step"):
+        reopened(folder, empty)
+
+
+def test_what_cannot_be_an_episode_says_which_one_it_is(folder):
+    store = reopened(folder, lambda group: with_frames(group, np.zeros((6, 32, 32, 3), np.float32)))
+    with pytest.raises(DatasetError, match=r"episode 1 of dataset .*frames are float32"):
+        store.episode(1)
+
+
+@pytest.mark.parametrize("name", ["terminations", "rewards"])
+def test_arrays_that_end_early_are_damage_where_minari_reads_them(tmp_path, name):
+    folder = foreign(tmp_path / "data", IMAGES, spaces.Discrete(2), jpeg=True)
+    with h5py.File(folder / MAIN_FILE_NAME, "r+") as file:
+        del file[f"episode_0/{name}"]
+        file[f"episode_0/{name}"] = np.zeros(3, np.float32)
+    with pytest.raises(DatasetError, match=f"episode 0 .*its {name} end before entry 39"):
+        EpisodeStore.open(tmp_path).episode(0)
+
+
+def test_a_truncated_file_of_arrow_is_damage(tmp_path):
+    storage = MinariStorage.new(
+        tmp_path, observation_space=IMAGES, action_space=spaces.Discrete(2), data_format="arrow"
+    )
+    never = [False] * 4
+    frames = list(np.zeros((5, 32, 32, 3), np.uint8))
+    storage.update_episodes(
+        [EpisodeBuffer(observations=frames, actions=[1] * 4, rewards=[0.0] * 4, terminations=never, truncations=never)]
+    )
+    for path in tmp_path.rglob("*.arrow"):
+        truncate(path)
+    with pytest.raises(DatasetError, match=r"is damaged or incomplete .*Arrow"):
+        EpisodeStore.open(tmp_path).episode(0)
+
+
 @pytest.mark.parametrize("action", [-1, 3])
 def test_a_stored_action_that_is_none_is_refused(folder, action):
     store = reopened(folder, lambda group: group["actions"].__setitem__(2, action))
