@@ -242,7 +242,8 @@ def _run(stepper: Any, first: np.ndarray, policy: Policy, limit: int) -> dict[st
 @contextmanager
 def _bar(config: CollectConfig, collection: Collection, visible: bool) -> Iterator[Callable[[int], None]]:
     """A progress bar; gives the function that is told the ticks of every new episode."""
-    by_ticks = config.ticks > 0
+    most = config.episodes * max(config.max_ticks, config.god_max_ticks)
+    by_ticks = config.ticks > 0 and not 0 < most <= config.ticks
     started, ticks = time.perf_counter(), 0
     with tqdm(
         desc=config.source,

@@ -140,11 +140,12 @@ class Collection:
     """
 
     def __init__(self, config: Plan, writer: ShardWriter) -> None:
-        _check_settings(writer.folder, config.recorded())
+        finished = writer.finished()
+        _check_settings(writer.folder, config.recorded(), begun=bool(finished))
         self._config = config
         self._done: dict[int, ShardSummary] = {}
         self.dataset: list[ShardSummary] = []
-        for shard in writer.finished():
+        for shard in finished:
             self.add(shard, writer.summary(shard))
 
     @property
@@ -197,12 +198,14 @@ class Collection:
         }
 
 
-def _check_settings(folder: Path, settings: dict[str, Any]) -> None:
-    """Writes the settings into a new folder; into one that has data, only the same settings may add."""
+def _check_settings(folder: Path, settings: dict[str, Any], *, begun: bool) -> None:
+    """Writes the settings into a folder without data; into one that has some, only the same settings may add."""
     path = folder / SETTINGS_FILE_NAME
-    if not path.exists():
-        if any((folder / place).exists() for place in ("metadata.json", "data/metadata.json", "meta/info.json")):
-            raise DatasetError(f"{str(folder)!r} holds a dataset of another origin; choose another folder with out=")
+    if not path.exists() and any(
+        (folder / place).exists() for place in ("metadata.json", "data/metadata.json", "meta/info.json")
+    ):
+        raise DatasetError(f"{str(folder)!r} holds a dataset of another origin; choose another folder with out=")
+    if not (begun and path.exists()):
         write_json(path, settings)
         return
     before = json.loads(path.read_text(encoding="utf-8"))

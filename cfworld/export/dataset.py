@@ -121,9 +121,9 @@ def _counted(
         def counted() -> Iterator[Episode]:
             started, ticks = time.perf_counter(), 0
             for episode in episodes:
-                yield episode
                 ticks += len(episode)
                 bar.set_postfix_str(f"{ticks / (time.perf_counter() - started):.0f} ticks/s", refresh=False)
-                bar.update()
+                bar.update()  # before it is given away: after the last one nobody asks again
+                yield episode
 
         yield counted()

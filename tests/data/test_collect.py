@@ -159,6 +159,20 @@ def test_other_settings_are_refused_in_the_same_folder(tmp_path):
         collect(config(tmp_path, max_ticks=60, seed=5), progress=False)
 
 
+def test_after_a_run_that_recorded_nothing_other_settings_are_taken(tmp_path):
+    failing = config(tmp_path, policies={"failing": 1.0}, episodes=1)
+    with pytest.raises(ZeroDivisionError):
+        collect(failing, factories={"failing": fakes.failing}, progress=False)
+    collect(config(tmp_path, episodes=1, seed=5), progress=False)
+    assert json.loads((tmp_path / "collection.json").read_text())["seed"] == 5
+
+
+@pytest.mark.parametrize(("ticks", "counted"), [(1_000_000, "3/3 "), (120, "120/120 ")])
+def test_the_progress_bar_counts_what_ends_the_collection(tmp_path, capsys, ticks, counted):
+    collect(config(tmp_path, episodes=3, ticks=ticks))
+    assert counted in capsys.readouterr().err.rpartition("\r")[2]
+
+
 def test_a_folder_with_another_dataset_is_refused(tmp_path):
     collect(config(tmp_path, episodes=1), progress=False)
     (tmp_path / "collection.json").unlink()

@@ -161,6 +161,11 @@ def test_an_export_may_be_made_longer_and_is_left_alone_when_it_is_complete(toy:
     assert killed.digests(str(tmp_path))[:3] == before
 
 
+def test_the_progress_bar_counts_every_episode(toy: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export_dataset(config(toy, tmp_path))
+    assert " 3/3 " in capsys.readouterr().err.rpartition("\r")[2]
+
+
 def test_hidden_files_beside_an_export_are_left_alone(toy: str, tmp_path: Path) -> None:
     theirs = [tmp_path / name for name in (".pre-commit-config.yaml", "meta/.git-keep", ".unfinished/thesis.txt")]
     for path in theirs:
