@@ -1,9 +1,10 @@
 """A page in a browser in the place of a window, so that a world on a machine without a screen can be played."""
 
 import json
+import socket
 import threading
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from html import escape
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -11,6 +12,7 @@ from importlib.resources import files
 from io import BytesIO
 from string import Template
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 from jaxtyping import UInt8
@@ -63,7 +65,8 @@ class BrowserWindow:
         self._page = _page(title, buttons, known, told)
         self._changed = threading.Condition()  # guards all that follows
         self._picture, self._count, self._viewers = b"", 0, 0
-        self._held: frozenset[str] = frozenset()
+        self._held: dict[str, frozenset[str]] = {}
+        """Keys that are down, by the page on which they are."""
         self._pressed: list[str] = []
         self._closed = False
         try:
@@ -73,7 +76,8 @@ class BrowserWindow:
                 f"got host={host}, port={port}, where no page can be served: {error}; expected an address of this "
                 "machine, and a free port, or 0 for any"
             ) from error
-        self.address = f"http://{host}:{self._server.server_address[1]}"
+        reached = socket.gethostname() if host in ("0.0.0.0", "::") else host
+        self.address = f"http://{reached}:{self._server.server_address[1]}"
         """Where the page is."""
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
@@ -92,7 +96,7 @@ class BrowserWindow:
         with self._changed:
             self._changed.wait_for(lambda: self._viewers)
             pressed, self._pressed = tuple(self._pressed), []
-            return Keys(held=self._held | frozenset(pressed), pressed=pressed)
+            return Keys(held=frozenset(pressed).union(*self._held.values()), pressed=pressed)
 
     def close(self) -> None:
         """Serve no more."""
@@ -106,13 +110,13 @@ class BrowserWindow:
         """The page, as HTML."""
         return self._page
 
-    def press(self, held: Collection[str], pressed: Collection[str]) -> None:
+    def press(self, page: str, held: Collection[str], pressed: Collection[str]) -> None:
         """Take note of the keys that are down on a page, and of those that went down."""
         with self._changed:
-            self._held = frozenset(held)
+            self._held[page] = frozenset(held)
             self._pressed.extend(pressed)
 
-    def watch(self, write: Any) -> None:
+    def watch(self, page: str, write: Callable[[bytes], None]) -> None:
         """Give every picture to `write` as it comes, but for those that come while it is busy, until it fails."""
         seen = -1
         with self._changed:
@@ -129,7 +133,7 @@ class BrowserWindow:
         finally:
             with self._changed:
                 self._viewers -= 1
-                self._held = frozenset()  # of a page that is gone no key will go up
+                self._held.pop(page, None)  # of a page that is gone no key will go up
 
 
 class _Server(ThreadingHTTPServer):
@@ -144,15 +148,16 @@ class _Server(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    """The page at /, its pictures at /frames, its keys to /keys."""
+    """The page at /, its pictures at /frames?<page>, its keys to /keys; a page calls itself by a number of its own."""
 
     server: _Server  # pyright: ignore[reportIncompatibleVariableOverride] - the one that made it
 
     def do_GET(self) -> None:
-        if self.path == "/":
+        asked = urlsplit(self.path)
+        if asked.path == "/":
             self._answer(HTTPStatus.OK, self.server.window.page(), "text/html; charset=utf-8")
-        elif self.path == "/frames":
-            self._pictures()
+        elif asked.path == "/frames":
+            self._pictures(asked.query)
         else:
             self._answer(HTTPStatus.NOT_FOUND)
 
@@ -165,16 +170,17 @@ class _Handler(BaseHTTPRequestHandler):
             return self._answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         try:
             message = json.loads(self.rfile.read(int(length)))
+            page = str(message["page"])
             held, pressed = ([str(key) for key in message[name]] for name in ("held", "pressed"))
         except (ValueError, KeyError, TypeError):
             return self._answer(HTTPStatus.BAD_REQUEST)
-        self.server.window.press(held, pressed)
+        self.server.window.press(page, held, pressed)
         return self._answer(HTTPStatus.NO_CONTENT)
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the terminal is the command's."""
 
-    def _pictures(self) -> None:
+    def _pictures(self, page: str) -> None:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", f"multipart/x-mixed-replace; boundary={_BOUNDARY.decode()}")
         self.send_header("Cache-Control", "no-store")
@@ -187,7 +193,7 @@ class _Handler(BaseHTTPRequestHandler):
 
         try:
             self.wfile.write(b"--" + _BOUNDARY + b"\r\n")
-            self.server.window.watch(write)
+            self.server.window.watch(page, write)
         except OSError:
             pass  # the page was closed
 

@@ -8,7 +8,7 @@ from cfworld.errors import ConfigError
 
 __all__ = ["check_folder", "check_keys"]
 
-_NAMES = ("world", "baseline", "out", "scenario", "teacher", "student", "data")
+_NAMES = ("world", "baseline", "out", "scenario", "teacher", "student", "data", "host")
 
 
 def check_keys(config: Any) -> None:

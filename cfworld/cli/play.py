@@ -51,7 +51,8 @@ class PlayConfig:
         keys: Keys of your own, by pygame's names, with the actions' names or numbers: keys.q="move left".
         port: Play in a browser, on a page at http://HOST:PORT, in place of a window; 0 takes a free port. On another
             machine, `ssh -L 8000:127.0.0.1:8000 MACHINE` brings port=8000 here.
-        host: The address that the page is served at; 0.0.0.0 for all who can reach this machine, who may then all play.
+        host: The address that the page is served at, null for 127.0.0.1, which this machine alone can reach; 0.0.0.0
+            for all who can reach this machine, who may then all play.
         scale: Window pixels per pixel.
         speed: Share of the game's own speed; the world is slower where the machine is.
         max_steps: Leave after so many steps; 0 sets no limit.
@@ -65,7 +66,7 @@ class PlayConfig:
     seed: int = 0
     keys: dict[str, Any] = field(default_factory=dict)
     port: int | None = None
-    host: str = "127.0.0.1"
+    host: str | None = None
     scale: int = 8
     speed: float = 1.0
     max_steps: int = 0
@@ -78,6 +79,8 @@ class PlayConfig:
             raise ConfigError(f"got scale={self.scale}; expected at least {_LEAST_SCALE}, for the panel to be readable")
         if self.port is not None and not 0 <= self.port < 2**16:
             raise ConfigError(f"got port={self.port}; expected 0 to {2**16 - 1}, where 0 takes a free one")
+        if self.host is not None and self.port is None:
+            raise ConfigError(f"got host={self.host} without port; expected a port too, for a page to be served at")
         if not 0 < self.speed < math.inf:
             raise ConfigError(f"got speed={self.speed}; expected a finite number above 0, such as 1.0")
         if self.max_steps < 0:
@@ -101,6 +104,7 @@ class _Game:
     ):
         self.config, self.folder, self.window, self.video = config, folder, window, video
         self.env, self.names, self.mapped = env, names, mapped
+        self.controls = _controls(config, mapped)
         self.steps = 0
         self.episode = 0
         self.score = 0.0
@@ -121,15 +125,16 @@ class _Game:
         paused = False
         while not self.config.max_steps or self.steps < self.config.max_steps:
             keys = self.window.keys()
-            if keys.closed or "escape" in keys.pressed:
+            asked = set(keys.pressed) & self.controls.keys()
+            if keys.closed or "escape" in asked:
                 break
-            paused ^= "space" in keys.pressed and "space" not in self.mapped
-            if "f5" in keys.pressed and not self.config.twin:
+            paused ^= "space" in asked
+            if "f5" in asked:
                 self.kept = (self.env.get_state(), self.score, list(self.script))
-            if "f9" in keys.pressed and self.kept:
+            if "f9" in asked and self.kept:
                 self.env.set_state(self.kept[0])
                 self.score, self.script = self.kept[1], list(self.kept[2])
-            if "r" in keys.pressed and "r" not in self.mapped:
+            if "r" in asked:
                 self._begin_again("left")
             if paused:
                 self._show(self.env.frames()[-1:], "paused", None, record=False)
@@ -211,14 +216,20 @@ def _window(config: PlayConfig, settings: WorldConfig, mapped: Mapping[str, int]
             raise ConfigError(f"got keys.{unknown[0]}; expected pygame's name of a key, such as q, space or left shift")
         return window
     names = settings.actions.names or [str(number) for number in range(settings.actions.num_actions)]
-    digits = {key: names[number] for key, number in mapped.items() if key.isdecimal()}
-    controls = {key: label for key, label in _CONTROLS.items() if key not in mapped}
-    told = "Arrows, WASD and digits act, where actions have them; Space, R, F5, F9 and Escape work too."
-    page = BrowserWindow(
-        title, fps, buttons=digits | controls, known=mapped, told=told, host=config.host, port=config.port
-    )
+    controls = _controls(config, mapped)
+    labels = {key: names[number] for key, number in mapped.items()} | controls
+    buttons = {key: label for key, label in labels.items() if key.isdecimal() or key in controls}
+    told = "Keys: " + ", ".join(f"{key} ({label})" for key, label in labels.items())
+    host = config.host or "127.0.0.1"
+    page = BrowserWindow(title, fps, buttons=buttons, known=mapped, told=told, host=host, port=config.port)
     print(f"Open {page.address} in a browser; the game waits until it is open, and Ctrl-C ends it.", flush=True)
     return page
+
+
+def _controls(config: PlayConfig, mapped: Mapping[str, int]) -> dict[str, str]:
+    """The keys that stand for no action, with what they do: those that no action has taken, and that work here."""
+    moments = ("f5", "f9") if config.twin else ()  # a simulator cannot be forked
+    return {key: does for key, does in _CONTROLS.items() if key not in mapped and key not in moments}
 
 
 def _environment(config: PlayConfig, world: World) -> Any:

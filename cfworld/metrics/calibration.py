@@ -17,8 +17,8 @@ __all__ = ["Calibration", "calibration", "expected_calibration_error", "heads", 
 
 ENDS_BAR = (0.5, 2.0)
 """The expected number of ends must lie within this range of the number that the twin had."""
-REWARD_TOLERANCE = 0.05
-"""Where the twin's reward never changes, the mean error of a tick's reward must stay below this."""
+REWARD_TOLERANCE = 0.0025
+"""Where the twin's reward never changes, the mean squared error of a tick's reward must stay below this."""
 MIN_ENDS = 5
 """With fewer ends than this in the twin, the number of ends is not judged."""
 _QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)

@@ -1,5 +1,6 @@
 """Driving the camera away and back, in the twin and in worlds, to measure recall."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -63,7 +64,7 @@ class RecallConfig:
                 "full turn or times above 0, and at least one start"
             )
         for name in ("real_turns", "still"):
-            if not getattr(self, name) >= 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ConfigError(f"recall has {name}={getattr(self, name)}; expected 0 or more")
         self.away = sorted(self.away)
 
@@ -174,6 +175,8 @@ def _routes(turn: Turn, config: RecallConfig, fps: int, per_step: int) -> dict[s
     """Actions of each route, by its name; times that round to the same path are one."""
     numbers = sorted({2 * max(1, round(seconds * fps / per_step / 2)) for seconds in config.away})
     still = round(config.still * fps / per_step)
+    if config.still and not still:
+        raise ConfigError(f"recall has still={config.still}; expected at least a step, {per_step / fps:g} s, or 0")
     routes = {
         f"away for {(number + still) * per_step / fps:g} s": leave_and_return(turn, number, per_step, still)
         for number in numbers

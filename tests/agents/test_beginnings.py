@@ -140,13 +140,24 @@ def test_agents_begin_with_the_worlds_own_starts_and_random_weights() -> None:
 def test_what_is_beyond_a_cut_counts_by_the_learners_own_value(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Episodes of two steps that are cut off: with a value of 100 everywhere nothing is worth less than that."""
-    learner = make_learner(settings(horizon=8, features=16, hidden=16, gamma=1.0), world, tmp_path, 0, lambda _: 1e-2)
+    """Episodes of two steps that are cut off: to what each brings comes half the value of what was seen last."""
+    learner = make_learner(settings(horizon=8, features=16, hidden=16, gamma=0.5), world, tmp_path, 0, lambda _: 1e-2)
     given: list[torch.Tensor] = []
     monkeypatch.setattr(imitation, "returns_of", lambda *parts: given.append(returns_of(*parts)) or given[-1])
-    monkeypatch.setattr(learner.policy, "predict_values", lambda seen: torch.full((len(seen), 1), 100.0))
+    watched: list[imitation.Imitated] = []
+    watch = imitation._watch
+    monkeypatch.setattr(imitation, "_watch", lambda *parts: watched.append(watch(*parts)) or watched[-1])
+    monkeypatch.setattr(learner.policy, "predict_values", lambda seen: 100 * seen.flatten(1).mean(1, keepdim=True))
     imitate(learner, "noop", 4, num_steps=10, epochs=1, seed=0)
     assert learner.env is not None
-    assert given[0].shape == (5, 2)
-    assert bool((given[0] > 90).all())
+    (seen,) = watched
+    assert seen.cut.tolist() == [[False, False], [True, True], [False, False], [True, True], [False, False]]
+    assert torch.equal(seen.cut, seen.dones)
+    values = 100 * seen.cut_seen.flatten(1).mean(1).view(2, 2)
+    assert len(values.unique()) == 4
+    expected = seen.rewards.clone()
+    expected[[1, 3]] += 0.5 * values
+    expected[4] += 0.5 * 100 * seen.last.flatten(1).mean(1)
+    expected[[0, 2]] += 0.5 * expected[[1, 3]]
+    torch.testing.assert_close(given[0], expected)
     learner.env.close()

@@ -43,8 +43,8 @@ def post(window: BrowserWindow, body: str, kind: str = "application/json", path:
     return asked.getresponse().status
 
 
-def strike(window: BrowserWindow, held: list[str], pressed: list[str]) -> int:
-    return post(window, json.dumps({"held": held, "pressed": pressed}))
+def strike(window: BrowserWindow, held: list[str], pressed: list[str], page: str = "1") -> int:
+    return post(window, json.dumps({"page": page, "held": held, "pressed": pressed}))
 
 
 def picture(stream: HTTPResponse) -> np.ndarray:
@@ -90,9 +90,12 @@ def test_keys_are_held_until_they_go_up_and_pressed_once(window: BrowserWindow) 
 
 
 def test_the_keys_of_a_page_that_is_closed_go_up(window: BrowserWindow) -> None:
-    stream, other = get(window, "/frames"), get(window, "/frames")
+    stream, other = get(window, "/frames?1"), get(window, "/frames?2")
     strike(window, ["left"], [])
-    assert window.keys().held == {"left"}
+    strike(window, ["a"], [], page="2")
+    assert window.keys().held == {"left", "a"}, "all pages have keys"
+    strike(window, [], [], page="2")
+    assert window.keys().held == {"left"}, "and none lets go of those of another"
     stream.close()
     for _ in range(1000):  # the server learns of it when it writes
         window.show(RED)
@@ -119,10 +122,11 @@ def test_the_game_waits_for_a_page(window: BrowserWindow) -> None:
     [
         ("{}", "application/json", "/keys", 400),
         ("held", "application/json", "/keys", 400),
-        ('{"held": 1, "pressed": []}', "application/json", "/keys", 400),
+        ('{"page": "1", "held": 1, "pressed": []}', "application/json", "/keys", 400),
+        ('{"held": ["left"], "pressed": []}', "application/json", "/keys", 400),
         ('{"held": ["left"], "pressed": []}', "text/plain", "/keys", 404),
         ('{"held": ["left"], "pressed": []}', "application/json", "/", 404),
-        (json.dumps({"held": ["left"] * 1000, "pressed": []}), "application/json", "/keys", 413),
+        (json.dumps({"page": "1", "held": ["left"] * 1000, "pressed": []}), "application/json", "/keys", 413),
     ],
 )
 def test_what_is_no_message_of_a_page_presses_nothing(
@@ -132,6 +136,15 @@ def test_what_is_no_message_of_a_page_presses_nothing(
     assert post(window, body, kind, path) == status
     assert window.keys() == Keys()
     stream.close()
+
+
+def test_pictures_end_with_the_window() -> None:
+    window = BrowserWindow("short", 1000, buttons={})
+    window.show(RED)
+    stream = get(window, "/frames")
+    picture(stream)
+    window.close()
+    assert stream.read() == b"--picture\r\n"
 
 
 def test_a_port_that_is_taken_is_refused_by_name(window: BrowserWindow) -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 from http.client import HTTPConnection
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from cfworld.cli import play as play_module
+from cfworld.cli.browser import BrowserWindow
 from cfworld.cli.play import PlayConfig, play
 from cfworld.data.policies import make_policy
 from cfworld.envs.rendering import Keys, Window
@@ -86,6 +88,31 @@ def test_the_simulator_is_played_the_same_way(tmp_path: Path, monkeypatch: pytes
     assert script(tmp_path) == [[2, 4], [2, 4]]
 
 
+def test_the_page_offers_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    offered: list[dict[str, Any]] = []
+
+    class Page(BrowserWindow):
+        def __init__(self, title: str, fps: float, **settings: Any):
+            offered.append(settings)
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(play_module, "BrowserWindow", Page)
+    for twin, keys in ((False, {}), (True, {"space": "turn left"})):
+        with pytest.raises(KeyboardInterrupt):
+            play(PlayConfig(world="panorama", twin=twin, keys=keys, port=0, out=str(tmp_path)))
+    world, simulator = offered
+    assert list(world["buttons"]) == ["0", "1", "2", "space", "r", "f5", "f9", "escape"]
+    assert "f5 (keep the moment)" in world["told"]
+    assert list(simulator["buttons"]) == ["0", "1", "2", "r", "escape"], "a simulator cannot be forked"
+    assert "space (turn left)" in simulator["told"]
+    assert "space (pause)" not in simulator["told"]
+
+
+def test_a_host_needs_a_port() -> None:
+    with pytest.raises(ConfigError, match=r"got host=0\.0\.0\.0 without port"):
+        PlayConfig(world="panorama", host="0.0.0.0")
+
+
 def test_ctrl_c_leaves_and_loses_nothing(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     strokes = iter(("1", "2"))
 
@@ -117,7 +144,7 @@ def test_a_world_is_played_in_a_browser(toy: str, tmp_path: Path) -> None:
         assert game.is_alive()
         time.sleep(0.05)
     assert '"1": "1", "2": "2", "space": "pause"' in page.getresponse().read().decode()
-    page.request("POST", "/keys", '{"held": [], "pressed": ["2"]}', {"Content-Type": "application/json"})
+    page.request("POST", "/keys", '{"page": "1", "held": [], "pressed": ["2"]}', {"Content-Type": "application/json"})
     assert page.getresponse().status == 204
     page.close()
     page.request("GET", "/frames")  # the game begins

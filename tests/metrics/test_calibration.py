@@ -94,6 +94,18 @@ def test_rare_rewards_are_told_from_a_constant_by_what_is_gained():
     assert knowing["reward_gain"].low > 0
 
 
+def test_a_gain_must_be_sure(recordings: list[Recording]):
+    """Half of the episodes gain 0.24, the others lose 0.17."""
+    rewards = np.tile(np.array([0.0, 1.0], np.float32), 40)
+    rows = [replace(recording, rewards=rewards, end=80) for recording in recordings]
+    said = np.full((12, 80), 0.5, np.float32) + np.where(rewards == 1, 1, -1) * np.repeat([0.4, -0.15], 6)[:, None]
+    nothing = np.zeros((12, 80), np.float32)
+    judged = heads({"split": Rollout(frames={}, rewards=said.astype(np.float32), hazards=nothing)}, rows, 4)
+    gain = judged.figures["worlds"]["split"]["reward_gain"]
+    assert gain.low < 0 < gain.mean
+    assert judged.bars["split"]["reward better than a constant"] is False
+
+
 def test_a_dead_head_does_not_pass_where_rewards_are_rare(recordings: list[Recording]):
     rewards = np.zeros(80, np.float32)
     rewards[::40] = 0.05  # below the tolerance, on average

@@ -167,7 +167,12 @@ def test_a_rest_counts_as_time_away():
     assert judged.figures["routes"]["away for 9.6 s"]["five seconds"]["recalled"].mean < 1
 
 
-@pytest.mark.parametrize("wrong", [-1.0, float("nan")])
+def test_a_rest_of_less_than_a_step_is_refused():
+    with pytest.raises(ConfigError, match=r"still=0\.1; expected at least a step, 0\.4 s"):
+        drive({"perfect": Remembering()}, still=0.1)
+
+
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
 @pytest.mark.parametrize("name", ["still", "real_turns"])
 def test_times_below_nothing_are_refused(name: str, wrong: float):
     with pytest.raises(ConfigError, match=f"{name}={wrong}; expected 0 or more"):

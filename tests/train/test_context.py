@@ -128,3 +128,14 @@ def test_the_default_curriculum_spans_what_it_says():
     config = ContextStageConfig()
     assert config.ongoing
     assert (config.curriculum.shortest, config.curriculum.last) == (4, 96)
+
+
+def test_where_rollouts_begin_does_not_depend_on_how_long_they_become():
+    """Episodes of 14, 7 and 12 latents, of which at least `min_latents` follow a start."""
+    stages = [
+        context_stage(curriculum=CurriculumConfig(shortest=1, first=2, last=last, ramp_steps=4)) for last in (4, 40)
+    ]
+    drawn = [{(clip.episode, clip.start) for clip in made.sampler.batch(0, len(made.sampler))} for made in stages]
+    least = stages[0].config.min_latents
+    starts = {(episode, start) for episode, length in enumerate((14, 7, 12)) for start in range(length - least + 1)}
+    assert drawn == [starts, starts]
