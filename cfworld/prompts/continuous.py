@@ -107,6 +107,6 @@ class ContinuousPrompts(FramePrompts):
         if bool(outside.any()):
             row, frame, component = outside.nonzero()[0].tolist()
             raise ActionError(
-                f"got {actions[row, frame, component].item()!r} as component {component} of row {row}'s action; "
+                f"got {actions[row, frame, component]:.9g} as component {component} of row {row}'s action; "
                 f"expected [{low[component]:g}, {high[component]:g}]: clip it to the action space"
             )

@@ -121,6 +121,7 @@ def test_a_wrong_discrete_action_is_explained(actions: Any, message: str):
         ([[0.0, float("inf")], [0, 0]], "NaN or infinite"),
         ([[0.0, 10.5], [0, 0]], "got 10.5 as component 1 of row 0's action; expected \\[0, 10\\]"),
         ([[0.0, 1.0], [-1.5, 0]], "got -1.5 as component 0 of row 1's action"),
+        ([[0.0, 10.000001], [0, 0]], "got 10.000001 as component 1 of row 0's action; expected \\[0, 10\\]"),
         ([0.0, 1.0], "shape \\(2,\\); expected \\(2, 2\\)"),
         ([[0.0], [1.0]], "shape \\(2, 1\\)"),
         ([[False, True], [True, True]], "boolean"),
