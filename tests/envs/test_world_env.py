@@ -175,7 +175,7 @@ def test_after_a_first_reset_that_was_refused_an_environment_goes_on(world: Worl
     arguments: dict[str, Any] = {"world": world} if name == "cfworld/World-v0" else {}
     env, other = (gym.make(name, **arguments) for _ in range(2))
     with pytest.raises(ConfigError):
-        env.reset(seed=0, options={"strat": 1})
+        env.reset(seed=0, options={"beginning": 1})
     for one in (env, other):
         one.reset(seed=0)
     assert np.array_equal(env.step(1)[0], other.step(1)[0])
