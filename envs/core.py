@@ -33,7 +33,7 @@ from cfworld.memory import MemoryConfig
 from cfworld.world import World
 from cfworld.world.output import hold_after
 
-__all__ = ["RENDER_MODES", "EnvCore", "RowsStep", "make_core"]
+__all__ = ["RENDER_MODES", "EnvCore", "OfCore", "RowsStep", "make_core"]
 
 RENDER_MODES = ["rgb_array", "rgb_array_list", "human"]
 
@@ -189,6 +189,32 @@ class EnvCore:
             return flat_latents(latents)
         assert frames is not None
         return frames[:, -1].clone() if self.obs == "frame" else torch.cat(frames.unbind(1), dim=-1)
+
+
+class OfCore:
+    """What the environments were made with, to look at: to change it, make another one."""
+
+    _core: EnvCore
+
+    @property
+    def world(self) -> World:
+        """The generated world."""
+        return self._core.world
+
+    @property
+    def horizon(self) -> int:
+        """Steps until an episode that begins is truncated."""
+        return self._core.horizon
+
+    @property
+    def starts(self) -> list[int | str] | None:
+        """Names of the starts that episodes draw from; None for all of the world's own."""
+        return self._core.start_names
+
+    @property
+    def num_frames(self) -> int:
+        """Frames per step, F."""
+        return self.world.config.frames_per_step
 
 
 def make_core(

@@ -23,7 +23,7 @@ from cfworld.envs.arguments import (
     one_of,
 )
 from cfworld.envs.autoreset import begin_at_once, begin_late, observation, restarted, whereabouts
-from cfworld.envs.core import RENDER_MODES, EnvCore, make_core
+from cfworld.envs.core import RENDER_MODES, EnvCore, OfCore, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.host import as_given
 from cfworld.envs.rendering import Screen, tiled
@@ -38,7 +38,7 @@ from cfworld.world import World
 __all__ = ["WorldVectorEnv"]
 
 
-class WorldVectorEnv(VectorEnv[Any, Any, Any]):
+class WorldVectorEnv(OfCore, VectorEnv[Any, Any, Any]):
     """Many agents live in a generated world, each in an episode of its own.
 
     ## Description
@@ -189,26 +189,6 @@ class WorldVectorEnv(VectorEnv[Any, Any, Any]):
         self.action_space = batch_space(core.action_space, num_envs)
         self._state: EnvState | None = None
         self._screen = Screen(self.world.config.name, self.world.config.fps)
-
-    @property
-    def world(self) -> World:
-        """The generated world."""
-        return self._core.world
-
-    @property
-    def horizon(self) -> int:
-        """Steps until an episode that begins is truncated."""
-        return self._core.horizon
-
-    @property
-    def starts(self) -> list[int | str] | None:
-        """Names of the starts that episodes draw from; None for all of the world's own."""
-        return self._core.start_names
-
-    @property
-    def num_frames(self) -> int:
-        """Frames per step, F."""
-        return self.world.config.frames_per_step
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None

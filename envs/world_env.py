@@ -10,7 +10,7 @@ from jaxtyping import UInt8
 
 from cfworld.envs.actions import one_action
 from cfworld.envs.arguments import check_num_envs, check_options
-from cfworld.envs.core import RENDER_MODES, make_core
+from cfworld.envs.core import RENDER_MODES, OfCore, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.rendering import Screen
 from cfworld.envs.rewards import StepFunction
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["EnvState", "StepFunction", "WorldEnv"]
 
 
-class WorldEnv(gym.Env[np.ndarray, Any]):
+class WorldEnv(OfCore, gym.Env[np.ndarray, Any]):
     """An agent lives in a generated world.
 
     ## Description
@@ -140,26 +140,6 @@ class WorldEnv(gym.Env[np.ndarray, Any]):
         self._state: EnvState | None = None
         self._closed = False
         self._screen = Screen(self.world.config.name, self.world.config.fps)
-
-    @property
-    def world(self) -> World:
-        """The generated world."""
-        return self._core.world
-
-    @property
-    def horizon(self) -> int:
-        """Steps until an episode that begins is truncated."""
-        return self._core.horizon
-
-    @property
-    def starts(self) -> list[int | str] | None:
-        """Names of the starts that episodes draw from; None for all of the world's own."""
-        return self._core.start_names
-
-    @property
-    def num_frames(self) -> int:
-        """Frames per step, F."""
-        return self.world.config.frames_per_step
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None

@@ -62,7 +62,8 @@ class BrowserWindow:
     ):
         self._seconds = 1 / fps
         self._due = time.monotonic()
-        self._page = _page(title, buttons, known, told)
+        self.page = _page(title, buttons, known, told)
+        """The page, as HTML."""
         self._changed = threading.Condition()  # guards all that follows
         self._picture, self._count, self._viewers = b"", 0, 0
         self._held: dict[str, frozenset[str]] = {}
@@ -105,10 +106,6 @@ class BrowserWindow:
             self._changed.notify_all()
         self._server.shutdown()
         self._server.server_close()
-
-    def page(self) -> bytes:
-        """The page, as HTML."""
-        return self._page
 
     def press(self, page: str, held: Collection[str], pressed: Collection[str]) -> None:
         """Take note of the keys that are down on a page, and of those that went down."""
@@ -155,7 +152,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         asked = urlsplit(self.path)
         if asked.path == "/":
-            self._answer(HTTPStatus.OK, self.server.window.page(), "text/html; charset=utf-8")
+            self._answer(HTTPStatus.OK, self.server.window.page, "text/html; charset=utf-8")
         elif asked.path == "/frames":
             self._pictures(asked.query)
         else:

@@ -177,12 +177,12 @@ class _Game:
 
 
 def play(config: PlayConfig) -> dict[str, Any]:
-    """Open the window and let the player play; return the figures of the episodes.
+    """Open the window, or serve the page, and let the player play; return the figures of the episodes.
 
     Raises:
-        ConfigError: if the world's actions are not Discrete, a key stands for an action that does not exist, or
-            frames of this scale cannot be kept as a video.
-        MissingDependencyError: without pygame.
+        ConfigError: if the world's actions are not Discrete, a key stands for an action that does not exist, frames of
+            this scale cannot be kept as a video, there is no screen for a window, or no page can be served.
+        MissingDependencyError: without pygame, where a window is to open.
     """
     world = World.from_pretrained(config.world, variant=config.variant, device=config.device)
     settings = world.config

@@ -1,6 +1,5 @@
 """The init stage: the gathered jump is the rollout's, only the student moves, runs resume, a student comes out."""
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from cfworld.train.loop import LoopConfig, TrainingRun, run, step_generator
 from tests.toy import toy_world
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank
-from tests.train.toy_residuals import assert_one_step_errors, watched_loss
+from tests.train.toy_residuals import assert_one_step_errors, assert_padding_is_no_target, watched_loss
 
 
 def stage(steps: int = 4, **changes) -> InitStage:
@@ -172,16 +171,7 @@ def test_the_levels_of_the_sampler_must_be_levels_of_the_grid():
 
 
 def test_what_stands_in_the_padding_of_clips_is_no_target():
-    made = stage(clip_latents=14)
-    batch = made.batch(0)
-    assert not batch.clips.present.all()
-    padding = ~batch.clips.present[..., None, None, None]
-    strange = replace(batch, clips=replace(batch.clips, latents=batch.clips.latents + 1000 * padding))
-    found = [made.loss(one, step_generator(0, 0)) for one in (batch, strange)]
-    assert found[0][0].item() == found[1][0].item()
-    assert {name: value.item() for name, value in found[0][1].items()} == {
-        name: value.item() for name, value in found[1][1].items()
-    }
+    assert_padding_is_no_target(stage(clip_latents=14))
 
 
 def test_noise_levels_from_which_no_error_can_be_banked_are_refused():

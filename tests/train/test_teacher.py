@@ -19,7 +19,7 @@ from cfworld.train.teacher import TeacherStage, TeacherStageConfig, teacher_weig
 from tests.toy import toy_config, toy_world
 from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_bank import toy_bank
-from tests.train.toy_residuals import assert_one_step_errors, watched_loss
+from tests.train.toy_residuals import assert_one_step_errors, assert_padding_is_no_target, watched_loss
 
 
 def stage(steps: int = 6, god: tuple[int, ...] = (1,), train: LatentBank | None = None, **changes) -> TeacherStage:
@@ -196,13 +196,4 @@ def test_settings_out_of_range_are_refused(change: dict):
 
 
 def test_what_stands_in_the_padding_of_clips_is_no_target():
-    made = stage(clip_latents=14)
-    batch = made.batch(0)
-    assert not batch.clips.present.all()
-    padding = ~batch.clips.present[..., None, None, None]
-    strange = replace(batch, clips=replace(batch.clips, latents=batch.clips.latents + 1000 * padding))
-    found = [made.loss(one, step_generator(0, 0)) for one in (batch, strange)]
-    assert found[0][0].item() == found[1][0].item()
-    assert {name: value.item() for name, value in found[0][1].items()} == {
-        name: value.item() for name, value in found[1][1].items()
-    }
+    assert_padding_is_no_target(stage(clip_latents=14))

@@ -1,5 +1,6 @@
-"""What a stage shows its generator and banks as errors, seen from outside, for tests of the error bank."""
+"""What a stage shows its generator, banks as errors and takes for targets, seen from outside."""
 
+from dataclasses import replace
 from types import ModuleType
 from typing import Any, NamedTuple
 
@@ -62,3 +63,14 @@ def assert_one_step_errors(batch: ClipStep, seen: Pass, residuals: Tensor) -> No
     """The residuals are one-step errors of a network that predicts something."""
     assert seen.velocity.abs().max() > 0.1
     torch.testing.assert_close(residuals, one_step_errors(batch, seen), atol=1e-4, rtol=1e-4)
+
+
+def assert_padding_is_no_target(stage: Any) -> None:
+    """Whatever stands in the padding of a stage's clips, its loss and its scalars are the same."""
+    batch = stage.batch(0)
+    assert not batch.clips.present.all()
+    padding = ~batch.clips.present[..., None, None, None]
+    strange = replace(batch, clips=replace(batch.clips, latents=batch.clips.latents + 1000 * padding))
+    (loss, scalars), (other, others) = (stage.loss(one, step_generator(0, 0)) for one in (batch, strange))
+    assert loss.item() == other.item()
+    assert {name: value.item() for name, value in scalars.items()} == {n: value.item() for n, value in others.items()}
