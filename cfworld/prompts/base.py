@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 
 from cfworld.errors import ActionError, ConfigError
+from cfworld.prompts.names import unboxed
 
 __all__ = ["FramePrompts", "PromptEncoder", "TextEncoder", "as_tensor", "check_integers", "expand_frames", "on_host"]
 
@@ -133,14 +134,14 @@ def as_tensor(actions: Any) -> Tensor:
     """
     if not isinstance(actions, Tensor):
         try:
-            array = np.asarray(actions)
+            array = np.asarray(unboxed(actions))
         except ValueError as error:
             raise ActionError(f"got actions that form no array ({error}); expected equal lengths") from error
         if array.dtype.kind not in "biuf":
             raise ActionError(f"got actions of dtype {array.dtype}; expected numbers")
         if array.dtype.kind == "u" and array.dtype.itemsize > 1:
             array = array.astype(np.int64)
-        actions = torch.from_numpy(array.copy())
+        actions = torch.from_numpy(array.astype(array.dtype.newbyteorder("=")))
     if actions.dtype == torch.bool:
         raise ActionError("got boolean actions; expected numbers: convert them, if 0 and 1 are what you mean")
     return actions

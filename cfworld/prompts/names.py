@@ -8,7 +8,7 @@ from torch import Tensor
 
 from cfworld.errors import ActionError, ConfigError
 
-__all__ = ["check_names", "has_text", "numbered"]
+__all__ = ["check_names", "has_text", "numbered", "unboxed"]
 
 
 def check_names(names: Sequence[str], num_actions: int) -> None:
@@ -26,8 +26,14 @@ def check_names(names: Sequence[str], num_actions: int) -> None:
         raise ConfigError(f"got names {list(names)}; expected words that differ by more than case and spaces")
 
 
+def unboxed(actions: Any) -> Any:
+    """The lists that an array of Python objects holds, such as a column of a table; anything else as it is."""
+    return actions.tolist() if isinstance(actions, np.ndarray) and actions.dtype == object else actions
+
+
 def has_text(actions: Any) -> bool:
     """Whether there is text among actions, at any depth of lists and arrays."""
+    actions = unboxed(actions)
     if isinstance(actions, str):
         return True
     if isinstance(actions, np.ndarray):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts.base import FramePrompts, TextEncoder, as_tensor, expand_frames
 from cfworld.prompts.hashed_words import HashedWords
-from cfworld.prompts.names import has_text
+from cfworld.prompts.names import has_text, unboxed
 from cfworld.rows import Linear
 
 __all__ = ["HASHED_WORDS", "HashedWords", "TextEncoder", "TextMemo", "TextPromptConfig", "TextPrompts", "text_array"]
@@ -170,7 +170,7 @@ def text_array(actions: Any) -> np.ndarray:
         ActionError: If they are ragged, or there is something else among them, half a character for one.
     """
     try:
-        array = np.asarray(actions)
+        array = np.asarray(unboxed(actions))
     except ValueError as error:
         raise ActionError(f"got texts that form no array ({error}); expected equal lengths") from error
     if array.dtype.kind != "U" or not _all_text(actions):
@@ -195,6 +195,7 @@ def _check_characters(text: str) -> None:
 
 
 def _all_text(actions: Any) -> bool:
+    actions = unboxed(actions)
     if isinstance(actions, list | tuple):
         return all(_all_text(entry) for entry in actions)
     return isinstance(actions, str) or has_text(actions)

@@ -58,6 +58,7 @@ def test_wrong_components_are_explained(actions: Any, message: str):
         (["  Move   LEFT "], [[1] * 4]),
         ([["stay", "move right", "stay", "stay"]], [[0, 2, 0, 0]]),
         (np.array(["move right"]), [[2] * 4]),
+        (np.array(["move right"], dtype=object), [[2] * 4]),
         ([["move left", 0, 2, "stay"]], [[1, 0, 2, 0]]),
     ],
 )

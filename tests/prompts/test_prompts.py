@@ -69,6 +69,9 @@ def test_another_number_of_frames_is_refused():
         np.array([0, 2]),
         np.array([0, 2], np.int32),
         np.array([0, 2], np.uint16),
+        np.array([0, 2], ">i8"),
+        np.array([0, 2], ">u2"),
+        np.array([0, 2], object),
         torch.tensor([0, 2]),
     ],
 )

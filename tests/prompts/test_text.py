@@ -80,6 +80,8 @@ def test_every_frame_and_row_may_have_a_text_of_its_own():
     encoder = prompts(Lengths())
     checked = encoder.check([["a", "a", "bcd", "a"], ["ef"] * 4], 2, FRAMES)
     assert checked[..., 0].tolist() == [[1, 1, 3, 1], [2, 2, 2, 2]]
+    boxed = np.array([["a", "a", "bcd", "a"], ["ef"] * 4], object)
+    assert torch.equal(encoder.check(boxed, 2, FRAMES), checked)
     assert torch.equal(encoder.check(checked, 2, FRAMES), checked), "what was checked can be checked again"
 
 
@@ -124,6 +126,7 @@ def test_what_was_encoded_under_inference_mode_can_be_learnt_from():
         ([["a", "b"]], "expected \\(1,\\)"),
         ([["a"], ["b", "c"]], "equal lengths"),
         (["a", 3], "texts alone"),
+        (np.array(["a", 3], object), "texts alone"),
         (torch.full((1, 12), torch.nan), "NaN or infinite"),
     ],
 )
