@@ -1,7 +1,7 @@
 """The stage that trains the Context Teacher: flow matching on every latent of long real clips."""
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from cfworld.prompts import TextEncoder
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.clip_stage import WorldStage
+from cfworld.train.deepening import deepened_generator
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, masked_mean, random_promotions
 from cfworld.train.forcing.gathered import gathered_forward, slot_schedule
@@ -39,7 +40,7 @@ class TeacherStageConfig:
         loop: Length, rates and cadence.
         init_from: Folder of an exported world, or its name in the zoo, whose teacher to begin with, or its student
             where it has no teacher; "" begins with the weights of world.imported, or with random ones. It may have
-            fewer channels, or no input_skip (see `widened_generator`).
+            fewer channels or blocks, or no input_skip (see `widened_generator` and `deepened_generator`).
         clip_latents: Latents of a clip.
         min_latents: Shortest episode that is used; shorter clips are padded.
         num_copies: Noise levels at which every latent is a target in one pass; the context is shared between them.
@@ -229,17 +230,19 @@ class TeacherStage(WorldStage):
 
 
 def teacher_weights(name_or_path: str, world: WorldConfig) -> dict[str, Tensor]:
-    """Weights of another world's teacher, or of its student where it has no teacher, widened to this world's channels.
+    """Weights of another world's teacher, or of its student where it has no teacher, grown to this world's sizes.
 
     Raises:
-        ConfigError: If its actions differ, or its sizes in more than what can be widened.
+        ConfigError: If its actions differ, or its sizes in more than what can grow.
     """
     variant = "teacher" if "teacher" in variants_of(name_or_path) else "student"
     other = World.from_pretrained(name_or_path, variant=variant, precision="fp32")
     found, expected = (config.actions.settings() for config in (other.config, world))
     if found != expected:
         raise ConfigError(f"The {variant} in {name_or_path} takes {found}; the world asks for {expected}.")
+    before, depth = other.config.transformer, world.transformer.depth
     try:
-        return widened_generator(other.generator.state_dict(), other.config.transformer, world.transformer)
+        weights = deepened_generator(other.generator.state_dict(), before.depth, depth)
+        return widened_generator(weights, replace(before, depth=depth), world.transformer)
     except ConfigError as error:
         raise ConfigError(f"The {variant} in {name_or_path}: {error}") from error
