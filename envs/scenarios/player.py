@@ -47,12 +47,16 @@ class Player:
         self._fps = fps
         self._seed = seed
         self._neutral = neutral
-        self._first = [max(round(one.cue.at * fps), first_frame) for one in cues]
+        self._first: list[int] = []
         self._begun = [0] * len(cues)
         self._runs: dict[int, _Run] = {}
+        end = 0.0  # in frames, and not rounded: what is left out at one cue would add up over many
         for order, one in enumerate(cues):
+            begin = max(end if one.cue.follows else one.cue.at * fps, first_frame)
+            self._first.append(round(begin))
+            end = self._end(one.cue, begin)
             if one.cue.when is None:
-                self._begin(order, self._first[order])
+                self._begin(order, round(begin), end)
 
     def play(self, first: int, count: int, frames: np.ndarray) -> Played:
         """Act at the frames `first` to `first + count - 1` of the episode.
@@ -84,20 +88,21 @@ class Player:
             signals: see `Condition.holds`.
         """
         acting = self._acting(frame)
-        for order, (cue, first) in enumerate(zip(self._cues, self._first, strict=True)):
-            condition = cue.cue.when
-            if condition is None or frame < first or (cue.cue.once and self._begun[order]):
+        for order, (cast, first) in enumerate(zip(self._cues, self._first, strict=True)):
+            condition = cast.cue.when
+            if condition is None or frame < first or (cast.cue.once and self._begun[order]):
                 continue
             if condition.holds(signals) and (acting is None or acting.order != order):
-                self._begin(order, frame)
+                self._begin(order, frame, self._end(cast.cue, frame))
 
-    def _begin(self, order: int, frame: int) -> None:
-        cast = self._cues[order]
+    def _end(self, cue: Cue, begin: int | float) -> float:
+        """When a cue ends that begins then, in frames: it acts at one of them at least."""
+        return math.inf if cue.seconds is None else max(begin + cue.seconds * self._fps, round(begin) + 1.0)
+
+    def _begin(self, order: int, frame: int, end: float) -> None:
         sequence = np.random.SeedSequence((self._seed, order, self._begun[order]))
-        seconds = cast.cue.seconds
-        end = math.inf if seconds is None else frame + max(1.0, float(round(seconds * self._fps)))
-        actor = cast.new_actor(int(sequence.generate_state(1, np.uint64)[0]))
-        self._runs[order] = _Run(order, frame, end, actor)
+        actor = self._cues[order].new_actor(int(sequence.generate_state(1, np.uint64)[0]))
+        self._runs[order] = _Run(order, frame, end if math.isinf(end) else float(round(end)), actor)
         self._begun[order] += 1
 
     def _acting(self, frame: int) -> _Run | None:

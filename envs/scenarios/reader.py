@@ -132,13 +132,13 @@ def _timeline(field: Field, begin: float, seconds: float) -> tuple[Cue, ...]:
     cues: list[Cue] = []
     following: float | None = begin
     for item in field.items():
-        cue = _cue(item, begin, following, seconds)
+        cue = _cue(item, begin, following, seconds, follows=bool(cues))
         cues.append(cue)
         following = None if cue.when or cue.seconds is None else cue.at + cue.seconds
     return tuple(cues)
 
 
-def _cue(item: Field, begin: float, following: float | None, seconds: float) -> Cue:
+def _cue(item: Field, begin: float, following: float | None, seconds: float, *, follows: bool) -> Cue:
     given = item.entries(CUE_KEYS)
     acts = [act for act in Act if act.value in given]
     if not acts:
@@ -164,6 +164,7 @@ def _cue(item: Field, begin: float, following: float | None, seconds: float) -> 
         act=acts[0],
         given=_given(field, acts[0]),
         at=at,
+        follows=follows and when is None and "at" not in given,
         when=when,
         seconds=given["for"].seconds(above=True) if "for" in given else None,
         once=given["once"].switch() if "once" in given else False,

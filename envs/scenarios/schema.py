@@ -41,6 +41,8 @@ class Cue:
     """What stands behind `act` in the file."""
     at: float
     """When it begins; with `when`, from when on the condition is watched."""
+    follows: bool
+    """Whether it begins when the cue before it ends; in whole frames that may be later than `at`."""
     when: Condition | None
     """It begins after each step that meets this, unless it acts already."""
     seconds: float | None

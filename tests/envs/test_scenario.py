@@ -43,6 +43,23 @@ def test_cues_follow_one_another_frame_by_frame(toy: World) -> None:
     assert played(toy, timeline) == [LEFT] * 3 + [RIGHT] * 6 + [STAY] * 3
 
 
+def test_between_cues_that_follow_one_another_no_frame_is_lost_and_rounding_does_not_add_up(toy: World) -> None:
+    timeline = "  - {action: move left, for: 0.25}\n" * 2 + "  - {action: 2, for: 0.25}\n" * 2 + "  - action: stay\n"
+    assert played(toy, timeline) == [LEFT] * 5 + [RIGHT] * 5 + [STAY] * 2
+
+
+def test_a_cue_acts_at_one_frame_at_least(toy: World) -> None:
+    timeline = "  - {action: move left, for: 0.01}\n  - {action: 2, for: 0.01}\n  - action: stay\n"
+    assert played(toy, timeline, 0.4) == [LEFT, RIGHT, STAY, STAY]
+
+
+def test_cues_of_a_branch_follow_one_another_from_the_step_at_which_it_begins(toy: World) -> None:
+    timeline = "[{action: move left, for: 0.3}, {action: 2, for: 0.2}, {at: 1, action: stay}]"
+    branches = f"branches:\n  - {{name: two, fork: 0.1, timeline: {timeline}}}\n"
+    labels = run(toy, f"timeline:\n  - action: stay\n{branches}")["two"].labels
+    assert list(labels) == [STAY] * 4 + [LEFT] * 3 + [RIGHT] * 2 + [STAY] * 3
+
+
 def test_of_the_cues_that_run_the_one_that_began_last_acts(toy: World) -> None:
     timeline = "  - action: 2\n  - {at: 0.2, action: move left, for: 0.3}\n  - {at: 0.3, action: stay, for: 0.1}\n"
     assert played(toy, timeline, 0.8) == [RIGHT, RIGHT, LEFT, STAY, LEFT, RIGHT, RIGHT, RIGHT]
