@@ -1,5 +1,6 @@
 """Records what rows of a world live through, before anything is drawn or encoded."""
 
+import math
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -101,7 +102,7 @@ def record(live: LiveRows, num_frames: int, folder: Path) -> Recording:
 
 def _room(shape: tuple[int, ...], folder: Path) -> np.ndarray:
     """Zeros for that many pixels, on the disk if they are many."""
-    size = int(np.prod(shape, dtype=np.int64))
+    size = math.prod(shape)
     if size <= _SPILL_BYTES:
         return np.zeros(shape, np.uint8)
     free = shutil.disk_usage(folder).free

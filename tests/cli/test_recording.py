@@ -70,3 +70,6 @@ def test_more_frames_than_the_disk_holds_are_refused_with_their_size(tmp_path: P
     world = toy_world()
     with pytest.raises(ConfigError, match=r"got frames=1000000000000 in worlds=1, 12288000\.0 GB of frames"):
         record(LiveRows(world, [0], policies("noop", world)), 10**12, tmp_path)
+    for num_frames in (10**15, 10**22):  # more bytes than 64 bits can count
+        with pytest.raises(ConfigError, match=f"got frames={num_frames} in worlds=1"):
+            record(LiveRows(world, [0], policies("noop", world)), num_frames, tmp_path)
