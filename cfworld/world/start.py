@@ -229,13 +229,20 @@ def _pixels(image: Any) -> np.ndarray:
     if isinstance(image, str | Path):
         try:
             with Image.open(image) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except OSError as error:
+                return _rgb(picture)
+        except (OSError, Image.DecompressionBombError) as error:
             raise StartError(f"{str(image)!r} cannot be read as a picture ({error}); give a PNG or JPEG.") from error
-    pixels = np.asarray(image.convert("RGB")) if isinstance(image, Image.Image) else _array(image, "pixels")
+    pixels = _rgb(image) if isinstance(image, Image.Image) else _array(image, "pixels")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[-1] != 3:
         raise StartError(f"an image is uint8 [H, W, 3]; got {pixels.dtype} {list(pixels.shape)}.")
     return pixels
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    """Pixels of a picture, unless Pillow would cut its values off at 255 without a word."""
+    if picture.mode == "F" or picture.mode.startswith("I"):
+        raise StartError(f"got a picture of mode {picture.mode}; expected 8 bits a value: scale it to 0 to 255 first.")
+    return np.asarray(picture.convert("RGB"))
 
 
 def _check_moment(name: str, tick: int, length: int, ticks: int, ended: bool) -> None:

@@ -66,11 +66,26 @@ def test_a_picture_may_be_a_file_or_an_image_of_any_mode(tmp_path: Path):
         ("no-such.png", "cannot be read as a picture"),
         (__file__, "cannot be read as a picture"),
         ([[1], [2, 3]], "no array"),
+        (Image.fromarray(np.full((64, 64), 40_000, np.uint16)), "got a picture of mode I;16; expected 8 bits a value"),
+        (Image.fromarray(np.full((64, 64), 0.5, np.float32)), "got a picture of mode F; expected 8 bits a value"),
     ],
 )
 def test_what_is_no_picture_is_refused(image, message: str):
     with pytest.raises(StartError, match=message):
         Start.from_image(image)
+
+
+def test_a_file_is_refused_that_holds_more_than_8_bits_or_too_many_pixels(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    deep, large = tmp_path / "deep.png", tmp_path / "large.png"
+    Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(deep)
+    Image.new("1", (64, 64)).save(large)
+    with pytest.raises(StartError, match="got a picture of mode I;16"):
+        Start.from_image(deep)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    with pytest.raises(StartError, match=r"large.png' cannot be read as a picture \(Image size \(4096 pixels\)"):
+        Start.from_image(large)
 
 
 def test_a_clip_keeps_the_whole_steps_at_its_end():
