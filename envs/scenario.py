@@ -136,7 +136,7 @@ class Scenario:
         """The most steps that a branch can take in a world.
 
         Raises:
-            ScenarioError: if the scenario is shorter than a frame.
+            ScenarioError: if the scenario is shorter than a frame, or longer than can be counted.
         """
         return _core(self.plan, world)[0].horizon
 
@@ -182,6 +182,8 @@ class Scenario:
 
 def _core(plan: Plan, world: World) -> tuple[EnvCore, int]:
     """How its episodes go on, and its frames."""
+    if plan.seconds * world.config.fps >= 2**63:
+        raise plan.places["seconds"].error(f"got {plan.seconds:g}; expected less than 2^63 frames")
     num_frames = round(plan.seconds * world.config.fps)
     if num_frames < 1:
         raise plan.places["seconds"].error(

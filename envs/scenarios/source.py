@@ -2,6 +2,7 @@
 
 import difflib
 import math
+import sys
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NoReturn
@@ -57,6 +58,8 @@ class Field:
             raise Place(file, line, "").error(f"got no YAML ({error.problem}); mend this line") from error
         except yaml.YAMLError as error:
             raise Place(file, 1, "").error(f"got no YAML ({error}); expected a scenario as text") from error
+        except RecursionError as error:
+            raise Place(file, 1, "").error("got lists or mappings nested too deeply; expected a scenario") from error
         if node is None:
             raise Place(file, 1, "").error("got an empty file; expected a scenario: world, seconds, timeline ...")
         return cls(Place(file, node.start_mark.line + 1, ""), node)
@@ -184,7 +187,7 @@ class Field:
             ScenarioError: if it is no number within the bounds.
         """
         value = self.value()
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+        number = isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         if not number or not least <= value <= most or (above and value == least):
             low = f"more than {least:g}" if above else f"at least {least:g}"
             high = "" if most == math.inf else f" and at most {most:g}"
@@ -199,7 +202,7 @@ class Field:
         """
         try:
             return yaml.SafeLoader("").construct_object(self._node, deep=True)  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
-        except (yaml.YAMLError, ValueError, TypeError) as error:
+        except (yaml.YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:
             problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else error
             self.fail(f"got what is no plain value ({problem}); expected numbers, texts, lists or mappings")
 

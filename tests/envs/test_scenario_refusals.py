@@ -50,6 +50,7 @@ BROKEN = {
     "no seconds": ("seconds: 2\n", "", 1, "seconds", "got nothing; expected how long"),
     "no time": ("seconds: 2", "seconds: 0", 5, "seconds", "got 0; expected seconds, more than 0"),
     "endless time": ("seconds: 2", "seconds: .inf", 5, "seconds", "got .inf; expected seconds"),
+    "time beyond all numbers": ("seconds: 2", "seconds: 1" + "0" * 400, 5, "seconds", "got 1" + "0" * 400),
     "a time in words": ("seconds: 2", "seconds: two", 5, "seconds", 'got "two"; expected seconds'),
     "a seed that is none": ("seed: 1", "seed: -1", 3, "seed", "got -1; expected a whole number from 0"),
     "a variant that is none": ("seed: 1", "variant: studnet", 3, "variant", 'Did you mean "student"?'),
@@ -290,14 +291,24 @@ def test_the_file_that_is_broken_above_is_whole(toy: World) -> None:
     assert Scenario.parse(GOOD).run(toy).passed
 
 
+@pytest.mark.parametrize("seconds", ["1.0e+20", "1.0e+308"])
+def test_more_seconds_than_frames_can_be_counted_are_refused_by_line(toy: World, seconds: str) -> None:
+    with pytest.raises(ScenarioError, match=r"^scenario.yaml:5: seconds: got 1e\+\d+; expected less than 2\^63 frames"):
+        Scenario.parse(broken("seconds: 2", f"seconds: {seconds}")).run(toy)
+
+
 def test_an_empty_file_and_a_list_are_no_scenarios() -> None:
-    for text, said in (("# nothing\n", "got an empty file"), ("- 1\n", "got a list; expected a mapping")):
+    for text, said in (
+        ("# nothing\n", "got an empty file"),
+        ("- 1\n", "got a list; expected a mapping"),
+        ("[" * 5000, "got lists or mappings nested too deeply"),
+    ):
         with pytest.raises(ScenarioError, match=rf"^scenario.yaml:1: {said}"):
             Scenario.parse(text)
 
 
 def test_a_value_that_is_no_plain_one_is_refused() -> None:
-    for value in ("!!python/name:os.system", "2026-13-45", "&loop [*loop]"):
+    for value in ("!!python/name:os.system", "2026-13-45", "&loop [*loop]", '!!int ""', "!!bool x", "!!timestamp x"):
         with pytest.raises(ScenarioError, match=r":7: timeline\[0\].action: got what is no plain value"):
             Scenario.parse(broken("action: move left", f"action: {value}"))
 
