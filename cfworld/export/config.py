@@ -68,6 +68,10 @@ class ExportConfig:
         for name in ("episodes", "rows", "shard_episodes"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        if self.max_steps is not None and self.max_steps < 1:
+            raise ConfigError(
+                f"got max_steps={self.max_steps}; expected at least 1, or null for the world's own horizon"
+            )
         if not 0 <= self.seed < 2**62:
             raise ConfigError(f"got seed={self.seed}; expected 0 or more, below 2^62")
         if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:

@@ -190,4 +190,4 @@ def told_variables(world: World) -> list[str]:
 
 
 def _start(start: str) -> int | str:
-    return int(start) if start.isdigit() else start
+    return int(start) if start.isdecimal() else start

@@ -196,6 +196,11 @@ def test_starts_memory_and_ends_may_be_chosen(toy: str, tmp_path: Path) -> None:
     assert store.metadata["provenance"]["memory"]["preset"] == "fast_only"
 
 
+def test_a_start_of_digits_that_make_no_number_is_refused_as_the_path_that_it_is(toy: str, tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="got '²' as a start, and there is no such file"):
+        export_dataset(config(toy, tmp_path, starts=["²"]), progress=False)
+
+
 def test_several_actions_at_once_load_back_in_both_formats(tmp_path: Path) -> None:
     parts = {name: part for name, part in DICT.parts.items() if name != "say"}
     toy_world(actions=type(DICT)(parts=parts)).save_pretrained(tmp_path / "hands")
@@ -231,7 +236,8 @@ def test_an_agent_of_sb3_and_a_script_may_act_and_are_known_by_their_checksums(t
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"format": "rlds"}, {"episodes": 0}, {"rows": 0}, {"seed": -1}, {"policies": {}}, {"crf": 52}]
+    "wrong",
+    [{"format": "rlds"}, {"episodes": 0}, {"rows": 0}, {"seed": -1}, {"policies": {}}, {"crf": 52}, {"max_steps": 0}],
 )
 def test_wrong_settings_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=next(iter(wrong))):
