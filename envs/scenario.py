@@ -7,6 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from cfworld.envs.arguments import is_integer
 from cfworld.envs.core import EnvCore, make_core
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.scenarios.acts import Casting, NewPolicy, beside, built_in_policies
@@ -17,7 +18,7 @@ from cfworld.envs.scenarios.run import Role, play
 from cfworld.envs.scenarios.schema import Branch, Plan
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.starts import moved_address
-from cfworld.errors import ScenarioError, StartError, UnknownWorldError
+from cfworld.errors import ConfigError, ScenarioError, StartError, UnknownWorldError
 from cfworld.world import World, find_world
 from cfworld.world.pretrained import variants_of
 
@@ -105,12 +106,13 @@ class Scenario:
 
         Raises:
             ScenarioError: if the scenario does not fit the world. Nothing has been generated then.
+            ConfigError: if the seed is none; the same holds.
         """
         found = self.load_world(**settings) if world is None else world
         plan = self.plan
         _check_signals(plan, found)
         core, num_frames = _core(plan, found)
-        seed = plan.seed if seed is None else seed
+        seed = plan.seed if seed is None else _checked_seed(seed)
         casting = Casting(found, policies)
         trunk = [CastCue(cue, casting.new_actor(cue)) for cue in plan.timeline]
         roles = [_role(branch, number, core, num_frames, casting, seed) for number, branch in enumerate(plan.branches)]
@@ -178,6 +180,12 @@ class Scenario:
             memory=plan.memory if memory is None else memory,
             **settings,
         )
+
+
+def _checked_seed(seed: int) -> int:
+    if not is_integer(seed) or not 0 <= seed < 2**64:
+        raise ConfigError(f"got seed={seed!r}; expected an integer from 0, below 2^64, or None for the file's")
+    return int(seed)
 
 
 def _core(plan: Plan, world: World) -> tuple[EnvCore, int]:

@@ -287,6 +287,12 @@ def test_what_does_not_fit_the_world_is_refused_before_anything_is_generated(kin
     assert not steps
 
 
+@pytest.mark.parametrize("seed", [-1, 2**64, True])
+def test_a_seed_that_is_none_is_refused_before_anything_is_generated(seed: int, toy: World) -> None:
+    with pytest.raises(ConfigError, match=f"got seed={seed}; expected an integer from 0, below 2"):
+        Scenario.parse(GOOD).run(toy, seed=seed)
+
+
 def test_the_file_that_is_broken_above_is_whole(toy: World) -> None:
     assert Scenario.parse(GOOD).run(toy).passed
 
