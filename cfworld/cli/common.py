@@ -12,7 +12,7 @@ from typing import Any, NoReturn, TypeVar, get_origin
 
 import hydra
 from hydra.core.config_store import ConfigStore
-from hydra.errors import HydraException, MissingConfigException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -174,6 +174,8 @@ def _groups(name: str) -> list[str]:
 def _message(error: Exception, name: str) -> str:
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options:
         return _missing_choice(error.missing_cfg_file, error.options)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error)
     if (told := keys.unknown_key(error.__cause__, _groups(name))) is not None:
         return _sentence(told)
     if isinstance(error, CollectionError):
@@ -186,6 +188,17 @@ def _message(error: Exception, name: str) -> str:
 
 def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else f"{text}."
+
+
+def _unreadable(error: OverrideParseException) -> str:
+    """What to say where Hydra's grammar has no place for a character, such as any letter beyond ASCII."""
+    problem = " ".join(str(error).split()).partition(" See https:")[0]
+    key, _, value = error.override.partition("=")
+    bare = value.strip("'\"")
+    return (
+        f"got {error.override}, which cannot be read ({problem}); expected brackets in pairs, and a text with other "
+        f"characters than plain ones in quotes within the shell's, as in \"{key}='{bare}'\"."
+    )
 
 
 def _missing_choice(path: str, options: Iterable[str]) -> str:
