@@ -4,7 +4,7 @@ The camera leaves a view and comes back to the same pose, by a full turn or by l
 view that the world then shows is compared with the twin's, and looked for among 16 views of the episode.
 Only what the episode drew anew is compared: the twin's compass looks the same in every episode and needs
 no memory. A world that stands still would return perfectly without having left, so a return only counts
-where the views moved as they were driven.
+where the views moved as they were driven: in all steps together, and in those alone in which the camera did not rest.
 """
 
 from collections.abc import Mapping
@@ -42,6 +42,8 @@ class Returned:
     """Chunks flagged for slow memory while away; None for what has no memory of ours."""
     given: int = 0
     """Steps at the beginning that were not made but given."""
+    resting: Bool[np.ndarray, " n"] | None = None
+    """Steps in which the camera was to stand still; None where there are none."""
 
     @property
     def back(self) -> UInt8[np.ndarray, "B h W 3"]:
@@ -97,9 +99,14 @@ def step_shifts(seen: Returned) -> Int64[np.ndarray, "B n"]:
 
 
 def has_moved(made: Returned, truth: Returned) -> Bool[np.ndarray, " B"]:
-    """Whether the camera moved as it was driven: a world that stands still has nothing to return from."""
+    """Whether the camera moved as it was driven: a world that stands still has nothing to return from.
+
+    However long a rest is, it does not make up for ways that were not taken.
+    """
     as_driven = np.abs(step_shifts(made) - step_shifts(truth)) <= SHIFT_TOLERANCE
-    return as_driven[:, made.given :].mean(axis=1) >= MOVED_SHARE
+    own = np.arange(as_driven.shape[1]) >= made.given
+    ways = own if truth.resting is None else own & ~truth.resting
+    return np.all([as_driven[:, steps].mean(axis=1) >= MOVED_SHARE for steps in (own, ways)], axis=0)
 
 
 def score(

@@ -34,6 +34,17 @@ def test_a_camera_moved_as_driven_when_most_of_its_steps_did():
     assert has_moved(Returned(departed=ring[None], track=two_late), truth).tolist() == [False]
 
 
+def test_a_rest_does_not_make_up_for_ways_that_were_not_taken():
+    """Out by one step, fourteen at rest, and back by one: standing still for ever is right in 14 of 16 steps."""
+    ring = views()
+    away, resting = np.roll(ring, -8, axis=1), np.array([False, *[True] * 14, False])
+    truth = Returned(departed=ring[None], track=np.stack([*[away] * 15, ring])[None], resting=resting)
+    still = Returned(departed=ring[None], track=np.stack([ring] * 16)[None], resting=resting)
+    restless = Returned(departed=ring[None], track=truth.track.copy(), resting=resting)
+    restless.track[0, 1:15:2] = ring  # it goes on panning to and fro
+    assert [has_moved(made, truth).tolist() for made in (truth, still, restless)] == [[True], [False], [False]]
+
+
 def test_scores_of_one_route():
     candidates = views(2, 16)
     truth = Returned(departed=candidates[:, 3], track=candidates[:, -1:])

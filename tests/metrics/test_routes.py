@@ -167,6 +167,15 @@ def test_a_rest_counts_as_time_away():
     assert judged.figures["routes"]["away for 9.6 s"]["five seconds"]["recalled"].mean < 1
 
 
+def test_standing_still_through_a_long_rest_does_not_count():
+    perfect = Remembering()
+    judged = drive({"perfect": perfect, "freeze": make_control("freeze", perfect)}, away=[6.4], still=25.6)
+    figures = judged.figures["routes"]["away for 32 s"]
+    assert figures["perfect"]["moved"].mean == figures["perfect"]["recalled"].mean == 1
+    assert figures["freeze"]["psnr"].mean == 60
+    assert figures["freeze"]["moved"].mean == figures["freeze"]["recalled"].mean == 0
+
+
 def test_a_rest_of_less_than_a_step_is_refused():
     with pytest.raises(ConfigError, match=r"still=0\.1; expected at least a step, 0\.4 s"):
         drive({"perfect": Remembering()}, still=0.1)
