@@ -138,7 +138,7 @@ class ShuffledActions(_Around):
         state, frames = self.world.initial(seeds=seeds, starts=starts)
         settings = self.config.actions
         size = settings.num_actions or len(settings.low)
-        draws = [np.random.default_rng(int(seed) + 11 * i).random(size) for i, seed in enumerate(seeds)]
+        draws = [np.random.default_rng(int(seed)).random(size) for seed in seeds]
         return Shuffled(inner=state, draws=np.stack(draws)), frames
 
     def step(self, state: Shuffled, actions: Any, *, decode: bool = True) -> tuple[Shuffled, Any]:

@@ -68,6 +68,14 @@ def test_shuffled_actions_are_permuted_in_each_rows_own_way_for_good():
     assert np.array_equal(control.step(state, actions)[1], got)
 
 
+def test_which_actions_are_mistaken_depends_on_the_seed_and_not_on_the_place_in_the_batch():
+    control = ShuffledActions(Echo())
+    actions = np.tile([0, 1, 2, 1], (6, 1))
+    states = [control.initial(seeds=seeds)[0] for seeds in ([1, 2, 3, 4, 5, 6], [6, 5, 4, 3, 2, 1])]
+    one, other = (control.step(state, actions)[1] for state in states)
+    assert np.array_equal(one, other[::-1])
+
+
 def test_shuffled_continuous_actions_are_mirrored_within_their_bounds():
     echo = Echo()
     echo.config = SimpleNamespace(actions=SimpleNamespace(num_actions=0, low=[-1.0, 0.0], high=[1.0, 4.0]))
