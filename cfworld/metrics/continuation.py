@@ -8,6 +8,7 @@ itself. Errors of the student that the teacher does not know how to take are wha
 error-recycling fine-tuning is for: judge a teacher with it beside one without.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -60,10 +61,11 @@ class ContinuationConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if not self.ages or min(self.ages) < 0 or self.seconds <= 0 or self.starts < 2:
+        possible = 0 < self.seconds < math.inf and all(0 <= age < math.inf for age in self.ages)
+        if not self.ages or not possible or self.starts < 2:
             raise ConfigError(
-                f"continuation has ages={self.ages}, seconds={self.seconds}, starts={self.starts}; expected ages of 0 "
-                "or more, a time above 0, and at least 2 starts, whose spread is the yardstick"
+                f"continuation has ages={self.ages}, seconds={self.seconds}, starts={self.starts}; expected finite "
+                "ages of 0 or more, a finite time above 0, and at least 2 starts, whose spread is the yardstick"
             )
         self.ages = sorted(self.ages)
 

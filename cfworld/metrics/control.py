@@ -4,6 +4,7 @@ From one start every action is held for a while. A generated rollout is right wh
 rollouts under each action, the one under the same action moved most alike.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -47,9 +48,10 @@ class ControlConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if self.seconds <= 0 or (self.starts is not None and self.starts < 1):
+        if not 0 < self.seconds < math.inf or (self.starts is not None and self.starts < 1):
             raise ConfigError(
-                f"control has seconds={self.seconds} and starts={self.starts}; expected more than 0 of each"
+                f"control has seconds={self.seconds} and starts={self.starts}; expected more than 0 of each, and "
+                "a finite time"
             )
 
 

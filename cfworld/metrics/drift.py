@@ -4,6 +4,7 @@ Colour, sharpness and motion of the generated frames stand beside those of the t
 an end, which differ among themselves: their spread is the yardstick.
 """
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -50,10 +51,11 @@ class DriftConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if not self.seconds or not 0 < self.every <= min(self.seconds) or self.starts < 2:
+        possible = self.every > 0 and all(self.every <= length < math.inf for length in self.seconds)
+        if not self.seconds or not possible or self.starts < 2:
             raise ConfigError(
                 f"drift has every={self.every}, seconds={self.seconds}, starts={self.starts}; expected "
-                "times of at least `every` above 0, and at least 2 starts, whose spread is the yardstick"
+                "finite times of at least `every`, itself above 0, and at least 2 starts, whose spread is the yardstick"
             )
 
     def moments(self, fps: int, per_step: int) -> list[int]:

@@ -7,6 +7,7 @@ moving pixels looks where the last frame is wrong, so that any change does bette
 PSNR over all pixels.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,9 +61,10 @@ class FidelityConfig:
     seconds: list[float] = field(default_factory=lambda: [0.1, 0.5, 1.0, 2.0, 5.0])
 
     def __post_init__(self) -> None:
-        """Refuse times that are not after the start, or not in order."""
-        if not self.seconds or min(self.seconds) <= 0 or sorted(set(self.seconds)) != list(self.seconds):
-            raise ConfigError(f"fidelity.seconds is {self.seconds}; expected rising times above 0")
+        """Refuse times that are not after the start, never come, or are not in order."""
+        times = self.seconds
+        if not times or not all(0 < time < math.inf for time in times) or sorted(set(times)) != list(times):
+            raise ConfigError(f"fidelity.seconds is {self.seconds}; expected rising, finite times above 0")
 
     def num_ticks(self, fps: int, per_step: int) -> int:
         """Ticks to the last time, rounded up to whole steps."""

@@ -6,6 +6,7 @@ long. A score that is worth anything lies low on the first and high on the secon
 `truncate_above` cuts off.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -52,10 +53,11 @@ class NoveltyConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if self.seconds <= 0 or self.starts < 2 or not self.ages or min(self.ages) < self.seconds:
+        possible = self.seconds > 0 and all(self.seconds <= age < math.inf for age in self.ages)
+        if not self.ages or not possible or self.starts < 2:
             raise ConfigError(
                 f"novelty has seconds={self.seconds}, starts={self.starts}, ages={self.ages}; expected a time above 0, "
-                "at least 2 starts, since each one lends its frames to another, and ages of at least that time"
+                "at least 2 starts, since each one lends its frames to another, and finite ages of at least that time"
             )
         self.ages = sorted(self.ages)
 

@@ -4,6 +4,7 @@ One memory slot at a time gets the keys and values of another episode's slot, an
 with the same noise and the same actions. What changes was caused by that slot.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -43,10 +44,10 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if self.seconds < 0 or self.starts < 2:
+        if not 0 <= self.seconds < math.inf or self.starts < 2:
             raise ConfigError(
-                f"probe has seconds={self.seconds}, starts={self.starts}; expected 0 or more, and at least 2 "
-                "starts, between which slots are swapped"
+                f"probe has seconds={self.seconds}, starts={self.starts}; expected a finite time of 0 or more, and at "
+                "least 2 starts, between which slots are swapped"
             )
 
 

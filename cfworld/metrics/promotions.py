@@ -5,6 +5,7 @@ part, so that their cosines may crowd near one and a fixed threshold tells nothi
 and less the network's mean key, shows whether they do.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,10 +50,10 @@ class PromotionsConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if self.seconds <= 0 or self.starts < 1:
+        if not 0 < self.seconds < math.inf or self.starts < 1:
             raise ConfigError(
-                f"promotions has seconds={self.seconds}, starts={self.starts}; expected a time above 0 and at least "
-                "one start"
+                f"promotions has seconds={self.seconds}, starts={self.starts}; expected a finite time above 0 and "
+                "at least one start"
             )
 
 

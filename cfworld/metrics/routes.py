@@ -58,10 +58,10 @@ class RecallConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if self.starts < 1 or (not self.away and not self.full_turn) or any(d <= 0 for d in self.away):
+        if self.starts < 1 or (not self.away and not self.full_turn) or not all(0 < d < math.inf for d in self.away):
             raise ConfigError(
                 f"recall has away={self.away}, full_turn={self.full_turn}, starts={self.starts}; expected a "
-                "full turn or times above 0, and at least one start"
+                "full turn or finite times above 0, and at least one start"
             )
         for name in ("real_turns", "still"):
             if not 0 <= getattr(self, name) < math.inf:

@@ -137,6 +137,28 @@ def test_the_command_judges_a_world_with_another_memory_against_its_own(tmp_path
     assert kinds == {"world": {"fast"}, "baseline": {"sink", "slow", "fast"}}
 
 
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("config", "name", "several"),
+    [
+        (FidelityConfig, "seconds", True),
+        (ControlConfig, "seconds", False),
+        (DriftConfig, "seconds", True),
+        (DriftConfig, "every", False),
+        (RecallConfig, "away", True),
+        (ProbeConfig, "seconds", False),
+        (PromotionsConfig, "seconds", False),
+        (ContinuationConfig, "ages", True),
+        (ContinuationConfig, "seconds", False),
+        (NoveltyConfig, "ages", True),
+        (NoveltyConfig, "seconds", False),
+    ],
+)
+def test_times_that_never_come_are_refused(config: type, name: str, several: bool, wrong: float):
+    with pytest.raises(ConfigError, match=rf"{name}( is |=)\[?{wrong}.*; expected"):
+        config(**{name: [wrong] if several else wrong})
+
+
 def test_one_baseline_is_called_so_and_several_by_what_tells_their_folders_apart():
     assert baseline_titles([]) == {}
     assert baseline_titles(["runs/a/export"]) == {"baseline": "runs/a/export"}
