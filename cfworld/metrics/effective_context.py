@@ -94,7 +94,7 @@ def judge_routes(
             Picture(
                 name="recall.png",
                 caption="Recall and PSNR of the view on return, by the time away; crosses: a full turn",
-                write=partial(charts.recall, routes=figures, away=away, context=context),
+                write=partial(charts.recall, routes=figures, away=away, context=context, baselines=baselines),
             )
         ],
     )
@@ -165,7 +165,7 @@ def _bars(
 def _context_table(
     context: Mapping[str, Mapping[str, float | None]], baselines: Sequence[str], seen_seconds: float
 ) -> Table:
-    floor = "the best baseline" if baselines else "chance"
+    floor = "the best baseline (for a baseline itself, of chance)" if baselines else "chance"
     return Table(
         title="Effective context length (s)",
         columns=["", "by retrieval", "by PSNR"],

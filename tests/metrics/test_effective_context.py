@@ -52,6 +52,7 @@ def test_worlds_are_set_against_baselines_and_baselines_against_chance():
     assert judged.bars["baseline"]["recalls the view after away for 3 s"] is True
     assert judged.bars["world"]["beats baseline at every time away of 2 s or more"] is True
     assert judged.bars["world"]["effective context of 20 s"] is False
+    assert "the best baseline (for a baseline itself, of chance)" in judged.tables[0].note
 
 
 def test_without_routes_that_leave_and_return_there_is_no_context_to_speak_of():

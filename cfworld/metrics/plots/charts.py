@@ -140,6 +140,7 @@ def recall(
     routes: Mapping[str, Mapping[str, Mapping[str, Interval]]],
     away: Mapping[str, float],
     context: Mapping[str, Mapping[str, float | None]],
+    baselines: Sequence[str] = (),
 ) -> None:
     """Recall and PSNR on return by the time away, a line and a band for each world and reference.
 
@@ -148,6 +149,7 @@ def recall(
         routes: intervals by route, name and quantity.
         away: seconds from leaving to returning of the routes that leave and return; others stand on the right.
         context: each world's effective context in seconds by quantity, named in the legend.
+        baselines: those of the worlds whose context is one over chance, where the others' is one over the best of them.
     """
     quantities = {"recalled": "Recalled (share)", "psnr": "PSNR to the twin's view (dB)"}
     order = sorted(away, key=lambda route: away[route])
@@ -157,7 +159,7 @@ def recall(
     with panels(path, len(quantities)) as axes:
         for ax, (key, title) in zip(axes, quantities.items(), strict=False):
             for nth, (name, colour) in enumerate(coloured(next(iter(routes.values())))):
-                label = name + _context_note(context.get(name, {}))
+                label = name + _context_note(context.get(name, {}), "over chance: " if name in baselines else "")
                 if order:
                     band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
                 for place, route in enumerate(others):
@@ -172,11 +174,11 @@ def recall(
         legend_below(axes)
 
 
-def _context_note(reached: Mapping[str, float | None]) -> str:
+def _context_note(reached: Mapping[str, float | None], against: str) -> str:
     found, by_psnr = reached.get("recalled"), reached.get("psnr")
     if found is None or by_psnr is None:
         return ""
-    return f" (ECL {found:g} s, by PSNR {by_psnr:g} s)"
+    return f" ({against}ECL {found:g} s, by PSNR {by_psnr:g} s)"
 
 
 def heading(path: Path, errors: Mapping[str, Int64[np.ndarray, "B n"]], step_seconds: float, tolerance: int) -> None:

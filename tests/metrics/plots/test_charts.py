@@ -78,6 +78,16 @@ def test_recall_says_what_stands_beside_its_curves(
     assert labels == [label] * 2
 
 
+def test_the_legend_of_recall_says_which_contexts_are_ones_over_chance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    labels: list[str] = []
+    monkeypatch.setattr(charts, "band", lambda ax, x, intervals, name, colour: labels.append(name))
+    found = {key: Interval(mean=0.5, low=0.4, high=0.6, count=8) for key in ("recalled", "psnr")}
+    context = {"world": {"recalled": 2.4, "psnr": 0.0}, "window": {"recalled": 9.6, "psnr": 2.4}}
+    route = {"away 4 s": dict.fromkeys(context, found)}
+    charts.recall(tmp_path / "recall.png", route, {"away 4 s": 4.0}, context, ["window"])
+    assert labels[:2] == ["world (ECL 2.4 s, by PSNR 0 s)", "window (over chance: ECL 9.6 s, by PSNR 2.4 s)"]
+
+
 def test_curves_without_names_have_no_legend(tmp_path: Path):
     figure, _ = drawn(tmp_path, [], 2)
     assert not figure.legends
