@@ -21,6 +21,8 @@ REWARD_TOLERANCE = 0.0025
 """Where the twin's reward never changes, the mean squared error of a tick's reward must stay below this."""
 MIN_ENDS = 5
 """With fewer ends than this in the twin, the number of ends is not judged."""
+_Z = 1.96
+"""Standard deviations to either side within which 95 % of a normal distribution lie."""
 _QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 
 
@@ -34,6 +36,13 @@ class Calibration:
     """Share of its steps in which the episode ended."""
     counts: Float64[np.ndarray, " K"]
     """Number of its steps."""
+
+    def bounds(self) -> tuple[Float64[np.ndarray, " K"], Float64[np.ndarray, " K"]]:
+        """Ends of the 95 % intervals of the observed shares (Wilson 1927), which hold where none ended or all did."""
+        spread = _Z**2 / self.counts
+        centre = (self.observed + spread / 2) / (1 + spread)
+        half = np.sqrt(spread * (self.observed * (1 - self.observed) + spread / 4)) / (1 + spread)
+        return centre - half, centre + half
 
 
 def step_hazard(hazards: Float[np.ndarray, "*batch F"]) -> Float64[np.ndarray, "*batch"]:

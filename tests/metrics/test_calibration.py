@@ -3,7 +3,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cfworld.metrics.calibration import calibration, expected_calibration_error, heads, reward_figures, step_hazard
+from cfworld.metrics.calibration import (
+    Calibration,
+    calibration,
+    expected_calibration_error,
+    heads,
+    reward_figures,
+    step_hazard,
+)
 from cfworld.metrics.controls import make_control
 from cfworld.metrics.recordings import Recording, held_out
 from cfworld.metrics.rollouts import Rollout, rollout
@@ -63,6 +70,14 @@ def test_the_calibration_error_is_the_weighted_distance_of_the_bins():
     assert curve.predicted == pytest.approx([0.1, 0.6])
     assert curve.observed == pytest.approx([0.2, 0.4])
     assert expected_calibration_error(curve) == pytest.approx((60 * 0.1 + 20 * 0.2) / 80)
+
+
+def test_a_bin_in_which_nothing_happened_has_an_interval_all_the_same():
+    """Of 100 trials without an event at most 0.037 is likely, of 100 with nothing else at least 0.963 (Wilson)."""
+    curve = Calibration(predicted=np.zeros(3), observed=np.array([0, 0.5, 1]), counts=np.full(3, 100.0))
+    low, high = curve.bounds()
+    assert low == pytest.approx([0, 0.404, 0.963], abs=5e-4)
+    assert high == pytest.approx([0.037, 0.596, 1], abs=5e-4)
 
 
 def test_events_drawn_from_their_probabilities_are_calibrated():

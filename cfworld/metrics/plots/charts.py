@@ -113,8 +113,9 @@ def calibration(path: Path, curves: Mapping[str, Any]) -> None:
         ax.plot([0, largest], [0, largest], color="#bbbbbb", linewidth=0.8, label="perfect")
         for name, colour in coloured(curves):
             curve = curves[name]
-            error = np.sqrt(curve.observed * (1 - curve.observed) / curve.counts)
-            ax.errorbar(curve.predicted, curve.observed, 1.96 * error, color=colour, marker="o", label=name)
+            low, high = curve.bounds()
+            error = np.maximum([curve.observed - low, high - curve.observed], 0)
+            ax.errorbar(curve.predicted, curve.observed, error, color=colour, marker="o", label=name)
         ax.set(
             title="End of the episode within a step",
             xlabel="predicted probability",
