@@ -98,7 +98,7 @@ def agent_table(figures: Mapping[str, Any], baselines: Sequence[str], about: Map
             lines[-1] += "lies above zero."
             lines += ["", *_table(["policy", *compared], rows), ""]
     correlation = figures["rank_correlation"]
-    if correlation["value"] is not None:
+    if correlation["value"] is not None and not np.isnan(correlation["value"]):
         lines += [
             f"Rank correlation (Spearman) of dream and twin over {correlation['policies']} policies: "
             f"{correlation['value']:.2f}.",
@@ -110,7 +110,7 @@ def agent_table(figures: Mapping[str, Any], baselines: Sequence[str], about: Map
 def _place(scores: Scores) -> dict[str, Any]:
     return {
         "score": mean_interval(scores.returns),
-        "sd": float(scores.returns.std(ddof=1)) if len(scores.returns) > 1 else 0.0,
+        "sd": float(scores.returns.std(ddof=1)) if len(scores.returns) > 1 else float("nan"),
         "ticks": mean_interval(scores.ticks),
         "cut_off": float(1 - scores.ended.mean()),
         "returns": scores.returns,
@@ -125,7 +125,9 @@ def _ranks(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
 
 
 def _cells(place: Mapping[str, Any] | None) -> list[str]:
-    return ["-", "-"] if place is None else [_interval(place["score"]), f"{place['sd']:.0f}"]
+    if place is None:
+        return ["-", "-"]
+    return [_interval(place["score"]), "-" if np.isnan(place["sd"]) else f"{place['sd']:.0f}"]
 
 
 def _share(place: Mapping[str, Any] | None) -> str:
@@ -133,12 +135,15 @@ def _share(place: Mapping[str, Any] | None) -> str:
 
 
 def _interval(interval: Interval) -> str:
-    return f"{interval.mean:.1f} [{interval.low:.1f}, {interval.high:.1f}]"
+    bounds = "" if np.isnan(interval.low) else f" [{interval.low:.1f}, {interval.high:.1f}]"
+    return f"{interval.mean:.1f}{bounds}"
 
 
 def _written(difference: Interval | None) -> str:
     if difference is None:
         return "-"
+    if np.isnan(difference.low):
+        return f"{difference.mean:+.1f}"
     text = f"{difference.mean:+.1f} [{difference.low:+.1f}, {difference.high:+.1f}]"
     return f"**{text}**" if difference.low > 0 else text
 

@@ -25,6 +25,20 @@ def test_ranks_count_and_distances_do_not() -> None:
     assert np.isnan(rank_correlation(np.array([1.0, 1]), np.array([1.0, 2])))
 
 
+def test_a_single_episode_tells_of_no_spread() -> None:
+    found = [PolicyScores(policy=name, places={"twin": scores(value)}) for name, value in (("a", 7), ("b", 9))]
+    table = agent_table(agent_figures(found, ["a"]), ["a"], {})
+    assert "| b | - | - | 9.0 | - | 1.00 |" in table
+    assert "| b | +2.0 |" in table
+    assert "nan" not in table
+
+
+def test_ranks_that_are_all_the_same_have_no_correlation() -> None:
+    places = [{"dream": scores(5, 5), "twin": scores(value, 0)} for value in (1, 2)]
+    figures = agent_figures([PolicyScores(policy=name, places=p) for name, p in zip("ab", places, strict=True)], [])
+    assert "nan" not in agent_table(figures, [], {})
+
+
 def test_the_table_says_who_is_better_than_whom_and_bold_where_that_is_sure() -> None:
     found = [
         PolicyScores(policy="low", places={"dream": scores(1, 2), "twin": scores(10, 20)}),

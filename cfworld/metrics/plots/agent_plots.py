@@ -71,7 +71,8 @@ def dream_and_real(path: Path, policies: Mapping[str, Mapping[str, Any]]) -> Non
             points[name] = dream.mean, real.mean
         if both:
             axes[1].set(xlabel="score in the dream", ylabel="score in the simulator")
-            top = max(policies[name][key]["score"].high for name in both for key in ("dream", "twin"))
+            scores = [policies[name][key]["score"] for name in both for key in ("dream", "twin")]
+            top = np.nanmax([[score.mean, score.high] for score in scores])  # one episode has no interval
             axes[1].plot([0, top], [0, top], color="#bbbbbb", linewidth=0.8)
             _name_beside(axes[1], points)
 

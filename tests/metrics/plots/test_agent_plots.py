@@ -26,6 +26,15 @@ def test_heights_are_moved_as_little_as_keeps_them_apart(wanted: list[float], fo
     assert spread(np.array(wanted), 0.1) == pytest.approx(found)
 
 
+def test_scores_of_one_episode_are_set_against_the_diagonal_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    lines: list[object] = []
+    plot = Axes.plot
+    monkeypatch.setattr(Axes, "plot", lambda ax, *given, **more: lines.append(given) or plot(ax, *given, **more))
+    found = {"score": Interval(mean=150.0, low=np.nan, high=np.nan, count=1)}
+    dream_and_real(tmp_path / "plot.png", {"noop": {"dream": found, "twin": found}})
+    assert lines[-1] == ([0, 150.0], [0, 150.0])
+
+
 def test_no_policy_hides_the_name_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """Three of the same scores, as a blind agent has that does nothing, and two a little better."""
     names: list[Annotation] = []
