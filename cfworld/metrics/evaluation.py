@@ -18,7 +18,7 @@ from cfworld.metrics.novelty import NoveltyConfig, run_novelty
 from cfworld.metrics.probe import ProbeConfig, run_probe
 from cfworld.metrics.progress import Bar, silent_bar, watched
 from cfworld.metrics.promotions import PromotionsConfig, run_promotions
-from cfworld.metrics.recordings import FIRST_SEED, held_out
+from cfworld.metrics.recordings import FIRST_SEED, held_out, policy_actions
 from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_rollout
 from cfworld.metrics.routes import RecallConfig, run_recall
 from cfworld.metrics.survival import SurvivalConfig, run_survival
@@ -193,8 +193,8 @@ def judge(
         The outcomes, in the order of `METRICS`.
 
     Raises:
-        ConfigError: if the world has no twin, the prefix holds no whole steps, or the twin cannot do what a
-            metric needs.
+        ConfigError: if the world has no twin, the prefix holds no whole steps, the twin cannot do what a metric
+            needs, or a policy cannot act in it.
     """
     settings = next(iter(worlds.values())).config
     impossible = {"recall": settings.source not in TURNS, "continuation": student is None}
@@ -209,6 +209,7 @@ def judge(
     twin = make_twin(settings.source, _ENDLESS_TICKS)
     lasting = {name: endless(world) for name, world in worlds.items()}
     try:
+        _check_policies(config, wanted, twin)
         yield from _from_shared_starts(lasting, twin, config, wanted, bar)
         yield from _from_own_starts(worlds, lasting, twin, config, wanted, bar)
         if "continuation" in wanted and student is not None:
@@ -217,6 +218,13 @@ def judge(
             yield run_continuation(lasting, endless(student), twin, config.continuation, prefix_ticks, seed, bar)
     finally:
         twin.close()
+
+
+def _check_policies(config: EvaluateConfig, wanted: list[str], twin: Twin) -> None:
+    """Refuse who cannot act in the twin before anything is measured, not when the turn of their metric comes."""
+    for metric, policies in (("survival", config.survival.policies), ("promotions", [config.promotions.policy])):
+        for policy in policies if metric in wanted else []:
+            policy_actions(twin, policy, 1, config.seed)
 
 
 def _from_shared_starts(

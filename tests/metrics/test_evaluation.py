@@ -137,6 +137,16 @@ def test_the_command_judges_a_world_with_another_memory_against_its_own(tmp_path
     assert kinds == {"world": {"fast"}, "baseline": {"sink", "slow", "fast"}}
 
 
+@pytest.mark.parametrize(
+    ("metric", "settings"),
+    [("survival", SurvivalConfig(policies=["sticky", "nobody"])), ("promotions", PromotionsConfig(policy="nobody"))],
+)
+def test_a_policy_that_is_unknown_is_refused_before_anything_is_measured(metric: str, settings: object):
+    config = small(metrics=["control", metric], **{metric: settings})
+    with pytest.raises(ConfigError, match="policy 'nobody' is unknown"):
+        next(judge({"world": toy_world()}, config))
+
+
 @pytest.mark.parametrize("wrong", [float("nan"), float("inf")])
 @pytest.mark.parametrize(
     ("config", "name", "several"),
