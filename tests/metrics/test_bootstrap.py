@@ -58,3 +58,10 @@ def test_a_single_start_tells_of_no_spread_and_passes_no_comparison():
     assert not alone.above(2.9)
     assert not mean_interval(np.array([4.0, 5.0])).above(alone)
     assert np.isnan(resampled_pairs(np.array([[1.0]])).low)
+
+
+def test_what_is_resampled_are_pairs():
+    """Twice as much in every pair is twice as much in every resample, however much the pairs differ."""
+    references = np.array([1.0, 2.0, 40.0, 300.0])
+    interval = ratio_interval(2 * references, references)
+    assert (interval.mean, interval.low, interval.high) == (2, 2, 2)
