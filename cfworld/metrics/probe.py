@@ -101,8 +101,9 @@ def memory_span(effects: Effects) -> Float64[np.ndarray, " B"]:
     rolling = np.array([kind != "sink" for kind in effects.kinds])
     fast = np.array([kind == "fast" for kind in effects.kinds])
     ages = np.where(np.isnan(effects.ages), np.inf, effects.ages)
-    newest = np.where(fast[:, None], ages, np.inf).argmin(axis=0)
-    reference = effects.sizes[newest, np.arange(effects.sizes.shape[1])]
+    fast_ages = np.where(fast[:, None], ages, np.inf)
+    newest = effects.sizes[fast_ages.argmin(axis=0), np.arange(effects.sizes.shape[1])]
+    reference = np.where(np.isfinite(fast_ages.min(axis=0)), newest, np.nan)
     counted = rolling[:, None] & (effects.sizes >= THRESHOLD * reference)
     oldest = np.where(counted, effects.ages, -np.inf).max(axis=0)
     return np.where(np.isfinite(oldest), oldest, np.nan)

@@ -31,6 +31,11 @@ def test_empty_slots_have_no_age():
     assert memory_span(effects([9.0, nan, nan, 0.9, 1.0], [60.0, nan, nan, 2.0, 1.0])).tolist() == [2.0]
 
 
+def test_without_a_fast_slot_there_is_nothing_to_measure_a_span_by():
+    nan = np.nan
+    assert np.isnan(memory_span(effects([1.0, 0.5, 0.5, nan, nan], [60.0, 20.0, 10.0, nan, nan]))).all()
+
+
 def test_a_memory_beyond_the_fast_one_passes_and_a_window_fails():
     ages = [60.0, 20.0, 10.0, 2.0, 1.0]
     sizes = {"long": [1.0, 0.5, 0.5, 1.0, 1.0], "window": [1.0, 0.0, 0.0, 1.0, 1.0]}
