@@ -1,5 +1,6 @@
 """Frames out of a video file, through FFmpeg."""
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -33,13 +34,22 @@ def video_frames(
     begin = max(first_second - 0.5 / fps, 0.0)  # half a frame before, so that no rounding skips the first one
     command = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-threads", "1", "-ss", f"{begin:.6f}", "-i", str(path)]
     command += ["-an", "-frames:v", str(count), "-fps_mode", "passthrough"]
-    command += ["-f", "rawvideo", "-pix_fmt", "rgb24", "-"]
+    command += ["-f", "image2pipe", "-c:v", "ppm", "-pix_fmt", "rgb24", "-"]  # each frame behind a header with its size
     decoded = subprocess.run(command, capture_output=True, check=False)
-    expected = count * resolution[0] * resolution[1] * 3
-    if len(decoded.stdout) != expected:
+    height, width = resolution
+    header = f"P6\n{width} {height}\n255\n".encode()
+    found = re.match(rb"P6\n(\d+) (\d+)\n", decoded.stdout)
+    if found and not decoded.stdout.startswith(header):
+        raise DatasetError(
+            f"{str(path)!r} has frames of {int(found[2])}x{int(found[1])}; expected {height}x{width}, the shape that "
+            "its info.json names, height first: correct that"
+        )
+    size = len(header) + height * width * 3
+    if len(decoded.stdout) != count * size:
         reason = decoded.stderr.decode(errors="replace").strip().splitlines()[-1:] or ["it ended early"]
         raise DatasetError(
-            f"{str(path)!r} gave {len(decoded.stdout)} bytes of {count} frames from second {first_second:.3f}; "
-            f"expected {expected}, frames of {resolution[0]}x{resolution[1]} ({reason[0]}): copy the dataset again"
+            f"{str(path)!r} gave {len(decoded.stdout) // size} of {count} frames from second {first_second:.3f} "
+            f"({reason[0]}): copy the dataset again"
         )
-    return np.frombuffer(decoded.stdout, np.uint8).reshape(count, *resolution, 3)
+    frames = np.frombuffer(decoded.stdout, np.uint8).reshape(count, size)[:, len(header) :]
+    return frames.reshape(count, height, width, 3)

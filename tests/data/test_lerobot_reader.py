@@ -171,8 +171,17 @@ def test_damaged_and_foreign_datasets_are_refused(copied: Path, damage: Any, mes
 def test_a_video_that_is_cut_off_is_found_out_when_it_is_read(copied: Path) -> None:
     path = copied / "videos/observation.image/chunk-000/file-000.mp4"
     path.write_bytes(path.read_bytes()[:600])
-    with pytest.raises(DatasetError, match=r"file-000.mp4.* gave .* expected"):
+    with pytest.raises(DatasetError, match=r"file-000.mp4.* gave 0 of 4 frames from second 1.2"):
         EpisodeStore.open(copied).episode(2)
+
+
+@pytest.mark.parametrize("shape", [[32, 128, 3], [128, 32, 3], [32, 32, 3]])
+def test_frames_of_another_size_than_is_said_are_refused_and_not_cut_anew(copied: Path, shape: list[int]) -> None:
+    features = json.loads((copied / "meta/info.json").read_text())["features"]
+    features["observation.image"]["shape"] = shape
+    change_info(copied, features=features)
+    with pytest.raises(DatasetError, match=f"has frames of 64x64; expected {shape[0]}x{shape[1]}, .*height first"):
+        EpisodeStore.open(copied).episode(0)
 
 
 def test_a_dataset_without_actions_or_at_another_place_is_refused(copied: Path) -> None:
