@@ -11,7 +11,7 @@ import numpy as np
 from gymnasium import spaces
 from minari.dataset.minari_storage import MinariStorage
 
-from cfworld.data.action_space import flat, leaves, sizes
+from cfworld.data.action_space import flat, leaves, num_columns, sizes
 from cfworld.data.shards import MAIN_FILE_NAME
 from cfworld.errors import DatasetError
 
@@ -71,6 +71,8 @@ class Reader(ABC):
         if isinstance(part, spaces.Text):
             return np.array([self._numbers[text] for text in self._text(index, name, start, stop)], np.int64)
         values = self.array(index, _action_path(name), start, stop)
+        if values.size != len(values) * num_columns(part):
+            raise self.damaged(index, f"its {_action_path(name)} are {list(values.shape)}; expected those of {part}")
         counts = np.array(sizes(part))
         if len(counts) and len(values):
             components = values.reshape(len(values), len(counts))

@@ -1,6 +1,7 @@
 import json
 import pickle
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -334,3 +335,17 @@ def test_a_stored_action_that_is_none_is_refused(folder, action):
     with pytest.raises(DatasetError, match=r"expected Discrete\(3\)"):
         store.episode(1)
     store.episode(0)
+
+
+def test_an_episode_with_wider_actions_than_the_others_is_damaged(tmp_path):
+    box = spaces.Box(-1, 1, (2,), np.float32)
+    recorded = [
+        replace(one, actions=np.zeros((len(one), width), np.float32))
+        for one, width in zip(EPISODES, (2, 3), strict=False)
+    ]
+    writer = StoreWriter(tmp_path, observation_space=IMAGES, action_space=box, source="test/Source-v0")
+    writer.publish([writer.write_shard(0, 0, recorded)])
+    store = EpisodeStore.open(tmp_path)
+    assert store.episode(0).actions.shape == (21, 2)
+    with pytest.raises(DatasetError, match=r"episode 1 .*its actions are \[5, 3\]; expected those of Box"):
+        store.episode(1)
