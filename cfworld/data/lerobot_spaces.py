@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from gymnasium import spaces
 from minari.serialization import deserialize_space
 
@@ -71,9 +72,16 @@ def _most(column: pa.ChunkedArray, size: int) -> np.ndarray:
 
 
 def as_array(column: pa.ChunkedArray) -> np.ndarray:
-    """A column of numbers, or of lists of equally many numbers, as an array [T] or [T, n]."""
+    """A column of numbers, or of lists of equally many numbers, as an array [T] or [T, n].
+
+    Raises:
+        ValueError: If lists are missing, or of different lengths.
+    """
     kind = column.type
     if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        lengths = pc.call_function("list_value_length", [column]).unique().to_pylist()
+        if len(lengths) > 1 or None in lengths:
+            raise ValueError(f"got lists of {lengths} numbers; expected them equally long")
         joined = column.combine_chunks()
         values = joined.flatten().to_numpy(zero_copy_only=False)
         return values.reshape(len(column), -1)

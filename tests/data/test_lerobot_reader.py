@@ -122,6 +122,20 @@ def test_parts_of_an_action_become_a_dict(tmp_path: Path) -> None:
     assert store._reader.actions(0, 0, 2).tolist() == [[1, 2, 3]] * 2
 
 
+@pytest.mark.parametrize("wrong", [[[1.0], [2.0, 3.0, 4.0]], [[1.0, 2.0], None]])
+def test_actions_of_different_lengths_are_damaged_even_if_their_numbers_add_up(
+    tmp_path: Path, wrong: list[Any]
+) -> None:
+    features = {
+        "camera": {"dtype": "video", "shape": [64, 64, 3], "names": None},
+        "action": {"dtype": "float32", "shape": [2], "names": None},
+    }
+    write_v2(tmp_path / "v2", features, {"action": [[1.0, 2.0], *wrong]})
+    change_info(tmp_path / "v2", video_path="videos/{video_key}/{episode_index}.mp4")
+    with pytest.raises(ValueError, match=r"got lists of \[.*\] numbers; expected them equally long"):
+        EpisodeStore.open(tmp_path / "v2")._reader.actions(0, 0, 2)
+
+
 def test_a_digest_tells_other_data_of_the_same_lengths_and_not_a_copy(copied: Path) -> None:
     before = EpisodeStore.open(RECORDED).digest()
     assert EpisodeStore.open(copied).digest() == before
