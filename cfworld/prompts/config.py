@@ -5,7 +5,7 @@ from typing import Any
 
 from cfworld.errors import ConfigError
 from cfworld.prompts.base import PromptEncoder
-from cfworld.prompts.continuous import ContinuousPromptConfig, ContinuousPrompts
+from cfworld.prompts.continuous import ContinuousPromptConfig, ContinuousPrompts, check_box
 from cfworld.prompts.dictionary import DictPrompts
 from cfworld.prompts.discrete import (
     DiscretePromptConfig,
@@ -83,7 +83,7 @@ class ActionPart:
     text: TextConfig = field(default_factory=TextConfig)
 
     def __post_init__(self) -> None:
-        """Refuse none or several kinds at once, and names of something else than discrete actions."""
+        """Refuse none or several kinds at once, what belongs to another kind, and bounds that are none."""
         if len(self._kinds()) != 1:
             raise ConfigError(
                 "actions are either num_actions > 0, or sizes multi, or bounds low and high, or texts of up to "
@@ -91,8 +91,16 @@ class ActionPart:
                 f"high={self.high}, text.max_length={self.text.max_length}."
             )
         check_names(self.names, self.num_actions)
+        if self.low:
+            check_box(self.low, self.high, self.mean, self.std)
+        else:
+            self._refuse_settings_of_boxes(self.kind)
         if self.texts and len(self.texts) != self.num_actions:
             raise ConfigError(f"got {len(self.texts)} texts for num_actions={self.num_actions}; expected one for each")
+
+    def _refuse_settings_of_boxes(self, kind: ActionKind) -> None:
+        if stray := [name for name in ("high", "mean", "std") if getattr(self, name)]:
+            raise ConfigError(f"got {', '.join(stray)} beside actions of kind {kind}; expected them beside low alone")
 
     def _kinds(self) -> list[ActionKind]:
         given = {
@@ -181,6 +189,8 @@ class ActionConfig(ActionPart):
                 f"got actions with parts {sorted(self.parts)} beside {beside}; "
                 "expected parts alone: set num_actions to 0, and leave the rest of what stands beside them out"
             )
+        else:
+            self._refuse_settings_of_boxes(self.kind)
 
     @property
     def kind(self) -> ActionKind:

@@ -1,6 +1,7 @@
 """Prompts of continuous actions: normalised by stored statistics or by their bounds, then a small network."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts.base import FramePrompts, as_tensor, expand_frames
 from cfworld.rows import Linear
 
-__all__ = ["ContinuousPromptConfig", "ContinuousPrompts"]
+__all__ = ["ContinuousPromptConfig", "ContinuousPrompts", "check_box"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -37,29 +38,32 @@ class ContinuousPromptConfig:
 
     def __post_init__(self) -> None:
         """Refuse bounds and statistics that cannot normalise, and sizes below 1."""
-        if len(self.low) != len(self.high) or not self.low:
-            raise ConfigError(
-                f"ContinuousPromptConfig has {len(self.low)} low and {len(self.high)} high bounds; "
-                "expected one of each per component of the action"
-            )
-        for i, (low, high) in enumerate(zip(self.low, self.high, strict=True)):
-            if not (math.isfinite(low) and math.isfinite(high) and low < high):
-                raise ConfigError(
-                    f"ContinuousPromptConfig bounds component {i} by [{low}, {high}]; expected finite low < high"
-                )
+        check_box(self.low, self.high, self.mean, self.std)
         for name in ("dim", "frames"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"ContinuousPromptConfig.{name} is {getattr(self, name)}; expected at least 1")
-        if (self.mean or self.std) and not len(self.mean) == len(self.std) == len(self.low):
-            raise ConfigError(
-                f"ContinuousPromptConfig has {len(self.mean)} means and {len(self.std)} standard deviations for "
-                f"{len(self.low)} components; expected one of each per component, or none at all"
-            )
-        if not all(map(math.isfinite, self.mean)) or not all(math.isfinite(std) and std > 0 for std in self.std):
-            raise ConfigError(
-                f"ContinuousPromptConfig has mean={self.mean}, std={self.std}; expected finite numbers, and each std "
-                "above 0"
-            )
+
+
+def check_box(low: Sequence[float], high: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> None:
+    """Refuse bounds and statistics that cannot normalise.
+
+    Raises:
+        ConfigError: if they are of different lengths, not finite, or in the wrong order.
+    """
+    if len(low) != len(high) or not low:
+        raise ConfigError(
+            f"got {len(low)} low and {len(high)} high bounds; expected one of each per component of the action"
+        )
+    for i, (lowest, highest) in enumerate(zip(low, high, strict=True)):
+        if not (math.isfinite(lowest) and math.isfinite(highest) and lowest < highest):
+            raise ConfigError(f"got bounds [{lowest}, {highest}] for component {i}; expected finite low < high")
+    if (mean or std) and not len(mean) == len(std) == len(low):
+        raise ConfigError(
+            f"got {len(mean)} means and {len(std)} standard deviations for {len(low)} components; expected one of each "
+            "per component, or none at all"
+        )
+    if not all(map(math.isfinite, mean)) or not all(math.isfinite(one) and one > 0 for one in std):
+        raise ConfigError(f"got mean={mean}, std={std}; expected finite numbers, and each std above 0")
 
 
 class ContinuousPrompts(FramePrompts):

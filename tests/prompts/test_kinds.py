@@ -1,5 +1,6 @@
 """MultiDiscrete, Dict, named and normalised actions: answers known in advance."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -113,7 +114,7 @@ def test_statistics_bring_the_training_data_to_zero_mean_and_unit_deviation():
 
 @pytest.mark.parametrize("wrong", [{"mean": [0.0]}, {"mean": [0.0, 0.0], "std": [1.0, 0.0]}, {"std": [1.0, 1.0]}])
 def test_statistics_that_cannot_normalise_are_refused(wrong: dict[str, list[float]]):
-    with pytest.raises(ConfigError, match="ContinuousPromptConfig has"):
+    with pytest.raises(ConfigError, match=r"expected (one of each|finite numbers)"):
         prompts(low=[-1.0, -1.0], high=[1.0, 1.0], **wrong)
 
 
@@ -178,6 +179,25 @@ def test_a_wrong_mapping_is_explained(action: Any, message: str):
 )
 def test_none_or_several_kinds_at_once_are_refused(settings: dict[str, Any]):
     with pytest.raises(ConfigError):
+        ActionConfig(**settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"low": [-1.0]}, "got 1 low and 0 high bounds"),
+        ({"low": [-math.inf], "high": [math.inf]}, r"got bounds \[-inf, inf\] for component 0; expected finite"),
+        ({"low": [0.0, 1.0], "high": [1.0, 0.0]}, r"got bounds \[1.0, 0.0\] for component 1"),
+        ({"low": [0.0], "high": [1.0], "mean": [0.5]}, "got 1 means and 0 standard deviations for 1 components"),
+        ({"num_actions": 2, "high": [1.0]}, "got high beside actions of kind discrete"),
+        ({"multi": [2], "mean": [0.5], "std": [0.1]}, "got mean, std beside actions of kind multi_discrete"),
+        ({"parts": {"a": ActionPart(num_actions=2)}, "high": [1.0]}, "got high beside actions of kind dict"),
+    ],
+)
+def test_bounds_and_statistics_are_held_against_each_other_before_anything_is_built(
+    settings: dict[str, Any], message: str
+):
+    with pytest.raises(ConfigError, match=message):
         ActionConfig(**settings)
 
 
