@@ -42,8 +42,9 @@ def import_world(config: ImportWanConfig) -> dict[str, Any]:
     """Import, write the world, and return its figures."""
     settings = WanSettings(**{entry.name: getattr(config, entry.name) for entry in fields(WanSettings)})
     world = import_wan(config.transformer, config.vae, config.text_encoder, settings, config.device, "bf16")
-    folder = common.open_output("import-wan", config.out, config)
-    world.save_pretrained(folder)
+    folder = common.output_folder("import-wan", config.out)
+    world.save_pretrained(folder)  # before the rest: a folder that holds another world is left as it is
+    common.write_config(folder, config)
     figures: dict[str, Any] = {
         "world": world.fingerprint,
         "parameters": sum(parameter.numel() for parameter in world.generator.transformer.parameters()),

@@ -47,3 +47,16 @@ def test_what_does_not_fit_is_refused_in_one_line(
     error = capsys.readouterr().err
     assert "holds no transformer of Wan" in error
     assert error.count("\n") == 1
+
+
+def test_a_folder_that_holds_another_world_is_left_as_it_is(
+    pipeline: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    arguments = ["import-wan", f"transformer={pipeline}", f"vae={pipeline}", *SMALL.split(), f"out={tmp_path}"]
+    cli.main(arguments)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(SystemExit):
+        cli.main([*arguments, "name=other"])
+    assert "holds the world 'wan'; got 'other' to save there" in capsys.readouterr().err
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
