@@ -152,7 +152,14 @@ class TextMemo:
                 "that it was trained with: world.generator.prompts.use_encoder(encoder)"
             )
         with torch.inference_mode(False), torch.no_grad():
-            tokens = torch.as_tensor(self.encoder(texts)).to("cpu", torch.float32).clone()
+            given = self.encoder(texts)
+            try:
+                tokens = torch.as_tensor(given).to("cpu", torch.float32).clone()
+            except (TypeError, ValueError, RuntimeError) as error:
+                raise ConfigError(
+                    f"got a {type(given).__name__} from the encoder of texts, which makes no tensor ({error}); "
+                    f"expected numbers [{len(texts)}, P, {config.width}], or [{len(texts)}, {config.width}]"
+                ) from error
         tokens = tokens[:, None] if tokens.ndim == 2 else tokens
         fits = tokens.ndim == 3 and len(tokens) == len(texts) and tokens.shape[2] == config.width
         if not fits or tokens.shape[1] > config.tokens or not bool(tokens.isfinite().all()):

@@ -141,6 +141,12 @@ def test_an_encoder_that_gives_something_else_is_refused(shape: tuple[int, ...])
         prompts(lambda texts: torch.zeros(shape)).check(["a"], 1, FRAMES)
 
 
+@pytest.mark.parametrize("given", [None, [[1.0, 2.0, 3.0], [4.0]], "tokens"])
+def test_an_encoder_that_gives_no_numbers_is_refused(given: Any):
+    with pytest.raises(ConfigError, match=rf"got a {type(given).__name__} from the encoder .* numbers \[1, P, 3\]"):
+        prompts(lambda texts: given).check(["a"], 1, FRAMES)
+
+
 def test_a_world_of_another_encoder_asks_for_it():
     encoder = prompts(name="umt5")
     with pytest.raises(ConfigError, match="'umt5' does not ship with cfworld; give it the one"):
