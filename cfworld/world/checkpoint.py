@@ -150,6 +150,11 @@ def _novelty_misfits(variant: str, novelty: Any) -> Iterator[str]:
         return
     if not isinstance(novelty, dict) or {"layers", "typical", "limit", "files"} - set(novelty):
         yield f"got {novelty!r} as novelty of variant {variant!r}; expected layers, typical, limit and files"
+    elif not isinstance(novelty["layers"], list) or not all(
+        isinstance(novelty[name], int | float) for name in ("typical", "limit")
+    ):
+        numbers = {name: novelty[name] for name in ("layers", "typical", "limit")}
+        yield f"got {numbers} as novelty of variant {variant!r}; expected a list of layers, and two numbers"
     else:
         yield from _file_misfits(f"files of the novelty of variant {variant!r}", novelty["files"])
 

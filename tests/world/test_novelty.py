@@ -124,6 +124,8 @@ def test_other_weights_do_not_inherit_a_score(world: World, tmp_path: Path):
     [
         ({"layers": [0]}, "expected .* for layers of a network 2 deep and 24 wide"),
         ({"layers": [0, 7]}, "layers \\[0, 7\\]"),
+        ({"layers": 3}, "got {'layers': 3, .* expected a list of layers, and two numbers"),
+        ({"typical": "low"}, "'typical': 'low', .* expected a list of layers, and two numbers"),
         ({"limit": 0.25}, "a limit above what is typical"),
         ({"files": {"../elsewhere.safetensors": "0"}}, "names of files in this folder"),
         ({"files": None}, "files of the novelty of variant 'teacher'"),
