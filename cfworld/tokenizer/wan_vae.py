@@ -4,6 +4,7 @@ Every causal convolution of the decoder looks two frames back. Those frames are 
 where there was nothing yet, as the convolutions pad.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -14,6 +15,7 @@ from jaxtyping import Float32, UInt8
 from torch import Tensor
 
 from cfworld.errors import ConfigError, MissingDependencyError
+from cfworld.settings import check_counts
 from cfworld.tokenizer.wan_latents import (
     FRAMES_PER_LATENT,
     WanLatents,
@@ -62,6 +64,12 @@ class WanVAEConfig(WanLatentsConfig):
                 f"got {len(self.latents_mean)} means and {len(self.latents_std)} deviations of latents; expected one "
                 f"for each of {self.z_dim} channels."
             )
+        if not all(map(math.isfinite, self.latents_mean)) or not all(0 < std < math.inf for std in self.latents_std):
+            raise ConfigError(
+                f"got latents_mean {self.latents_mean} and latents_std {self.latents_std}; expected finite numbers, "
+                "deviations above 0."
+            )
+        check_counts(self, "base_dim", "num_res_blocks")
         if sum(self.temperal_downsample) != 2 or len(self.temperal_downsample) != len(self.dim_mult) - 1:
             raise ConfigError(
                 f"got temperal_downsample {self.temperal_downsample} for {len(self.dim_mult)} levels; expected one "

@@ -1,7 +1,7 @@
 """VAE files for Wan's latents: diffusers' folders, the original's file, and tiny ones."""
 
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from cfworld.model.tensors import check_tensors
 from cfworld.model.wan_files import read_wan_file
 from cfworld.tokenizer import TinyVAE, TinyVAEConfig, WanVAE, WanVAEConfig
 from cfworld.tokenizer.tiny_vae import tiny_sizes
+from cfworld.world.config import config_from_dict
 
 __all__ = ["frame_coder_of", "load_frame_coder"]
 
@@ -71,7 +72,12 @@ def _diffusers_sizes(settings: Mapping[str, Any], resolution: list[int], origin:
             "of Wan 2.1."
         )
     known = {entry.name for entry in fields(WanVAEConfig)}
-    return WanVAEConfig(**{name: value for name, value in settings.items() if name in known}, resolution=resolution)
+    said = {name: value for name, value in settings.items() if name in known}
+    try:
+        sizes = config_from_dict(WanVAEConfig, {**said, "resolution": []})
+    except CheckpointError as error:
+        raise CheckpointError(f"the config.json of {origin} is none of an AutoencoderKLWan: {error}") from error
+    return replace(sizes, resolution=resolution)
 
 
 def _inside_tokenizer(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

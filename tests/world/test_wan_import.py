@@ -161,6 +161,26 @@ def test_files_of_another_kind_are_refused_by_what_they_are(folder: Path, tmp_pa
     assert "there are no weights at" in refused(folder, vae=tmp_path / "nothing")
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"dim_mult": None}, r"dim_mult=None; expected list\[int\]"),
+        ({"latents_mean": ["a"] * 4}, r"latents_mean=\['a', 'a', 'a', 'a'\]; expected list\[float\]"),
+        ({"latents_std": [0.0, 1.0, 1.0, 1.0]}, "expected finite numbers, deviations above 0"),
+        ({"latents_mean": [0.0, 0.0, 0.0, float("nan")]}, "expected finite numbers, deviations above 0"),
+        ({"base_dim": -3}, "got base_dim=-3; expected an integer of at least 1"),
+    ],
+)
+def test_settings_of_a_vae_that_cannot_be_are_refused_by_name(
+    folder: Path, tmp_path: Path, changes: dict[str, Any], named: str
+):
+    vae = Path(shutil.copytree(folder / "vae", tmp_path / "vae"))
+    settings = json.loads((vae / "config.json").read_text())
+    (vae / "config.json").write_text(json.dumps(settings | changes))
+    with pytest.raises(CheckpointError, match=rf"config.json of .*vae is none of an AutoencoderKLWan: .*{named}"):
+        frame_coder_of(vae, (16, 16))
+
+
 def test_parts_and_settings_that_do_not_fit_together_are_refused(folder: Path, tmp_path: Path):
     assert "multiples of 4" in refused(folder, resolution=[18, 16])
     assert "expected height and width" in refused(folder, resolution=[16])
