@@ -44,8 +44,11 @@ def open_text_encoder(
         try:
             config = parts.config.from_pretrained(folder)
             tokenizer = parts.tokenizer.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{folder} lacks a part of its encoder of texts: {error}") from error
+        except Exception as error:  # transformers and tokenizers each raise their own kinds
+            raise CheckpointError(
+                f"{folder} lacks a part of its encoder of texts, or holds a damaged one ({error}); copy the world "
+                "again."
+            ) from error
         with torch.device("meta"):
             model = parts.model(config)
         tensors = read_tensors(folder, checksums)

@@ -212,6 +212,9 @@ def test_the_encoder_of_texts_is_kept_checked_and_replaced_with_the_world(folder
     (tmp_path / "text_encoder" / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match="lacks a part of its encoder of texts"):
         World.from_pretrained(tmp_path).initial([0])
+    (tmp_path / "text_encoder" / "config.json").write_text("[]")
+    with pytest.raises(CheckpointError, match=r"holds a damaged one .*mapping, not list"):
+        World.from_pretrained(tmp_path).initial([0])
 
 
 def test_a_text_that_is_none_is_refused(world: World, moment: WorldState):
