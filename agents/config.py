@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, fields
 
 from cfworld.errors import ConfigError
-from cfworld.settings import Choice
+from cfworld.settings import Choice, check_counts
 
 __all__ = ["AgentTrainConfig", "Algorithm", "ForesightConfig", "Obs", "Place"]
 
@@ -61,12 +61,10 @@ class ForesightConfig:
     margin: float = 0.06
 
     def __post_init__(self) -> None:
-        for name in ("horizon", "updates"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected at least 1")
-        for name in ("steps", "margin"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise ConfigError(f"got foresight.{name}={getattr(self, name)}; expected 0 or more")
+        check_counts(self, "horizon", "updates", prefix="foresight.")
+        check_counts(self, "steps", least=0, prefix="foresight.")
+        if not 0 <= self.margin < math.inf:
+            raise ConfigError(f"got foresight.margin={self.margin}; expected 0 or more")
         if not 0 <= self.explore < 1:
             raise ConfigError(f"got foresight.explore={self.explore}; expected at least 0 and less than 1")
         if not 0 <= self.at_start <= 1:
@@ -195,12 +193,8 @@ class AgentTrainConfig:
     def __post_init__(self) -> None:
         self.env, self.algorithm, self.obs = Place(self.env), Algorithm(self.algorithm), Obs(self.obs)
         ones = "stack num_envs total_steps n_steps batch_size n_epochs width features hidden lstm eval_episodes"
-        for name in (*ones.split(), "save_every", "num_starts", "imitate_steps", "imitate_epochs"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
-        for name in ("seed", "eval_every", "eval_seed"):
-            if getattr(self, name) < 0:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more")
+        check_counts(self, *ones.split(), "save_every", "num_starts", "imitate_steps", "imitate_epochs")
+        check_counts(self, "seed", "eval_every", "eval_seed", least=0)
         for name in ("max_minutes", "horizon", "eval_horizon", "patience", "max_ratio", "num_steps"):
             if getattr(self, name) is not None and getattr(self, name) <= 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")

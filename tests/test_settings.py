@@ -13,8 +13,10 @@ from cfworld.agents import PlannerConfig
 from cfworld.agents.config import AgentTrainConfig
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
+from cfworld.model import TransformerConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.settings import Choice, check_counts
+from cfworld.train.loop import LoopConfig
 from tests.toy import toy_config, toy_world
 
 
@@ -82,6 +84,11 @@ def test_counts_are_whole_and_large_enough(wrong: object) -> None:
         (PlannerConfig, {"method": "foo"}),
         (PlannerConfig, {"gamma": float("nan")}),
         (AgentTrainConfig, {"world": "panorama", "env": "foo"}),
+        (AgentTrainConfig, {"world": "panorama", "n_steps": 1.5}),
+        (LoopConfig, {"steps": 1.5}),
+        (LoopConfig, {"warmup": -1}),
+        (TransformerConfig, {"depth": -1}),
+        (TransformerConfig, {"num_heads": 0}),
         (toy_world().with_ends, {"ends": "foo"}),
     ],
 )

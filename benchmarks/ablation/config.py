@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from benchmarks.ablation.variants import VARIANTS
 from cfworld.errors import ConfigError
+from cfworld.settings import check_counts
 
 __all__ = ["STAGES", "AblationConfig", "Steps"]
 
@@ -28,9 +29,7 @@ class Steps:
 
     def __post_init__(self) -> None:
         """Refuse stages without steps."""
-        for stage in STAGES:
-            if getattr(self, stage) < 1:
-                raise ConfigError(f"got steps.{stage}={getattr(self, stage)}; expected at least 1")
+        check_counts(self, *STAGES, prefix="steps.")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -89,8 +88,7 @@ class AblationConfig:
             raise ConfigError(f"got variants={unknown}; expected some of {', '.join(VARIANTS)}")
         if not self.seeds or len(set(self.seeds)) < len(self.seeds):
             raise ConfigError(f"got seeds={self.seeds}; expected one or more different ones")
-        if self.workers < 1:
-            raise ConfigError(f"got workers={self.workers}; expected at least 1")
+        check_counts(self, "workers")
 
     def overrides_of(self, stage: str) -> list[str]:
         """Those of `train` that are for this stage, without its name."""

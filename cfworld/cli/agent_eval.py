@@ -26,6 +26,7 @@ from cfworld.metrics.agents import PolicyScores, agent_figures, agent_table
 from cfworld.metrics.bootstrap import mean_interval
 from cfworld.metrics.plots.agent_plots import dream_and_real
 from cfworld.metrics.report import as_figures
+from cfworld.settings import check_counts
 from cfworld.world import World
 
 __all__ = ["AgentEvalConfig", "agent_eval", "main"]
@@ -112,15 +113,12 @@ class AgentEvalConfig:
     out: str | None = None
 
     def __post_init__(self) -> None:
-        for name in ("episodes", "planner_episodes", "sweep_episodes", "rows", "workers", "video_ticks"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        check_counts(self, "episodes", "planner_episodes", "sweep_episodes", "rows", "workers", "video_ticks")
+        check_counts(self, "seed", "sweep_seed", least=0)
         if self.max_ticks is not None and self.max_ticks < 1:
             raise ConfigError(f"got max_ticks={self.max_ticks}; expected at least 1, or null for the world's horizon")
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
-        if min(self.seed, self.sweep_seed) < 0:
-            raise ConfigError(f"got seed={self.seed}, sweep_seed={self.sweep_seed}; expected 0 or more")
         if not self.policies or len(set(self.policies)) < len(self.policies):
             raise ConfigError(f"got policies={self.policies}; expected at least one, each once")
         if not (self.dream or self.twin):

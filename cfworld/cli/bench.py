@@ -15,6 +15,7 @@ from cfworld.metrics.speed.env_speed import EnvSpeed, measure_environments
 from cfworld.metrics.speed.scales import check_scale
 from cfworld.metrics.speed.world_speed import PARTS, LongRun, Speed, long_run, measure
 from cfworld.model import AttentionBackend
+from cfworld.settings import check_counts
 from cfworld.world import World
 
 __all__ = ["BenchConfig", "bench", "main"]
@@ -96,9 +97,8 @@ class BenchConfig:
             self.long_steps = 1000 if self.scale else 10_000
         if not self.batch_sizes or min(self.batch_sizes) < 1:
             raise ConfigError(f"got batch_sizes={self.batch_sizes}; expected numbers from 1")
-        for name, least in (("steps", 1), ("warmup", 0), ("long_steps", 0)):
-            if getattr(self, name) < least:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {least}")
+        check_counts(self, "steps")
+        check_counts(self, "warmup", "long_steps", least=0)
         if self.num_steps is not None and self.num_steps < 1:
             raise ConfigError(f"got num_steps={self.num_steps}; expected at least 1, or null for the world's own")
         self._check_company()

@@ -5,7 +5,7 @@ from typing import Any
 
 from cfworld.cli import common
 from cfworld.configs.schema import WorldSettings
-from cfworld.errors import ConfigError
+from cfworld.settings import check_counts
 from cfworld.train.banks.dataset import open_dataset, read_latents
 from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from cfworld.world import World, WorldConfig, find_world
@@ -47,8 +47,7 @@ class CalibrateConfig:
 
     def __post_init__(self) -> None:
         """Refuse to measure nothing."""
-        if self.novelty.clips < 1:
-            raise ConfigError(f"got novelty.clips={self.novelty.clips}; expected at least 1")
+        check_counts(self.novelty, "clips", prefix="novelty.")
 
 
 def calibrate(config: CalibrateConfig) -> dict[str, Any]:

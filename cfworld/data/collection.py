@@ -13,6 +13,7 @@ from cfworld.data.policy_files import policy_digests
 from cfworld.data.shards import ShardSummary, ShardWriter
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.files import write_json
+from cfworld.settings import check_counts
 
 __all__ = ["CollectConfig", "Collection", "Plan"]
 
@@ -63,10 +64,8 @@ class CollectConfig:
     env_kwargs: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        least = {"ticks": 0, "episodes": 0, "max_ticks": 1, "god_max_ticks": 0, "seed": 0}
-        for name, bound in (least | {"hold_ticks": 1, "shard_episodes": 1, "workers": 1}).items():
-            if getattr(self, name) < bound:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least {bound}")
+        check_counts(self, "ticks", "episodes", "god_max_ticks", "seed", least=0)
+        check_counts(self, "max_ticks", "hold_ticks", "shard_episodes", "workers")
         if self.ticks + self.episodes == 0:
             raise ConfigError("got ticks=0 and episodes=0; expected one above 0, to know when to stop")
         if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from cfworld.errors import ConfigError
-from cfworld.settings import Choice
+from cfworld.settings import Choice, check_counts
 
 __all__ = ["ExportConfig", "Format"]
 
@@ -65,9 +65,7 @@ class ExportConfig:
     def __post_init__(self) -> None:
         if self.format not in (known := [one.value for one in Format]):
             raise ConfigError(f"got format={self.format!r}; expected one of {', '.join(known)}")
-        for name in ("episodes", "rows", "shard_episodes"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        check_counts(self, "episodes", "rows", "shard_episodes")
         if self.max_steps is not None and self.max_steps < 1:
             raise ConfigError(
                 f"got max_steps={self.max_steps}; expected at least 1, or null for the world's own horizon"

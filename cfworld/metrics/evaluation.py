@@ -23,6 +23,7 @@ from cfworld.metrics.rollouts import WorldLike, endless, rollout, tokenizer_roll
 from cfworld.metrics.routes import RecallConfig, run_recall
 from cfworld.metrics.survival import SurvivalConfig, run_survival
 from cfworld.metrics.turning import TURNS
+from cfworld.settings import check_counts
 from cfworld.world import World, WorldConfig
 
 __all__ = ["METRICS", "EvaluateConfig", "baseline_titles", "check_baseline", "judge"]
@@ -105,9 +106,7 @@ class EvaluateConfig:
                 raise ConfigError(f"got {name}={unknown}; expected some of {', '.join(known)}")
         if self.metrics is not None and not self.metrics:
             raise ConfigError(f"got no metrics; expected some of {', '.join(METRICS)}, or null for all")
-        for name in ("starts", "prefix_latents", "batch"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected at least 1")
+        check_counts(self, "starts", "prefix_latents", "batch")
         if (self.control.starts or 0) > self.starts:
             raise ConfigError(
                 f"got control.starts={self.control.starts} with starts={self.starts}; expected no more than those: "

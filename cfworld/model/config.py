@@ -3,11 +3,9 @@
 from dataclasses import dataclass, field
 
 from cfworld.errors import ConfigError
+from cfworld.settings import check_counts
 
 __all__ = ["TransformerConfig"]
-
-_LEAST = {"in_channels": 1, "dim": 1, "depth": 0, "num_heads": 1, "ffn_dim": 1, "prompt_dim": 1, "frames_per_latent": 1}
-"""The smallest that a size may be."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -50,9 +48,8 @@ class TransformerConfig:
     eps: float = 1e-6
 
     def __post_init__(self) -> None:
-        low = {name: getattr(self, name) for name, least in _LEAST.items() if getattr(self, name) < least}
-        if low:
-            raise ConfigError(f"Got {low}; expected at least { {name: _LEAST[name] for name in low} }.")
+        check_counts(self, "in_channels", "dim", "num_heads", "ffn_dim", "prompt_dim", "frames_per_latent")
+        check_counts(self, "depth", least=0)
         if min(*self.latent_size, *self.patch_size) < 1 or self.freq_dim % 2:
             raise ConfigError(
                 f"Got latent_size {self.latent_size}, patch_size {self.patch_size} and freq_dim {self.freq_dim}; "

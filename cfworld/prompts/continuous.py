@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts.base import FramePrompts, as_tensor, expand_frames
 from cfworld.rows import Linear
+from cfworld.settings import check_counts
 
 __all__ = ["ContinuousPromptConfig", "ContinuousPrompts", "check_box"]
 
@@ -39,9 +40,7 @@ class ContinuousPromptConfig:
     def __post_init__(self) -> None:
         """Refuse bounds and statistics that cannot normalise, and sizes below 1."""
         check_box(self.low, self.high, self.mean, self.std)
-        for name in ("dim", "frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"ContinuousPromptConfig.{name} is {getattr(self, name)}; expected at least 1")
+        check_counts(self, "dim", "frames", prefix="ContinuousPromptConfig.")
 
 
 def check_box(low: Sequence[float], high: Sequence[float], mean: Sequence[float], std: Sequence[float]) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from cfworld.errors import ActionError, ConfigError
 from cfworld.prompts.base import FramePrompts, as_tensor, check_integers, expand_frames
 from cfworld.prompts.names import check_names, numbered
+from cfworld.settings import check_counts
 
 __all__ = [
     "DiscretePromptConfig",
@@ -51,9 +52,7 @@ class DiscretePromptConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes below 1, and names that are not one for each action."""
-        for name in ("num_actions", "dim", "frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"DiscretePromptConfig.{name} is {getattr(self, name)}; expected at least 1")
+        check_counts(self, "num_actions", "dim", "frames", prefix="DiscretePromptConfig.")
         check_names(self.names, self.num_actions)
 
 
@@ -87,9 +86,7 @@ class MultiDiscretePromptConfig:
         """Refuse sizes below 1."""
         if not self.sizes or min(self.sizes) < 1:
             raise ConfigError(f"MultiDiscretePromptConfig.sizes is {self.sizes}; expected some, each at least 1")
-        for name in ("dim", "frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"MultiDiscretePromptConfig.{name} is {getattr(self, name)}; expected at least 1")
+        check_counts(self, "dim", "frames", prefix="MultiDiscretePromptConfig.")
 
 
 class MultiDiscretePrompts(FramePrompts):

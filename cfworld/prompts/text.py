@@ -13,6 +13,7 @@ from cfworld.prompts.base import FramePrompts, TextEncoder, as_tensor, expand_fr
 from cfworld.prompts.hashed_words import HashedWords
 from cfworld.prompts.names import has_text, unboxed
 from cfworld.rows import Linear
+from cfworld.settings import check_counts
 
 __all__ = ["HASHED_WORDS", "HashedWords", "TextEncoder", "TextMemo", "TextPromptConfig", "TextPrompts", "text_array"]
 
@@ -47,9 +48,7 @@ class TextPromptConfig:
 
     def __post_init__(self) -> None:
         """Refuse sizes below 1."""
-        for name in ("max_length", "tokens", "width", "dim", "frames"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"TextPromptConfig.{name} is {getattr(self, name)}; expected at least 1")
+        check_counts(self, "max_length", "tokens", "width", "dim", "frames", prefix="TextPromptConfig.")
 
 
 class TextPrompts(FramePrompts):

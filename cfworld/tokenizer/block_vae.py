@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from cfworld.errors import ConfigError
+from cfworld.settings import check_counts
 from cfworld.tokenizer.base import Tokenizer
 
 __all__ = ["BlockVAE", "BlockVAEConfig", "Reconstruction"]
@@ -63,11 +64,7 @@ class BlockVAEConfig:
                 f"Got resolution {self.resolution} with {levels} widths; expected height and width as "
                 f"positive multiples of {2**levels}. Change the resolution or the number of widths."
             )
-        if self.frames_per_latent < 1 or self.latent_channels < 1:
-            raise ConfigError(
-                f"Got {self.frames_per_latent} frames a latent and {self.latent_channels} latent channels; "
-                "expected at least 1 of each."
-            )
+        check_counts(self, "frames_per_latent", "latent_channels")
 
     @property
     def latent_shape(self) -> tuple[int, int, int]:

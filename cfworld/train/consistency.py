@@ -19,7 +19,7 @@ from cfworld.diffusion.consistency import consistency_target, draw_levels, level
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
 from cfworld.rollout import SamplerConfig
-from cfworld.settings import Choice
+from cfworld.settings import Choice, check_counts
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.clip_stage import WorldStage
 from cfworld.train.erft import ErftConfig, ErrorBank
@@ -36,7 +36,6 @@ from cfworld.train.forcing.spatial_balance import SpatialBalance
 from cfworld.train.key_centre import centre_clips
 from cfworld.train.loop import LoopConfig
 from cfworld.train.processes.team import Team
-from cfworld.train.rollout_sheet import check_sheet
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.world import World
 
@@ -123,16 +122,8 @@ class InitStageConfig:
             raise ConfigError(
                 f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
             )
-        for name in (
-            "num_copies",
-            "num_levels",
-            "num_substeps",
-            "num_steps",
-            "promotion_cadence",
-            "promotion_interval",
-        ):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
+        check_counts(self, "num_copies", "num_levels", "num_substeps", "num_steps")
+        check_counts(self, "promotion_cadence", "promotion_interval", "sheet_rows", "sheet_latents")
         if self.num_levels % self.num_steps:
             raise ConfigError(
                 f"num_levels must be a multiple of num_steps {self.num_steps}, so that the sampler's levels are "
@@ -145,7 +136,6 @@ class InitStageConfig:
             )
         check_head_weights(self.reward_weight, self.hazard_weight)
         SpatialBalance.check(self.spatial_balance)
-        check_sheet(self.sheet_rows, self.sheet_latents)
 
 
 class InitStage(WorldStage):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from cfworld.diffusion import expand_sigma
 from cfworld.errors import ConfigError
+from cfworld.settings import check_counts
 from cfworld.train.processes.team import ALONE, Team
 
 __all__ = ["ErftConfig", "ErrorBank"]
@@ -45,14 +46,11 @@ class ErftConfig:
     def __post_init__(self) -> None:
         for name in ("probability", "clean_share", "max_sigma"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"erft.{name} must lie in 0 to 1; got {getattr(self, name)}.")
-        if min(self.num_levels, self.capacity, self.per_step) < 1:
-            raise ConfigError(
-                "erft.num_levels, capacity and per_step must be 1 or more; "
-                f"got {self.num_levels}, {self.capacity}, {self.per_step}."
-            )
-        if not min(self.start_step, self.noise) >= 0:
-            raise ConfigError(f"erft.start_step and noise must be 0 or more; got {self.start_step}, {self.noise}.")
+                raise ConfigError(f"Got erft.{name}={getattr(self, name)}; expected 0 to 1.")
+        check_counts(self, "num_levels", "capacity", "per_step", prefix="erft.")
+        check_counts(self, "start_step", least=0, prefix="erft.")
+        if not self.noise >= 0:
+            raise ConfigError(f"Got erft.noise={self.noise}; expected 0 or more.")
 
     @property
     def injects(self) -> bool:

@@ -13,6 +13,7 @@ from cfworld.data import ClipSampler
 from cfworld.diffusion import denoised, interpolate, sigmas
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
+from cfworld.settings import check_counts
 from cfworld.train.banks.latent_bank import ClipBatch, LatentBank
 from cfworld.train.calibration import calibrate
 from cfworld.train.clip_stage import ClipStage
@@ -69,14 +70,12 @@ class HeadsStageConfig:
     def __post_init__(self) -> None:
         if self.variant not in ("student", "teacher"):
             raise ConfigError(f"Got variant={self.variant!r}; expected 'student' or 'teacher'.")
-        for name in ("clip_latents", "promotion_cadence", "promotion_interval", "calibration_latents", "eval_clips"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
-        if self.calibration_rollouts < 0 or not self.calibration_prior > 0:
-            raise ConfigError(
-                f"Got calibration_rollouts={self.calibration_rollouts}, calibration_prior={self.calibration_prior}; "
-                "expected 0 or more rollouts and a positive deviation."
-            )
+        check_counts(
+            self, "clip_latents", "promotion_cadence", "promotion_interval", "calibration_latents", "eval_clips"
+        )
+        check_counts(self, "calibration_rollouts", least=0)
+        if not self.calibration_prior > 0:
+            raise ConfigError(f"Got calibration_prior={self.calibration_prior}; expected a positive deviation.")
         check_head_weights(self.reward_weight, self.hazard_weight)
 
 

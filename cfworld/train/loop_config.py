@@ -4,19 +4,9 @@ import math
 from dataclasses import dataclass, field
 
 from cfworld.errors import ConfigError
+from cfworld.settings import check_counts
 
 __all__ = ["LoopConfig"]
-
-_NOT_NEGATIVE = (
-    "warmup",
-    "sample_every",
-    "export_every",
-    "num_threads",
-    "max_minutes",
-    "weight_decay",
-    "clip",
-    "seed",
-)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,10 +66,9 @@ class LoopConfig:
     max_minutes: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
-        for name in _NOT_NEGATIVE:
+        check_counts(self, "steps", "batch_size", "log_every", "save_every")
+        check_counts(self, "warmup", "sample_every", "export_every", "num_threads", "seed", least=0)
+        for name in ("max_minutes", "weight_decay", "clip"):
             if not getattr(self, name) >= 0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
         for name in ("ema_decay", "final_lr_ratio"):

@@ -13,8 +13,9 @@ from torch import Tensor
 from tqdm import tqdm
 
 from cfworld.data import ClipSampler
-from cfworld.errors import ConfigError, DatasetError
+from cfworld.errors import DatasetError
 from cfworld.prefix import prime, take_in
+from cfworld.settings import check_counts
 from cfworld.train.banks.latent_bank import ClipBatch, LatentBank
 from cfworld.world import World
 from cfworld.world.novelty import ODDEST, Novelty, compared_layers, mean_keys_of_chunk, mean_keys_of_newest
@@ -44,11 +45,8 @@ class NoveltyFitConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if self.clips < 0 or self.clip_latents < 1 or self.batch < 1:
-            raise ConfigError(
-                f"Got clips={self.clips}, clip_latents={self.clip_latents}, batch={self.batch}; expected clips from 0, "
-                "a length and a batch from 1."
-            )
+        check_counts(self, "clips", least=0, prefix="novelty.")
+        check_counts(self, "clip_latents", "batch", prefix="novelty.")
 
 
 def measure_novelty(

@@ -8,28 +8,18 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from cfworld.errors import ConfigError, DatasetError
+from cfworld.errors import DatasetError
 from cfworld.files import write_aside
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.replay import replayed
 from cfworld.world import World, WorldConfig
 
-__all__ = ["check_sheet", "rollout_sheet", "sheet_episodes"]
+__all__ = ["rollout_sheet", "sheet_episodes"]
 
 FAR = 8
 """The second latent after the prefix at which PSNR is taken; every sheet reaches it."""
 NUM_COLUMNS = 16
 SCALE = 2
-
-
-def check_sheet(rows: int, latents: int) -> None:
-    """Make sure that a stage's settings `sheet_rows` and `sheet_latents` are a sheet's.
-
-    Raises:
-        ConfigError: If one of them is below 1.
-    """
-    if min(rows, latents) < 1:
-        raise ConfigError(f"Got sheet_rows={rows}, sheet_latents={latents}; expected at least 1 of each.")
 
 
 def sheet_episodes(world: WorldConfig, held_out: LatentBank) -> list[int]:

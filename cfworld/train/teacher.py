@@ -12,6 +12,7 @@ from cfworld.diffusion import denoised, interpolate, stratified_sigma, velocity
 from cfworld.errors import ConfigError, DatasetError
 from cfworld.model import Generator
 from cfworld.prompts import TextEncoder
+from cfworld.settings import check_counts
 from cfworld.tokenizer import Tokenizer
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.clip_stage import WorldStage
@@ -23,7 +24,6 @@ from cfworld.train.forcing.resampling import ResamplingConfig, resampled
 from cfworld.train.forcing.spatial_balance import SpatialBalance
 from cfworld.train.key_centre import centre_clips, measure_centre
 from cfworld.train.loop import LoopConfig
-from cfworld.train.rollout_sheet import check_sheet
 from cfworld.train.widening import widened_generator
 from cfworld.world import EncodedStarts, World, WorldConfig
 from cfworld.world.pretrained import variants_of
@@ -86,9 +86,8 @@ class TeacherStageConfig:
             raise ConfigError(
                 f"min_latents must lie between 1 and clip_latents {self.clip_latents}; got {self.min_latents}."
             )
-        for name in ("num_copies", "promotion_cadence", "promotion_interval", "num_starts"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"{name} is at least 1; got {getattr(self, name)}.")
+        check_counts(self, "num_copies", "promotion_cadence", "promotion_interval", "num_starts")
+        check_counts(self, "sheet_rows", "sheet_latents")
         if not self.sigma_shift > 0 or not 0 <= self.prompt_dropout <= 1:
             raise ConfigError(
                 f"Got sigma_shift={self.sigma_shift}, prompt_dropout={self.prompt_dropout}; expected a positive shift "
@@ -96,7 +95,6 @@ class TeacherStageConfig:
             )
         check_head_weights(self.reward_weight, self.hazard_weight)
         SpatialBalance.check(self.spatial_balance)
-        check_sheet(self.sheet_rows, self.sheet_latents)
 
 
 class TeacherStage(WorldStage):

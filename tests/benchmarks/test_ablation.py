@@ -238,7 +238,7 @@ def test_arguments_are_read_and_checked():
         AblationConfig(variants=["nothing"])
     with pytest.raises(ConfigError, match="different ones"):
         AblationConfig(seeds=[1, 1])
-    with pytest.raises(ConfigError, match="workers=0; expected at least 1"):
+    with pytest.raises(ConfigError, match="workers=0; expected an integer of at least 1"):
         AblationConfig(workers=0)
     with pytest.raises(ConfigError, match=r"steps\.init=0"):
         read_config(["steps.init=0"])

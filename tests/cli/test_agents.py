@@ -156,7 +156,7 @@ def test_a_trained_agent_exports_however_it_is_spelled(toy: str, trained: Path, 
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        ({"episodes": 0}, "got episodes=0; expected at least 1"),
+        ({"episodes": 0}, "got episodes=0; expected an integer of at least 1"),
         ({"policies": []}, "got policies=[]; expected at least one, each once"),
         ({"policies": ["noop", "noop"]}, "got policies=['noop', 'noop']; expected at least one, each once"),
         ({"dream": False, "twin": False}, "got dream=false and twin=false; expected at least one of them"),

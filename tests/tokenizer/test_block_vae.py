@@ -146,5 +146,5 @@ def test_latents_that_do_not_fit_are_refused() -> None:
     ],
 )
 def test_sizes_that_contradict_are_refused(values: dict[str, object]) -> None:
-    with pytest.raises(ConfigError, match="Got"):
+    with pytest.raises(ConfigError, match="expected"):
         BlockVAEConfig(**values)  # pyright: ignore[reportArgumentType]

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cfworld.errors import ConfigError, DatasetError
+from cfworld.errors import DatasetError
 from cfworld.train.banks.latent_bank import LatentBank
-from cfworld.train.rollout_sheet import check_sheet, rollout_sheet, sheet_episodes
+from cfworld.train.rollout_sheet import rollout_sheet, sheet_episodes
 from tests.toy import toy_config, toy_world
 from tests.train.toy_bank import toy_bank
 
@@ -33,9 +33,3 @@ def test_without_a_mortal_episode_long_enough_there_is_no_sheet(held_out: Latent
 
 def test_the_longest_episodes_are_shown_first():
     assert sheet_episodes(toy_world(prefix_latents=2).config, toy_bank(10, 9, 14, 12)) == [2, 3, 0]
-
-
-def test_a_sheet_has_rows_and_latents():
-    check_sheet(1, 1)
-    with pytest.raises(ConfigError, match="sheet_rows=0, sheet_latents=8"):
-        check_sheet(0, 8)

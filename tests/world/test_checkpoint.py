@@ -301,7 +301,7 @@ def longer_prefixes(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
-        (no_heads_of_attention, "num_heads': 0"),
+        (no_heads_of_attention, "num_heads=0"),
         (empty_patches, r"patch_size \[0, 2\]"),
         (no_starts, "starts"),
         (longer_prefixes, "starts"),

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
+from cfworld.settings import check_counts
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.distillation.self_rollout import recording
@@ -51,8 +52,7 @@ class AnchorConfig:
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
             raise ConfigError(f"Got anchor.weight={self.weight}; expected a number of 0 or more.")
-        if self.clips < 1:
-            raise ConfigError(f"Got anchor.clips={self.clips}; expected at least 1.")
+        check_counts(self, "clips", prefix="anchor.")
 
 
 class Anchor:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
-from cfworld.settings import Choice
+from cfworld.settings import Choice, check_counts
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.clip_stage import WorldStage
 from cfworld.train.distillation.anchor import Anchor, AnchorConfig
@@ -30,7 +30,6 @@ from cfworld.train.key_centre import centre_clips
 from cfworld.train.loop import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.processes.team import ALONE, Team
-from cfworld.train.rollout_sheet import check_sheet
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.world import World
 
@@ -111,10 +110,9 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         self.score_memory, self.student_memory = Shown(self.score_memory), Shown(self.student_memory)
-        for name in ("generator_every", "num_targets", "score_window", "num_steps", "score_copies"):
-            if getattr(self, name) < 1:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected at least 1.")
-        check_sheet(self.sheet_rows, self.sheet_latents)
+        check_counts(self, "generator_every", "num_targets", "score_window", "num_steps", "score_copies")
+        check_counts(self, "sheet_rows", "sheet_latents")
+        check_counts(self, "prefix_latents", least=0)
         for name in ("sigma_shift", "score_shift", "critic_lr_ratio"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected a positive number.")
@@ -124,11 +122,8 @@ class DistillConfig:
                 f"student_memory={self.student_memory}; expected anchor.weight=0, or memory for both: the loss on real "
                 "clips shows both networks the world's whole memory."
             )
-        if len(self.critic_betas) != 2 or self.prefix_latents < 0:
-            raise ConfigError(
-                f"Got critic_betas={self.critic_betas}, prefix_latents={self.prefix_latents}; expected two betas, and "
-                "0 or more latents."
-            )
+        if len(self.critic_betas) != 2:
+            raise ConfigError(f"Got critic_betas={self.critic_betas}; expected two betas.")
 
 
 class _Networks(nn.ModuleDict):
