@@ -196,7 +196,7 @@ class AgentTrainConfig:
         check_counts(self, *ones.split(), "save_every", "num_starts", "imitate_steps", "imitate_epochs")
         check_counts(self, "seed", "eval_every", "eval_seed", least=0)
         for name in ("max_minutes", "horizon", "eval_horizon", "patience", "max_ratio", "num_steps"):
-            if getattr(self, name) is not None and getattr(self, name) <= 0:
+            if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
         for name in ("learning_rate", "clip_range"):
             if not 0 < getattr(self, name) < math.inf:

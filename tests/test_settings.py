@@ -16,7 +16,9 @@ from cfworld.memory import MemoryConfig
 from cfworld.model import TransformerConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.settings import Choice, check_counts
+from cfworld.train.consistency import InitStageConfig
 from cfworld.train.loop import LoopConfig
+from cfworld.train.tokenizer import TokenizerStageConfig
 from tests.toy import toy_config, toy_world
 
 
@@ -85,6 +87,9 @@ def test_counts_are_whole_and_large_enough(wrong: object) -> None:
         (PlannerConfig, {"gamma": float("nan")}),
         (AgentTrainConfig, {"world": "panorama", "env": "foo"}),
         (AgentTrainConfig, {"world": "panorama", "n_steps": 1.5}),
+        (AgentTrainConfig, {"world": "panorama", "max_minutes": float("nan")}),
+        (InitStageConfig, {"huber": float("nan")}),
+        (TokenizerStageConfig, {"kl_weight": float("nan")}),
         (LoopConfig, {"steps": 1.5}),
         (LoopConfig, {"warmup": -1}),
         (TransformerConfig, {"depth": -1}),
@@ -93,5 +98,5 @@ def test_counts_are_whole_and_large_enough(wrong: object) -> None:
     ],
 )
 def test_settings_of_the_wrong_kind_are_refused(kind: Callable[..., Any], settings: dict[str, Any]) -> None:
-    with pytest.raises(ConfigError, match=r"got .*; expected"):
+    with pytest.raises(ConfigError, match=r"[Gg]ot .*; expected"):
         kind(**settings)

@@ -129,7 +129,7 @@ class InitStageConfig:
                 f"num_levels must be a multiple of num_steps {self.num_steps}, so that the sampler's levels are "
                 f"trained; got {self.num_levels}."
             )
-        if not 0 <= self.step_share <= 1 or self.huber < 0 or self.sigma_shift <= 0:
+        if not 0 <= self.step_share <= 1 or not self.huber >= 0 or not self.sigma_shift > 0:
             raise ConfigError(
                 f"Got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "
                 "share in 0 to 1, a scale of 0 or more, and a positive shift."

@@ -113,7 +113,7 @@ class TokenizerStageConfig:
             "latent_noise",
             "max_gigabytes",
         ):
-            if getattr(self, name) < 0.0:
+            if not getattr(self, name) >= 0.0:
                 raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
         if self.detail_share > 1.0:
             raise ConfigError(f"Got detail_share={self.detail_share}; expected 0 to 1.")

@@ -236,6 +236,27 @@ def test_wrong_settings_are_explained(changes: dict, message: str):
         small(**changes)
 
 
+@pytest.mark.parametrize("wrong", [-1.0, float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("kind", "name", "right"),
+    [
+        (ContinuationConfig, "seconds", 4.0),
+        (ContinuationConfig, "ages", [4.0]),
+        (ControlConfig, "seconds", 0.6),
+        (DriftConfig, "seconds", [5.0]),
+        (FidelityConfig, "seconds", [0.1]),
+        (NoveltyConfig, "ages", [4.0]),
+        (ProbeConfig, "seconds", 0.0),
+        (PromotionsConfig, "seconds", 1.0),
+        (RecallConfig, "away", [4.0]),
+    ],
+)
+def test_times_are_finite_and_not_before_the_start(kind: type, name: str, right: float | list[float], wrong: float):
+    kind(**{name: right})
+    with pytest.raises(ConfigError, match="expected"):
+        kind(**{name: [*right, wrong] if isinstance(right, list) else wrong})
+
+
 def test_the_metrics_are_those_that_the_design_names():
     assert METRICS[:7] == ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
 
