@@ -1,7 +1,7 @@
 """Checks of what a user passes to an environment; each refuses at once what would fail only later."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -197,25 +197,25 @@ def check_starts(starts: Any, world: World) -> list[ChosenStart] | None:
     return [find_start(start, world) for start in starts]
 
 
-def check_options(options: Any, known: Sequence[str] = ("start",)) -> Any:
-    """The start that `reset(options=...)` names, or None.
+def check_options(options: Any, *known: str) -> Mapping[str, Any]:
+    """The options that `reset(options=...)` gives; none for None.
 
     Args:
-        options: None, or a mapping.
-        known: the options that there are.
+        options: None, or a dict.
+        known: the names of those that there are.
 
     Raises:
-        ConfigError: if the options are no mapping, or hold anything else.
+        ConfigError: if the options are no dict, or hold anything else.
     """
     if options is None:
-        return None
-    if not _is_mapping(options):
-        raise ConfigError(f'got options={options!r}; expected a dict such as {{"start": 0}}, or None')
-    unknown = sorted(map(str, set(options) - set(known)))
-    if unknown:
-        expected = " and ".join(f'"{name}"' for name in known)
-        raise ConfigError(f"got reset options {unknown}; expected only {expected}")
-    return options.get("start")
+        return {}
+    quoted = [f'"{name}"' for name in known]
+    if not isinstance(options, dict):
+        raise ConfigError(f"got options={options!r}; expected a dict with {' or '.join(quoted)}, or None")
+    given: dict[Any, Any] = options
+    if unknown := sorted(map(str, given.keys() - {*known})):
+        raise ConfigError(f"got reset options {unknown}; expected only {' and '.join(quoted)}")
+    return given
 
 
 def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B"], list[Any]]:
@@ -233,10 +233,9 @@ def check_row_options(options: Any, num_envs: int) -> tuple[Bool[np.ndarray, " B
         ConfigError: if the options are no mapping, hold anything else, or do not fit the rows.
         OptionTypeError: if the mask is no array of bools.
     """
-    start = check_options(options, known=("reset_mask", "start"))
-    mask = np.ones(num_envs, np.bool_)
-    if options is not None and "reset_mask" in options:
-        mask = _check_mask(options["reset_mask"], num_envs)
+    given = check_options(options, "reset_mask", "start")
+    start: Any = given.get("start")
+    mask = _check_mask(given["reset_mask"], num_envs) if "reset_mask" in given else np.ones(num_envs, np.bool_)
     if not _is_sequence(start):
         return mask, [start] * num_envs
     if len(start) != num_envs:
@@ -312,7 +311,3 @@ def _is_sequence(value: Any) -> bool:
     if isinstance(value, np.ndarray):
         return value.ndim > 0
     return isinstance(value, Sequence) and not isinstance(value, str)
-
-
-def _is_mapping(value: Any) -> bool:
-    return isinstance(value, dict)

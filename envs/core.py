@@ -24,6 +24,7 @@ from cfworld.envs.arguments import (
 from cfworld.envs.env_state import EnvState
 from cfworld.envs.host import to_host
 from cfworld.envs.latents import flat_latents
+from cfworld.envs.rendering import RENDER_MODES
 from cfworld.envs.rewards import StepFunction, with_functions
 from cfworld.envs.seeding import episode_seed
 from cfworld.envs.spaces import world_action_space
@@ -33,9 +34,7 @@ from cfworld.memory import MemoryConfig
 from cfworld.world import World
 from cfworld.world.output import hold_after
 
-__all__ = ["RENDER_MODES", "EnvCore", "OfCore", "RowsStep", "make_core"]
-
-RENDER_MODES = ["rgb_array", "rgb_array_list", "human"]
+__all__ = ["EnvCore", "OfCore", "RowsStep", "make_core"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""A window that shows frames; pygame is imported only when one opens."""
+"""How environments show frames, and a window for them; pygame is imported only when one opens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,10 @@ from jaxtyping import UInt8
 
 from cfworld.errors import MissingDependencyError
 
-__all__ = ["Keys", "Screen", "Window", "grid", "tiled"]
+__all__ = ["RENDER_MODES", "Keys", "Screen", "Window", "grid", "tiled"]
+
+RENDER_MODES = ["rgb_array", "rgb_array_list", "human"]
+"""What `render_mode` may be, besides None: the last frame, all frames of the step, or a window."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -9,8 +9,8 @@ import gymnasium as gym
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from cfworld.envs.arguments import check_count, check_flag
-from cfworld.envs.rendering import Screen
+from cfworld.envs.arguments import check_count, check_flag, check_options, one_of
+from cfworld.envs.rendering import RENDER_MODES, Screen
 from cfworld.envs.spaces import (
     check_discrete_sequence,
     check_discrete_step,
@@ -68,7 +68,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
     action_names: ClassVar[tuple[str, ...]] = ()
     """What the actions are called, one name each."""
 
-    metadata: dict[str, Any] = {"render_modes": ["rgb_array", "rgb_array_list", "human"]}  # noqa: RUF012
+    metadata: dict[str, Any] = {"render_modes": RENDER_MODES}  # noqa: RUF012
 
     def __init__(
         self,
@@ -80,15 +80,11 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
         action_chunks: bool = False,
     ):
         if obs not in ("frame", "frames"):
-            raise ConfigError(f'got obs={obs!r}, expected "frame" or "frames" (a simulator has no latents)')
-        if render_mode is not None and render_mode not in self.metadata["render_modes"]:
-            raise ConfigError(
-                f"got render_mode={render_mode!r}, expected None or one of {self.metadata['render_modes']}"
-            )
+            raise ConfigError(f'got obs={obs!r}; expected "frame" or "frames" (a simulator has no latents)')
         self.obs = obs
         self.max_ticks = _tick_limit(horizon, max_ticks, self.frames_per_step)
         self.horizon = -(-self.max_ticks // self.frames_per_step)
-        self.render_mode = render_mode
+        self.render_mode = one_of("render_mode", render_mode, [None, *RENDER_MODES])
         self.info_frames = check_flag("info_frames", info_frames)
         per_render = self.frames_per_step if render_mode == "rgb_array" else 1
         self.metadata = {**self.metadata, "render_fps": self.fps / per_render}
@@ -122,7 +118,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
             EnvironmentClosedError: after `close`.
         """
         self._check_open()
-        god = _god(options)
+        god = check_flag("god", check_options(options, "god").get("god", False))
         super().reset(seed=seed)
         game_seed = int(self.np_random.integers(2**32, dtype=np.uint32))
         frame = self._begin(game_seed, god)
@@ -183,10 +179,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
             ResetNeededError: before the first reset.
             EnvironmentClosedError: after `close`.
         """
-        self._check_open()
-        if self._frames is None:
-            raise ResetNeededError("got a request for frames before any episode, expected reset() first")
-        return self._frames.copy()
+        return self._begun().copy()
 
     def variables(self) -> dict[str, float]:
         """The simulator's variables after the last tick, by name.
@@ -195,9 +188,7 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
             ResetNeededError: before the first reset.
             EnvironmentClosedError: after `close`.
         """
-        self._check_open()
-        if self._frames is None:
-            raise ResetNeededError("got a request for variables before any episode, expected reset() first")
+        self._begun()
         return self._variables()
 
     def render(self) -> np.ndarray | list[np.ndarray] | None:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -267,32 +258,25 @@ class Twin(gym.Env[np.ndarray, Any], ABC):
 
     def _check_open(self) -> None:
         if self._closed:
-            raise EnvironmentClosedError("got a call after close(), expected an open environment; make anew")
+            raise EnvironmentClosedError("got a call after close(); expected an open environment: make a new one")
+
+    def _begun(self) -> np.ndarray:
+        """The frames of the last step, once there is one."""
+        self._check_open()
+        if self._frames is None:
+            raise ResetNeededError("got a call before the first reset; expected an episode: call reset()")
+        return self._frames
 
     def _check_running(self) -> None:
         self._check_open()
         if not self._running:
             where = "before the first reset" if self._frames is None else "after the end of the episode"
-            raise ResetNeededError(f"got a step {where}, expected a running episode; call reset()")
+            raise ResetNeededError(f"got a step {where}; expected a running episode: call reset()")
 
 
 def _tick_limit(horizon: int | None, max_ticks: int | None, frames_per_step: int) -> int:
     if horizon is not None and max_ticks is not None:
-        raise ConfigError(f"got both horizon={horizon} and max_ticks={max_ticks}, expected one of them")
+        raise ConfigError(f"got both horizon={horizon} and max_ticks={max_ticks}; expected one of them")
     if max_ticks is not None:
         return check_count("max_ticks", max_ticks)
     return DEFAULT_MAX_TICKS if horizon is None else check_count("horizon", horizon) * frames_per_step
-
-
-def _god(options: Any) -> bool:
-    if options is None:
-        return False
-    if not isinstance(options, dict):
-        raise ConfigError(f'got options={options!r}, expected a dict such as {{"god": True}}, or None')
-    given: dict[Any, Any] = options
-    if not set(given) <= {"god"}:
-        raise ConfigError(f'got reset options {sorted(map(str, given))}, expected only "god" (a twin has no starts)')
-    god = given.get("god", False)
-    if not isinstance(god, bool):
-        raise ConfigError(f"got god={god!r}, expected True or False")
-    return god

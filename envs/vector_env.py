@@ -23,10 +23,10 @@ from cfworld.envs.arguments import (
     one_of,
 )
 from cfworld.envs.autoreset import begin_at_once, begin_late, observation, restarted, whereabouts
-from cfworld.envs.core import RENDER_MODES, EnvCore, OfCore, make_core
+from cfworld.envs.core import EnvCore, OfCore, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
 from cfworld.envs.host import as_given
-from cfworld.envs.rendering import Screen, tiled
+from cfworld.envs.rendering import RENDER_MODES, Screen, tiled
 from cfworld.envs.rewards import StepFunction
 from cfworld.envs.spaces import world_observation_space
 from cfworld.envs.undo import stream_kept_on_error

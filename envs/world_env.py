@@ -10,9 +10,9 @@ from jaxtyping import UInt8
 
 from cfworld.envs.actions import one_action
 from cfworld.envs.arguments import check_num_envs, check_options
-from cfworld.envs.core import RENDER_MODES, OfCore, make_core
+from cfworld.envs.core import OfCore, make_core
 from cfworld.envs.env_state import EnvState, check_snapshot
-from cfworld.envs.rendering import Screen
+from cfworld.envs.rendering import RENDER_MODES, Screen
 from cfworld.envs.rewards import StepFunction
 from cfworld.envs.seeding import next_episode
 from cfworld.envs.spaces import world_observation_space
@@ -168,7 +168,7 @@ class WorldEnv(OfCore, gym.Env[np.ndarray, Any]):
             before = self._state
             last = None if before is None else (before.seeds[0], int(before.episodes[0]))
             row_seed, episode = next_episode(seed, last, lambda: self.np_random)
-            self._state = self._core.begin([row_seed], [episode], [check_options(options)])
+            self._state = self._core.begin([row_seed], [episode], [check_options(options, "start").get("start")])
         self._show()
         state = self._state if self._core.obs == "latent" else self._decoded()
         return self._core.observe(state)[0].cpu().numpy(), self._info(self.num_frames, {})

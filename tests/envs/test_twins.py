@@ -233,9 +233,17 @@ def test_wrong_arguments_are_refused(kwargs):
         PanoramaTwin(**kwargs)
 
 
-@pytest.mark.parametrize("options", [{"start": 3}, {"god": "yes"}])
-def test_wrong_reset_options_are_refused(panorama, options):
-    with pytest.raises(ConfigError, match="expected"):
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"start": 3}, r"got reset options \['start'\]; expected only \"god\""),
+        ({"god": "yes"}, "got god='yes'; expected True or False"),
+        (["god"], r"got options=\['god'\]; expected a dict with \"god\", or None"),
+    ],
+)
+@pytest.mark.usefixtures("as_users_run_it")
+def test_wrong_reset_options_are_refused(panorama, options, told):
+    with pytest.raises(ConfigError, match=told):
         panorama.reset(options=options)
 
 
