@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -302,7 +302,7 @@ def _check_mask(mask: Any, num_envs: int) -> Bool[np.ndarray, " B"]:
     return array.copy()
 
 
-def is_integer(value: Any) -> bool:
+def is_integer(value: Any) -> TypeGuard[int]:
     """Whether it is a whole number, of Python's or NumPy's."""
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from cfworld.errors import ConfigError
 from cfworld.model import Generator
@@ -57,6 +57,11 @@ def test_every_new_block_has_the_centre_of_the_one_that_it_follows():
     assert deepened(generator(4), 6).key_centre[:, 0].tolist() == [0, 0, 1, 2, 2, 3]
 
 
+def has_gradient(block: nn.Module, name: str) -> bool:
+    gradient = block.get_parameter(name).grad
+    return gradient is not None and bool(gradient.any())
+
+
 def test_what_a_new_block_adds_can_be_learnt():
     """Its outputs are zero, and have a gradient; what goes into them has one after the first step."""
     new = deepened(generator(1), 2)
@@ -66,8 +71,8 @@ def test_what_a_new_block_adds_can_be_learnt():
         velocity(new).square().mean().backward()
         block = new.transformer.blocks[1]
         for layer in ("self_attn.o", "cross_attn.o", "ffn.2"):
-            assert block.get_parameter(f"{layer}.weight").grad.abs().max() > 0, layer
-        assert bool(block.get_parameter("ffn.0.weight").grad.abs().max() > 0) == (step > 0)
+            assert has_gradient(block, f"{layer}.weight"), layer
+        assert has_gradient(block, "ffn.0.weight") == (step > 0)
         optimiser.step()
 
 
