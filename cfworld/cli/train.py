@@ -69,7 +69,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
     """
     builders = {schema: build for schema, build in STAGES.values()}
     if type(config.stage) not in builders:
-        raise ConfigError(f"Got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
+        raise ConfigError(f"got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
     settings = _under(config.paradigm, config.stage)
     folder = Path(config.out) if config.out else run_folder(config.world.name, settings.name)
     world = like_imported(config.world)
@@ -88,7 +88,7 @@ def _under(paradigm: Paradigm | None, settings: Any) -> Any:
     if not isinstance(settings, DistillConfig):
         stage = next(name for name, (schema, _) in STAGES.items() if schema is type(settings))
         raise ConfigError(
-            f"Got a paradigm with stage={stage}; paradigms belong to the stages local and context. Leave paradigm= out."
+            f"got a paradigm with stage={stage}; paradigms belong to the stages local and context. Leave paradigm= out."
         )
     return replace(settings, **asdict(paradigm))
 

@@ -52,7 +52,7 @@ class TransformerConfig:
         check_counts(self, "depth", least=0)
         if min(*self.latent_size, *self.patch_size) < 1 or self.freq_dim % 2:
             raise ConfigError(
-                f"Got latent_size {self.latent_size}, patch_size {self.patch_size} and freq_dim {self.freq_dim}; "
+                f"got latent_size {self.latent_size}, patch_size {self.patch_size} and freq_dim {self.freq_dim}; "
                 "expected positive sizes, and an even width of the timestep embedding."
             )
         if len(self.latent_size) != 2 or len(self.patch_size) != 2:

@@ -90,7 +90,7 @@ class Tokenizer(nn.Module, ABC):
         fits = frames.ndim == 5 and tuple(frames.shape[2:]) == (height, width, 3)
         if not fits or frames.shape[1] == 0 or frames.shape[1] % self.frames_per_latent:
             raise ShapeError(
-                f"Got frames of shape {tuple(frames.shape)}; expected [B, F, {height}, {width}, 3] with F a "
+                f"got frames of shape {tuple(frames.shape)}; expected [B, F, {height}, {width}, 3] with F a "
                 f"positive multiple of {self.frames_per_latent}. Resize the frames, or cut the clip to whole "
                 "latents."
             )
@@ -100,6 +100,6 @@ class Tokenizer(nn.Module, ABC):
         if latents.ndim != 5 or tuple(latents.shape[2:]) != self.latent_shape:
             channels, height, width = self.latent_shape
             raise ShapeError(
-                f"Got latents of shape {tuple(latents.shape)}; expected [B, N, {channels}, {height}, "
+                f"got latents of shape {tuple(latents.shape)}; expected [B, N, {channels}, {height}, "
                 f"{width}]. Use latents of this tokenizer, with a row and a time axis."
             )

@@ -49,19 +49,19 @@ class BlockVAEConfig:
         levels = len(self.widths)
         if levels == 0 or len(self.encoder_depths) != levels or len(self.decoder_depths) != levels:
             raise ConfigError(
-                f"Got {levels} widths, {len(self.encoder_depths)} encoder depths and "
+                f"got {levels} widths, {len(self.encoder_depths)} encoder depths and "
                 f"{len(self.decoder_depths)} decoder depths; expected equally many of each, at least one."
             )
         if min(*self.encoder_depths, *self.decoder_depths) < 0:
             raise ConfigError(
-                f"Got encoder_depths {self.encoder_depths} and decoder_depths {self.decoder_depths}; expected 0 or "
+                f"got encoder_depths {self.encoder_depths} and decoder_depths {self.decoder_depths}; expected 0 or "
                 "more residual blocks at each width."
             )
         if any(width <= 0 or width % NORM_GROUP_CHANNELS for width in self.widths):
-            raise ConfigError(f"Got widths {self.widths}; expected positive multiples of {NORM_GROUP_CHANNELS}.")
+            raise ConfigError(f"got widths {self.widths}; expected positive multiples of {NORM_GROUP_CHANNELS}.")
         if len(self.resolution) != 2 or any(size <= 0 or size % 2**levels for size in self.resolution):
             raise ConfigError(
-                f"Got resolution {self.resolution} with {levels} widths; expected height and width as "
+                f"got resolution {self.resolution} with {levels} widths; expected height and width as "
                 f"positive multiples of {2**levels}. Change the resolution or the number of widths."
             )
         check_counts(self, "frames_per_latent", "latent_channels")

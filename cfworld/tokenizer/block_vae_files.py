@@ -38,7 +38,7 @@ def read_block_vae(folder: Path) -> BlockVAE:
     for name in (_CONFIG, _WEIGHTS):
         if not (folder / name).is_file():
             raise CheckpointError(
-                f"Got no file {name} in {folder}; expected an exported tokenizer. Run "
+                f"got no file {name} in {folder}; expected an exported tokenizer. Run "
                 "`cfworld train stage=tokenizer` first, or give another folder."
             )
     try:
@@ -61,8 +61,8 @@ def read_block_vae(folder: Path) -> BlockVAE:
 def _config(values: Any, folder: Path) -> BlockVAEConfig:
     kind = values.get("type") if isinstance(values, dict) else None
     if kind != _TYPE:
-        raise CheckpointError(f"Got a tokenizer of type {kind!r} in {folder}; expected {_TYPE!r}.")
+        raise CheckpointError(f"got a tokenizer of type {kind!r} in {folder}; expected {_TYPE!r}.")
     try:
         return BlockVAEConfig(**{name: value for name, value in values.items() if name != "type"})
     except TypeError as error:
-        raise CheckpointError(f"Got an unreadable config.json in {folder}: {error}.") from error
+        raise CheckpointError(f"got an unreadable config.json in {folder}: {error}.") from error

@@ -68,7 +68,7 @@ def like_imported(world: WorldSettings) -> WorldSettings:
     usual = WorldSettings(name=world.name)
     if given := [name for name in IMPORTED if getattr(world, name) not in (getattr(usual, name), taken[name])]:
         raise ConfigError(
-            f"Got settings of world.{', world.'.join(given)} beside world.imported={world.imported!r}, which says "
+            f"got settings of world.{', world.'.join(given)} beside world.imported={world.imported!r}, which says "
             "otherwise; expected none: leave them out, or import a world that has them."
         )
     return replace(world, **taken, trained_tokenizer=world.trained_tokenizer or world.imported)

@@ -131,7 +131,7 @@ class InitStageConfig:
             )
         if not 0 <= self.step_share <= 1 or not self.huber >= 0 or not self.sigma_shift > 0:
             raise ConfigError(
-                f"Got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "
+                f"got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "
                 "share in 0 to 1, a scale of 0 or more, and a positive shift."
             )
         check_head_weights(self.reward_weight, self.hazard_weight)

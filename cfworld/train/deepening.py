@@ -29,7 +29,7 @@ def deepened_generator(weights: Mapping[str, Tensor], depth: int, new_depth: int
         ConfigError: If there are to be fewer blocks, or there were none to copy.
     """
     if new_depth < depth or (depth == 0 and new_depth > 0):
-        raise ConfigError(f"Got depth={new_depth} for weights of {depth} blocks; expected no fewer, and one to copy.")
+        raise ConfigError(f"got depth={new_depth} for weights of {depth} blocks; expected no fewer, and one to copy.")
     sources = [place * depth // new_depth for place in range(new_depth)]
     deepened = {name: tensor for name, tensor in weights.items() if not name.startswith(_BLOCKS)}
     deepened["key_centre"] = weights["key_centre"][torch.tensor(sources, dtype=torch.long)]

@@ -46,11 +46,11 @@ class ErftConfig:
     def __post_init__(self) -> None:
         for name in ("probability", "clean_share", "max_sigma"):
             if not 0 <= getattr(self, name) <= 1:
-                raise ConfigError(f"Got erft.{name}={getattr(self, name)}; expected 0 to 1.")
+                raise ConfigError(f"got erft.{name}={getattr(self, name)}; expected 0 to 1.")
         check_counts(self, "num_levels", "capacity", "per_step", prefix="erft.")
         check_counts(self, "start_step", least=0, prefix="erft.")
         if not self.noise >= 0:
-            raise ConfigError(f"Got erft.noise={self.noise}; expected 0 or more.")
+            raise ConfigError(f"got erft.noise={self.noise}; expected 0 or more.")
 
     @property
     def injects(self) -> bool:
@@ -74,7 +74,7 @@ class ErftConfig:
         """
         if self.probability and not self.usable[self.level(sigma)].any():
             raise ConfigError(
-                f"Got erft.max_sigma={self.max_sigma} where predictions are made at the noise levels "
+                f"got erft.max_sigma={self.max_sigma} where predictions are made at the noise levels "
                 f"{[round(level, 3) for level in sigma.tolist()]}; expected it to reach the lowest, or no error would "
                 "ever be injected. Raise erft.max_sigma, or do without errors by erft.probability=0."
             )

@@ -69,13 +69,13 @@ class HeadsStageConfig:
 
     def __post_init__(self) -> None:
         if self.variant not in ("student", "teacher"):
-            raise ConfigError(f"Got variant={self.variant!r}; expected 'student' or 'teacher'.")
+            raise ConfigError(f"got variant={self.variant!r}; expected 'student' or 'teacher'.")
         check_counts(
             self, "clip_latents", "promotion_cadence", "promotion_interval", "calibration_latents", "eval_clips"
         )
         check_counts(self, "calibration_rollouts", least=0)
         if not self.calibration_prior > 0:
-            raise ConfigError(f"Got calibration_prior={self.calibration_prior}; expected a positive deviation.")
+            raise ConfigError(f"got calibration_prior={self.calibration_prior}; expected a positive deviation.")
         check_head_weights(self.reward_weight, self.hazard_weight)
 
 

@@ -49,12 +49,12 @@ def connect(device: str) -> torch.device:
     local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     if device not in ("cpu", "cuda"):
         raise ConfigError(
-            f"Got device={device!r} with several processes; expected 'cpu', or 'cuda' for one GPU each. Choose GPUs by "
+            f"got device={device!r} with several processes; expected 'cpu', or 'cuda' for one GPU each. Choose GPUs by "
             "CUDA_VISIBLE_DEVICES."
         )
     if device == "cuda" and torch.cuda.device_count() < local:
         raise ConfigError(
-            f"Got {local} processes on this machine, which has {torch.cuda.device_count()} GPUs; expected one GPU for "
+            f"got {local} processes on this machine, which has {torch.cuda.device_count()} GPUs; expected one GPU for "
             "each. Start fewer processes, or train with device=cpu."
         )
     state: Any = PartialState(cpu=device == "cpu")

@@ -314,7 +314,7 @@ class TrainingRun:
     def _check_finite(self) -> None:
         if broken_at := int(self._broken_at):
             raise TrainingError(
-                f"Got a loss or a gradient that is not finite at step {broken_at}; expected finite numbers. Nothing "
+                f"got a loss or a gradient that is not finite at step {broken_at}; expected finite numbers. Nothing "
                 f"since was saved in {self.folder}. Train in another folder with a lower learning rate, or look at "
                 "the data of that step."
             )

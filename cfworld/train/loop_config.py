@@ -70,14 +70,14 @@ class LoopConfig:
         check_counts(self, "warmup", "sample_every", "export_every", "num_threads", "seed", least=0)
         for name in ("max_minutes", "weight_decay", "clip"):
             if not getattr(self, name) >= 0:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more.")
         for name in ("ema_decay", "final_lr_ratio"):
             if not 0.0 <= getattr(self, name) <= 1.0:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 to 1.")
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 to 1.")
         if not 0.0 < self.lr < math.inf:
-            raise ConfigError(f"Got lr={self.lr}; expected a positive number.")
+            raise ConfigError(f"got lr={self.lr}; expected a positive number.")
         if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ConfigError(f"Got betas={self.betas}; expected two numbers from 0 to below 1.")
+            raise ConfigError(f"got betas={self.betas}; expected two numbers from 0 to below 1.")
         choices = {
             "schedule": ("cosine", "constant"),
             "optimizer": ("adamw", "muon"),
@@ -85,4 +85,4 @@ class LoopConfig:
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
-                raise ConfigError(f"Got {name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
+                raise ConfigError(f"got {name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")

@@ -135,7 +135,7 @@ def _all_means(
     shortest = world.config.prefix_latents + world.config.latents_per_chunk
     if max(bank.num_latents) < shortest:
         raise DatasetError(
-            f"Got no episode of {shortest} latents, a start and a step; the longest holds {max(bank.num_latents)}. "
+            f"got no episode of {shortest} latents, a start and a step; the longest holds {max(bank.num_latents)}. "
             "Collect longer episodes."
         )
     chunk = world.config.latents_per_chunk

@@ -83,11 +83,11 @@ def build_optimizers(
     """
     matrices, decayed, plain = split_parameters(module)
     if not matrices and not decayed and not plain:
-        raise ConfigError("Got a module without trained parameters; set requires_grad on what shall be trained.")
+        raise ConfigError("got a module without trained parameters; set requires_grad on what shall be trained.")
     if name == "adamw":
         return [_adamw(map(part, [*matrices, *decayed]), map(part, plain), lr, betas, weight_decay)]
     if name != "muon":
-        raise ConfigError(f"Got optimizer {name!r}; expected 'adamw' or 'muon'.")
+        raise ConfigError(f"got optimizer {name!r}; expected 'adamw' or 'muon'.")
     optimizers: list[torch.optim.Optimizer] = []
     if matrices:
         optimizers.append(Muon(matrices, lr=lr, weight_decay=weight_decay, on_whole=on_whole))

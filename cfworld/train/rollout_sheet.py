@@ -32,7 +32,7 @@ def sheet_episodes(world: WorldConfig, held_out: LatentBank) -> list[int]:
     episodes = held_out.mortal_episodes(shortest)
     if not episodes:
         raise DatasetError(
-            f"Got no held-out episode without god mode of at least {shortest} latents; expected one, to roll out "
+            f"got no held-out episode without god mode of at least {shortest} latents; expected one, to roll out "
             "beside. Collect longer ones, or some without god mode."
         )
     lengths = held_out.num_latents

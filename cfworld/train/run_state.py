@@ -206,7 +206,7 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
         )
     if now.get("loop.steps", step) < step:
         raise ConfigError(
-            f"Got steps={now['loop.steps']}, but the run in {folder} has taken {step} already; expected at "
+            f"got steps={now['loop.steps']}, but the run in {folder} has taken {step} already; expected at "
             "least as many."
         )
 

@@ -90,7 +90,7 @@ class TeacherStageConfig:
         check_counts(self, "sheet_rows", "sheet_latents")
         if not self.sigma_shift > 0 or not 0 <= self.prompt_dropout <= 1:
             raise ConfigError(
-                f"Got sigma_shift={self.sigma_shift}, prompt_dropout={self.prompt_dropout}; expected a positive shift "
+                f"got sigma_shift={self.sigma_shift}, prompt_dropout={self.prompt_dropout}; expected a positive shift "
                 "and a share in 0 to 1."
             )
         check_head_weights(self.reward_weight, self.hazard_weight)
@@ -202,7 +202,7 @@ class TeacherStage(WorldStage):
         episodes = self.train.mortal_episodes(length + 1)[: self.config.num_starts]
         if not episodes:
             raise DatasetError(
-                f"Got no episode without god mode of more than prefix_latents={length} latents; expected at least one, "
+                f"got no episode without god mode of more than prefix_latents={length} latents; expected at least one, "
                 "to start from. Collect longer episodes, or some without god mode."
             )
         index = self.train.first[episodes][:, None] + torch.arange(length)

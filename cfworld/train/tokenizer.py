@@ -114,21 +114,21 @@ class TokenizerStageConfig:
             "max_gigabytes",
         ):
             if not getattr(self, name) >= 0.0:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected 0 or more.")
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 or more.")
         if self.detail_share > 1.0:
-            raise ConfigError(f"Got detail_share={self.detail_share}; expected 0 to 1.")
+            raise ConfigError(f"got detail_share={self.detail_share}; expected 0 to 1.")
         if self.feature_weight > 0.0 and self.adversarial_weight == 0.0:
             raise ConfigError(
-                f"Got feature_weight={self.feature_weight} without adversarial_weight; expected one, since the "
+                f"got feature_weight={self.feature_weight} without adversarial_weight; expected one, since the "
                 "features are those of its critic."
             )
         if min(self.num_statistics_blocks, self.num_eval_blocks) < 2:
             raise ConfigError(
-                f"Got num_statistics_blocks={self.num_statistics_blocks}, "
+                f"got num_statistics_blocks={self.num_statistics_blocks}, "
                 f"num_eval_blocks={self.num_eval_blocks}; expected at least 2 of each."
             )
         if self.freeze_encoder and not self.init_from:
-            raise ConfigError("Got freeze_encoder without init_from; a random encoder is not worth keeping.")
+            raise ConfigError("got freeze_encoder without init_from; a random encoder is not worth keeping.")
 
 
 class Batch(NamedTuple):

@@ -114,13 +114,13 @@ def load_world(
 def _starts(config: WorldConfig, tokenizer: Tokenizer, tensors: Mapping[str, Tensor], folder: Path) -> EncodedStarts:
     if tensors.keys() != {"latents", "actions", "seeds"}:
         raise CheckpointError(
-            f"Got starts of {sorted(tensors)} in {folder}; expected latents, actions and seeds. Export the world again."
+            f"got starts of {sorted(tensors)} in {folder}; expected latents, actions and seeds. Export the world again."
         )
     starts = EncodedStarts(**tensors)
     expected = config.prefix_latents, *tokenizer.latent_shape
     if len(starts) and tuple(starts.latents.shape[1:]) != expected:
         raise CheckpointError(
-            f"Got starts of latents {list(starts.latents.shape[1:])} in {folder}; expected {list(expected)}, as its "
+            f"got starts of latents {list(starts.latents.shape[1:])} in {folder}; expected {list(expected)}, as its "
             "config.json has it. Export the world again."
         )
     return starts

@@ -181,7 +181,7 @@ class StartReader:
         try:
             state.check_fits(fingerprint, self._device)
         except StateError as error:
-            raise StartError(f"A state as a start: {error}") from error
+            raise StartError(f"a state as a start: {error}") from error
         if state.num_rows != 1:
             raise StartError(f"got a state of {state.num_rows} rows as a start; expected one row: select([row]) it.")
         if bool(state.ended):
@@ -210,8 +210,8 @@ def start_index(start: Any) -> int:
     """
     if isinstance(start, bool) or not isinstance(start, int | np.integer):
         raise StartError(
-            f"a start is an index, a cfworld.Start, a cfworld.WorldState of one row or a cfworld.world.Opening; got "
-            f"{type(start).__name__}. "
-            "Start.from_image, from_clip and from_episode and WorldState.load make one of what you have."
+            "a start is an index, a cfworld.Start, a cfworld.WorldState of one row or a cfworld.world.Opening; got "
+            f"{type(start).__name__}. Start.from_image, from_clip and from_episode and WorldState.load make one of "
+            "what you have."
         )
     return int(start)

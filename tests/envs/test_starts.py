@@ -57,7 +57,7 @@ def files(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_state_on_another_device_is_refused(world: World) -> None:
     state, _ = world.initial(seeds=[1])
-    with pytest.raises(StartError, match="A state as a start: got a state on meta; this world is on cpu"):
+    with pytest.raises(StartError, match="a state as a start: got a state on meta; this world is on cpu"):
         find_start(dataclasses.replace(state, seeds=state.seeds.to("meta")), world)
 
 

@@ -78,7 +78,7 @@ def test_what_a_new_block_adds_can_be_learnt():
 
 @pytest.mark.parametrize(("before", "after"), [(2, 1), (0, 2)])
 def test_fewer_blocks_and_copies_of_none_are_refused(before: int, after: int):
-    with pytest.raises(ConfigError, match=f"Got depth={after} for weights of {before} blocks"):
+    with pytest.raises(ConfigError, match=f"got depth={after} for weights of {before} blocks"):
         deepened_generator(generator(before).state_dict(), before, after)
 
 

@@ -93,5 +93,5 @@ def test_clips_that_stay_clean_get_no_white_noise_either():
 @pytest.mark.parametrize("change", [{"noise": -0.1}, {"start_step": -1}, {"probability": 1.5}, {"capacity": 0}])
 def test_settings_out_of_range_are_refused(change: dict):
     (name,) = change
-    with pytest.raises(ConfigError, match=rf"ot erft\.{name}=.*; expected"):
+    with pytest.raises(ConfigError, match=rf"got erft\.{name}=.*; expected"):
         ErftConfig(**change)

@@ -49,7 +49,7 @@ class FrameBank:
         self._ends = np.cumsum(np.maximum(lengths - block, 0))
         if len(lengths) == 0 or self._ends[-1] == 0:
             raise DatasetError(
-                f"Got {len(lengths)} episodes, none longer than {block} frames; expected at least one. "
+                f"got {len(lengths)} episodes, none longer than {block} frames; expected at least one. "
                 "Collect longer episodes."
             )
 
@@ -81,7 +81,7 @@ class FrameBank:
             episode = source.episode(int(index)).frames
             if episode.shape != (length, *first.shape[1:]):
                 raise DatasetError(
-                    f"Got frames of shape {episode.shape} in episode {index}; expected "
+                    f"got frames of shape {episode.shape} in episode {index}; expected "
                     f"{(int(length), *first.shape[1:])}. The dataset is damaged: collect it again."
                 )
             frames[base : base + length] = episode

@@ -51,7 +51,7 @@ class AnchorConfig:
 
     def __post_init__(self) -> None:
         if not 0 <= self.weight < math.inf:
-            raise ConfigError(f"Got anchor.weight={self.weight}; expected a number of 0 or more.")
+            raise ConfigError(f"got anchor.weight={self.weight}; expected a number of 0 or more.")
         check_counts(self, "clips", prefix="anchor.")
 
 
@@ -119,7 +119,7 @@ class Anchor:
         clips = self._stage.config.loop.batch_size
         if clips % team.size:
             raise ConfigError(
-                f"Got anchor.clips={clips} with {team.size} processes; expected a multiple of {team.size}."
+                f"got anchor.clips={clips} with {team.size} processes; expected a multiple of {team.size}."
             )
         self._stage.team = team
 

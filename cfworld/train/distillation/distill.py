@@ -115,15 +115,15 @@ class DistillConfig:
         check_counts(self, "prefix_latents", least=0)
         for name in ("sigma_shift", "score_shift", "critic_lr_ratio"):
             if not getattr(self, name) > 0:
-                raise ConfigError(f"Got {name}={getattr(self, name)}; expected a positive number.")
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected a positive number.")
         if self.anchor.weight > 0 and {self.score_memory, self.student_memory} != {Shown.MEMORY}:
             raise ConfigError(
-                f"Got anchor.weight={self.anchor.weight} with score_memory={self.score_memory} and "
+                f"got anchor.weight={self.anchor.weight} with score_memory={self.score_memory} and "
                 f"student_memory={self.student_memory}; expected anchor.weight=0, or memory for both: the loss on real "
                 "clips shows both networks the world's whole memory."
             )
         if len(self.critic_betas) != 2:
-            raise ConfigError(f"Got critic_betas={self.critic_betas}; expected two betas.")
+            raise ConfigError(f"got critic_betas={self.critic_betas}; expected two betas.")
 
 
 class _Networks(nn.ModuleDict):
@@ -156,7 +156,7 @@ class DistillStage(WorldStage):
         self.prefix = config.prefix_latents or teacher.config.prefix_latents
         if self.prefix % chunk or config.min_latents < self.prefix + chunk:
             raise ConfigError(
-                f"Got prefix_latents={self.prefix} and min_latents={config.min_latents}; expected a prefix of whole "
+                f"got prefix_latents={self.prefix} and min_latents={config.min_latents}; expected a prefix of whole "
                 f"chunks of {chunk} latents, and at least one chunk of an episode after it, whose actions are taken."
             )
         sampler = few_step_sampler(config.num_steps, config.sigma_shift)

@@ -57,7 +57,7 @@ def check_head_weights(reward_weight: float, hazard_weight: float) -> None:
     """
     if not min(reward_weight, hazard_weight) >= 0:
         raise ConfigError(
-            f"Got reward_weight={reward_weight}, hazard_weight={hazard_weight}; expected 0 or more of each."
+            f"got reward_weight={reward_weight}, hazard_weight={hazard_weight}; expected 0 or more of each."
         )
 
 

@@ -51,7 +51,7 @@ class ResamplingConfig:
     def __post_init__(self) -> None:
         if not (0 <= self.share <= 1 and 0 < self.lowest <= 1 and self.stretch >= 1 and self.tolerance > 0):
             raise ConfigError(
-                f"Got resampling.share={self.share}, lowest={self.lowest}, stretch={self.stretch} and "
+                f"got resampling.share={self.share}, lowest={self.lowest}, stretch={self.stretch} and "
                 f"tolerance={self.tolerance}; expected a share in 0 to 1, a noise level above 0 and up to 1, one chunk "
                 "or more, and a positive distance."
             )

@@ -26,12 +26,12 @@ def share_out(stage: Stage, averages: nn.Module, config: LoopConfig, team: Team)
         raise ConfigError(f"{type(stage).__name__} has no way to share its batches; train it in one process.")
     if config.batch_size % team.size:
         raise ConfigError(
-            f"Got batch_size={config.batch_size} with {team.size} processes; expected a multiple of {team.size}, for "
+            f"got batch_size={config.batch_size} with {team.size} processes; expected a multiple of {team.size}, for "
             "each takes as many rows. Change stage.loop.batch_size or the number of processes."
         )
     if config.compile and config.shard:
         raise ConfigError(
-            "Got compile=true and shard=true with several processes; expected one of them at most. Set "
+            "got compile=true and shard=true with several processes; expected one of them at most. Set "
             "stage.loop.shard=false or stage.loop.compile=false."
         )
     team.agree(config.precision, shard=config.shard)
