@@ -87,6 +87,12 @@ ACTIONS: dict[str, Any] = {
 }
 
 
+def per_frame(kind: str, frames: int) -> Any:
+    """The action of a kind, once for each of so many frames."""
+    action = ACTIONS[kind]
+    return {name: [part] * frames for name, part in action.items()} if kind == "dict" else [action] * frames
+
+
 def toy_world(*, num_starts: int = 5, seed: int = 0, device: str = "cpu", **changes) -> World:
     """A world with random weights."""
     config = toy_config(**changes)

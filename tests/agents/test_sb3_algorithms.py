@@ -4,7 +4,6 @@ Their value networks are made constant, and every step is worth 1, so that what 
 in advance: episodes end by themselves in their second step or are cut off in their third.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
@@ -17,9 +16,10 @@ from stable_baselines3.common.monitor import Monitor
 from stable_baselines3.common.on_policy_algorithm import OnPolicyAlgorithm
 from stable_baselines3.common.vec_env import VecMonitor
 
-from cfworld import StepOutput, World
+from cfworld import World
 from cfworld.agents import SB3VecEnv
 from cfworld.envs import WorldEnv, WorldVectorEnv
+from tests.envs.episodes import first_row_ends_in_step, one_a_step
 from tests.toy import toy_world
 
 VALUE, GAMMA = 5.0, 0.5
@@ -32,22 +32,12 @@ def world() -> World:
     return toy_world()
 
 
-def first_row_ends_in_step(number: int) -> Callable[[StepOutput], list[bool]]:
-    calls: list[int] = []
-
-    def ends(step: StepOutput) -> list[bool]:
-        calls.append(1)
-        return [len(calls) == number, *[False] * (len(step.reward) - 1)]
-
-    return ends
-
-
 def arguments(obs: str) -> dict[str, Any]:
     """Row 0 dies in step 2; the horizon is 3 steps; each step is worth 1."""
     return {
         "obs": obs,
         "horizon": 3,
-        "reward_fn": lambda step: [1.0] * len(step.reward),
+        "reward_fn": one_a_step,
         "termination_fn": first_row_ends_in_step(2),
     }
 

@@ -33,13 +33,6 @@ SMALL = (
 )
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("toy")
-    toy_world().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture
 def trained(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setattr(sys, "argv", sys.argv)

@@ -21,13 +21,6 @@ from cfworld.errors import ConfigError
 from tests.toy import toy_world
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("toy")
-    toy_world().save_pretrained(folder)
-    return str(folder)
-
-
 @pytest.fixture(autouse=True)
 def screen(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")

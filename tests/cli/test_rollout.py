@@ -21,13 +21,6 @@ from tests.export.video_tools import read
 from tests.toy import toy_world
 
 
-@pytest.fixture(scope="module")
-def toy(tmp_path_factory: pytest.TempPathFactory) -> str:
-    folder = tmp_path_factory.mktemp("toy")
-    toy_world().save_pretrained(folder)
-    return str(folder)
-
-
 def test_a_rollout_leaves_video_strip_configuration_and_figures(toy: str, tmp_path: Path) -> None:
     rollout(RolloutConfig(world=toy, frames=10, scale=4, out=str(tmp_path)))
     height, width = 4 * 64 + 44, 4 * 64  # below the frame, a panel for the caption

@@ -1,11 +1,12 @@
 """Episodes for the tests of the environments."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-from cfworld import World
+from cfworld import StepOutput, World
 from cfworld.envs.world_env import WorldEnv
 from tests.toy import toy_world
 
@@ -18,6 +19,22 @@ def deadly_world() -> World:
     with torch.no_grad():
         world.generator.heads.hazard.out.bias.fill_(100.0)
     return world
+
+
+def one_a_step(step: StepOutput) -> list[float]:
+    """A `reward_fn` by which each step is worth 1."""
+    return [1.0] * len(step.reward)
+
+
+def first_row_ends_in_step(number: int) -> Callable[[StepOutput], list[bool]]:
+    """A `termination_fn` by which row 0 dies in the step of this number, and nobody else."""
+    calls: list[int] = []
+
+    def ends(step: StepOutput) -> list[bool]:
+        calls.append(1)
+        return [len(calls) == number, *[False] * (len(step.reward) - 1)]
+
+    return ends
 
 
 def play(env: WorldEnv, actions: list[int]) -> list[tuple[Any, ...]]:

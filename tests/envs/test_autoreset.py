@@ -1,6 +1,5 @@
 """Autoreset: sequences written out by hand, and Gymnasium's own vector environment beside ours."""
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -8,26 +7,13 @@ import pytest
 import torch
 from gymnasium.vector import AutoresetMode, SyncVectorEnv
 
-from cfworld import StepOutput, World
+from cfworld import World
 from cfworld.envs import WorldEnv, WorldVectorEnv
 from cfworld.errors import ConfigError, ResetNeededError
+from tests.envs.episodes import first_row_ends_in_step, one_a_step
 from tests.toy import toy_world
 
 HORIZON = 3
-
-
-def first_row_ends_in_step(number: int) -> Callable[[StepOutput], np.ndarray]:
-    calls: list[int] = []
-
-    def ends(step: StepOutput) -> np.ndarray:
-        calls.append(1)
-        return np.array([len(calls) == number, False])
-
-    return ends
-
-
-def one_a_step(step: StepOutput) -> list[float]:
-    return [1.0] * len(step.reward)
 
 
 def two_rows(world: World, mode: str | AutoresetMode, **arguments: Any) -> WorldVectorEnv:

@@ -14,7 +14,7 @@ from gymnasium.utils.env_checker import check_env
 import cfworld
 from cfworld.envs import DoomRoomsTwin, DoomTakeCoverTwin, PanoramaTwin, Twin, WorldEnv, WorldVectorEnv
 from cfworld.errors import ActionError
-from tests.toy import ACTIONS, DISCRETE, KINDS, toy_world
+from tests.toy import ACTIONS, DISCRETE, KINDS, per_frame, toy_world
 
 FRAMES = 4
 WORLDS = {kind: toy_world(actions=actions) for kind, actions in KINDS.items()}
@@ -24,11 +24,6 @@ TWINS: dict[str, type[Twin]] = {
     "panorama": PanoramaTwin,
 }
 CONFIGS = Path(cfworld.__file__).parents[1] / "configs" / "world"
-
-
-def per_frame(kind: str) -> Any:
-    action = ACTIONS[kind]
-    return {name: [part] * FRAMES for name, part in action.items()} if kind == "dict" else [action] * FRAMES
 
 
 def seen(env: gym.Env, action: Any) -> np.ndarray:
@@ -46,7 +41,7 @@ def test_environments_of_every_kind_of_action_pass_gymnasiums_checks(kind: str, 
 @pytest.mark.parametrize("kind", KINDS)
 def test_an_action_for_the_step_is_that_action_for_every_frame(kind: str) -> None:
     env = WorldEnv(WORLDS[kind])
-    assert np.array_equal(seen(env, ACTIONS[kind]), seen(env, per_frame(kind)))
+    assert np.array_equal(seen(env, ACTIONS[kind]), seen(env, per_frame(kind, FRAMES)))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -13,7 +13,7 @@ import cfworld
 from cfworld.errors import ActionError, ConfigError, StartError
 from cfworld.prompts import ActionConfig, TextConfig
 from cfworld.world import WorldConfig, config_from_dict, config_to_dict, zoo_names
-from tests.toy import ACTIONS, DICT, KINDS, TEXT, toy_config, toy_world
+from tests.toy import ACTIONS, DICT, KINDS, TEXT, per_frame, toy_config, toy_world
 
 FINGERPRINTS = {
     "doom_rooms/teacher": "9d521f14e317",
@@ -30,10 +30,6 @@ The Doom world's are from before actions had names and other kinds."""
 WORLDS = {kind: toy_world(actions=actions) for kind, actions in KINDS.items()}
 
 
-def per_frame(kind: str, action: Any, frames: int) -> Any:
-    return {name: [part] * frames for name, part in action.items()} if kind == "dict" else [action] * frames
-
-
 def batched(kind: str, actions: list[Any]) -> Any:
     if kind != "dict":
         return actions
@@ -45,7 +41,7 @@ def test_an_action_for_the_step_is_that_action_for_every_frame(kind: str):
     world, action = WORLDS[kind], ACTIONS[kind]
     state, _ = world.initial(seeds=[0, 1])
     once = world.step(state, batched(kind, [action, action]), decode=False)[1]
-    each = world.step(state, batched(kind, [per_frame(kind, action, 4)] * 2), decode=False)[1]
+    each = world.step(state, batched(kind, [per_frame(kind, 4)] * 2), decode=False)[1]
     assert torch.equal(once.latents, each.latents)
 
 
@@ -80,7 +76,7 @@ def test_a_saved_world_takes_the_same_actions(kind: str, tmp_path: Path):
 def test_a_start_brings_actions_of_the_same_kind(kind: str):
     world, length = WORLDS[kind], 8
     frames = np.random.default_rng(0).integers(0, 255, (length, 64, 64, 3), np.uint8)
-    start = cfworld.Start(frames=frames, actions=per_frame(kind, ACTIONS[kind], length))
+    start = cfworld.Start(frames=frames, actions=per_frame(kind, length))
     state, _ = world.initial(seeds=[0], starts=[start])
     expected = world.generator.prompts.check(ACTIONS[kind], None, 4)[0]
     assert torch.equal(state.memory.actions[0, state.memory.valid[0]][-1], expected)
@@ -92,7 +88,7 @@ def test_a_start_brings_actions_of_the_same_kind(kind: str):
 
 
 def test_a_part_of_a_start_that_is_too_short_is_refused():
-    actions = per_frame("dict", ACTIONS["dict"], 8)
+    actions = per_frame("dict", 8)
     with pytest.raises(StartError, match=r"one action per frame; got actions \[7, 2\] for 8 frames"):
         cfworld.Start(frames=np.zeros((8, 64, 64, 3), np.uint8), actions=actions | {"mouse": actions["mouse"][1:]})
 
