@@ -7,6 +7,7 @@ from cfworld.cli import checks, common
 from cfworld.cli.collect import POLICIES_HELP, policy_weights
 from cfworld.export.config import ExportConfig
 from cfworld.export.dataset import export_dataset
+from cfworld.memory.presets import MEMORY_HELP
 from cfworld.world.pretrained import load_config
 
 __all__ = ["ExportCommand", "main", "run"]
@@ -37,8 +38,7 @@ class ExportCommand:
         ends: sampled, greedy or never; null for the world's own rule.
         truncate_above: Truncate an episode after a step whose novelty is higher; null never does.
         num_steps: Denoising steps; null for the world's own.
-        memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that
-            the world was trained with; null for its own.
+        memory: In place of the world's own: see `MEMORY_HELP`.
         device: Where to generate: cpu, cuda, cuda:1 ...
         rows: Episodes generated side by side.
         shard_episodes: Episodes in a file; an interruption loses at most this many, and those under way.
@@ -59,7 +59,7 @@ class ExportCommand:
     ends: str | None = None
     truncate_above: float | None = None
     num_steps: int | None = None
-    memory: str | None = None
+    memory: str | None = field(default=None, metadata={"help": MEMORY_HELP})
     device: str = "cpu"
     rows: int = 16
     shard_episodes: int = 32

@@ -17,6 +17,7 @@ from cfworld.envs.overlay import annotate, tile
 from cfworld.errors import ConfigError
 from cfworld.export.film_strip import write_film_strip
 from cfworld.export.video import open_video
+from cfworld.memory.presets import MEMORY_HELP
 from cfworld.metrics import machine
 from cfworld.world import World
 
@@ -46,8 +47,7 @@ class RolloutConfig:
         policy: Who acts: see `who_acts`.
         seed: Seed of the first world; the others count on from it.
         num_steps: Denoising steps; null for the world's own.
-        memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that
-            the world was trained with; null for its own.
+        memory: In place of the world's own: see `MEMORY_HELP`.
         device: Where to generate: cpu, cuda, cuda:1 ...
         scale: Pixels of the video per pixel of a frame.
         out: Folder to write to; null for outputs/rollout/<time>.
@@ -61,7 +61,7 @@ class RolloutConfig:
     policy: str | None = field(default=None, metadata={"help": f"Who acts: {who_acts()}."})
     seed: int | None = None
     num_steps: int | None = None
-    memory: str | None = None
+    memory: str | None = field(default=None, metadata={"help": MEMORY_HELP})
     device: str = "cpu"
     scale: int = 6
     out: str | None = None

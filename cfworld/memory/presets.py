@@ -8,7 +8,7 @@ from typing import Any
 from cfworld.errors import ConfigError
 from cfworld.memory.config import MemoryConfig, Positions, PromotionRule
 
-__all__ = ["PRESETS", "chosen_memory"]
+__all__ = ["MEMORY_HELP", "PRESETS", "chosen_memory"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -27,6 +27,9 @@ PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     }
 )
 """What each preset changes, by its name. `configs/memory` says the same to `cfworld train`, and a test compares."""
+
+MEMORY_HELP = f"One of {', '.join(PRESETS)}, in place of the memory that the world was trained with; null for its own."
+"""What commands say of a memory that is laid over a world's own."""
 
 
 def chosen_memory(own: MemoryConfig, memory: MemoryConfig | str | None) -> MemoryConfig:

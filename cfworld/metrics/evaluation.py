@@ -7,6 +7,7 @@ from typing import Any
 
 from cfworld.envs.twins import Twin, make_twin
 from cfworld.errors import ConfigError
+from cfworld.memory.presets import MEMORY_HELP
 from cfworld.metrics.calibration import heads
 from cfworld.metrics.continuation import STUDENT, ContinuationConfig, run_continuation
 from cfworld.metrics.control import ControlConfig, run_control
@@ -67,8 +68,7 @@ class EvaluateConfig:
         prefix_latents: Latents of real frames before a start.
         batch: Rows generated together.
         num_steps: Denoising steps; null for the world's own.
-        memory: context_forcing, fast_only, infinity_rope, longlive, self_forcing or uniform in place of the memory that
-            the world was trained with; null for its own. Baselines keep theirs, so that the same weights may be one.
+        memory: In place of the world's own, not of its baselines': see `MEMORY_HELP`.
         device: Where to generate: cpu, cuda, cuda:1 ...
         out: Folder to write to; null for outputs/evaluate/<time>.
     """
@@ -83,7 +83,9 @@ class EvaluateConfig:
     prefix_latents: int = 8
     batch: int = 32
     num_steps: int | None = None
-    memory: str | None = None
+    memory: str | None = field(
+        default=None, metadata={"help": f"{MEMORY_HELP} Baselines keep theirs, so that the same weights may be one."}
+    )
     device: str = "cpu"
     out: str | None = None
     fidelity: FidelityConfig = field(default_factory=FidelityConfig)

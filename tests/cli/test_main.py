@@ -9,6 +9,7 @@ import pytest
 import cfworld.cli
 from cfworld.cli import common, help_text, main
 from cfworld.errors import ConfigError
+from cfworld.memory import PRESETS
 
 
 @dataclass(kw_only=True, slots=True)
@@ -178,6 +179,16 @@ def test_every_key_of_every_command_is_explained(
     assert keys
     for place in keys:
         assert lines[place + 1].startswith("      "), lines[place]
+
+
+@pytest.mark.parametrize("name", ["evaluate", "export", "rollout"])
+def test_help_lists_the_presets_of_a_memory(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    main.main([name, "--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    assert all(preset in printed for preset in PRESETS)
 
 
 def test_output_goes_where_the_user_asks_or_to_a_fresh_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
