@@ -64,7 +64,7 @@ class FidelityConfig:
         """Refuse times that are not after the start, never come, or are not in order."""
         times = self.seconds
         if not times or not all(0 < time < math.inf for time in times) or sorted(set(times)) != list(times):
-            raise ConfigError(f"fidelity.seconds is {self.seconds}; expected rising, finite times above 0")
+            raise ConfigError(f"fidelity.seconds is {self.seconds}; expected rising times above 0, all of them finite")
 
     def num_ticks(self, fps: int, per_step: int) -> int:
         """Ticks to the last time, rounded up to whole steps."""
