@@ -8,7 +8,7 @@ from cfworld.metrics import machine
 from cfworld.metrics.controls import make_control
 from cfworld.metrics.evaluation import EvaluateConfig, check_baseline, judge
 from cfworld.metrics.progress import progress_bar
-from cfworld.metrics.report import write_report
+from cfworld.metrics.report import draw, write_report
 from cfworld.metrics.rollouts import WorldLike
 from cfworld.world import World, find_world
 from cfworld.world.checkpoint import read_manifest
@@ -18,13 +18,13 @@ __all__ = ["evaluate", "main"]
 SUMMARY = (
     "Judge a world against its twin on seeds that were never trained on: fidelity, control, reward and "
     "hazard, drift, survival, recall and what the memory keeps, with 95 % bootstrap intervals. Writes report.json, "
-    "report.md, plots and film strips."
+    "report.md, plots and film strips, anew after every metric: an interruption loses the one under way."
 )
 EXAMPLE = "world=panorama metrics=[fidelity,control] controls=[freeze] starts=16"
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
-    """Judge, write the report, and return its figures."""
+    """Judge, write the report anew after every metric, and return its figures."""
     began = perf_counter()
     world = _load(config.world, config, config.memory)
     worlds: dict[str, WorldLike] = {"world": world}
@@ -34,9 +34,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     worlds |= {name: make_control(name, world) for name in config.controls}
     student = _student(config, world)
     folder = common.open_output("evaluate", config.out, config)
-    judged = list(judge(worlds, config, progress_bar, student))
-    about = {**_about(world, config), "seconds": round(perf_counter() - began, 1)}
-    figures = write_report(folder, about, judged)
+    about, judged, figures = _about(world, config), [], {}
+    for judgement in judge(worlds, config, progress_bar, student):
+        judged.append(judgement)
+        draw(folder, judgement)
+        figures = write_report(folder, {**about, "seconds": round(perf_counter() - began, 1)}, judged)
     bars = [passed for metric in figures["bars"].values() for passed in metric["world"].values()]
     measured = [passed for passed in bars if passed is not None]
     print(f"{folder / 'report.md'}: {sum(measured)} of {len(measured)} bars passed")

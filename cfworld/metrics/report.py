@@ -12,13 +12,19 @@ from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.judgement import Bars, Cell, Judgement, Table
 from cfworld.metrics.markdown_table import markdown_table
 
-__all__ = ["as_figures", "markdown", "write_report"]
+__all__ = ["as_figures", "draw", "markdown", "write_report"]
 
 _VERDICT = {True: "passed", False: "**failed**", None: "not measurable"}
 
 
+def draw(folder: Path, judgement: Judgement) -> None:
+    """Write the pictures of a metric into a folder."""
+    for picture in judgement.pictures:
+        picture.write(folder / picture.name)
+
+
 def write_report(folder: Path, about: Mapping[str, Any], judgements: Sequence[Judgement]) -> dict[str, Any]:
-    """Write report.json, report.md and every picture into a folder, each whole or not at all.
+    """Write report.json and report.md into a folder, each whole or not at all; `draw` writes the pictures.
 
     Args:
         folder: where to.
@@ -28,9 +34,6 @@ def write_report(folder: Path, about: Mapping[str, Any], judgements: Sequence[Ju
     Returns:
         What report.json holds.
     """
-    for judgement in judgements:
-        for picture in judgement.pictures:
-            picture.write(folder / picture.name)
     figures = {
         "about": dict(about),
         "metrics": {judged.metric: as_figures(judged.figures) for judged in judgements},

@@ -8,6 +8,7 @@ import torch
 
 from cfworld.cli.evaluate import evaluate
 from cfworld.errors import ConfigError
+from cfworld.metrics import evaluation
 from cfworld.metrics.bootstrap import Interval
 from cfworld.metrics.continuation import ContinuationConfig
 from cfworld.metrics.control import ControlConfig
@@ -68,6 +69,20 @@ def test_the_command_writes_report_plots_and_film_strips(tmp_path: Path):
     } <= pictures
     assert all(f"({name})" in page for name in pictures)
     assert (out / "config.yaml").is_file()
+
+
+def test_an_interruption_loses_the_metric_under_way_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def interrupted(*_given: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluation, "run_drift", interrupted)
+    toy_world().save_pretrained(tmp_path / "world")
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        evaluate(small(world=str(tmp_path / "world"), out=str(out), metrics=["fidelity", "drift"]))
+    assert set(json.loads((out / "report.json").read_text())["metrics"]) == {"fidelity"}
+    assert "(fidelity.png)" in (out / "report.md").read_text()
+    assert (out / "fidelity.png").is_file()
 
 
 def test_a_world_is_its_own_equal_baseline():
