@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -68,8 +69,8 @@ class CollectConfig:
         check_counts(self, "max_ticks", "hold_ticks", "shard_episodes", "workers")
         if self.ticks + self.episodes == 0:
             raise ConfigError("got ticks=0 and episodes=0; expected one above 0, to know when to stop")
-        if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:
-            raise ConfigError(f"got policies={self.policies}; expected weights >= 0, at least one above 0")
+        if not self.policies or min(self.policies.values()) < 0 or not 0 < sum(self.policies.values()) < math.inf:
+            raise ConfigError(f"got policies={self.policies}; expected finite weights >= 0, at least one above 0")
         for name in ("hold_share", "god_share"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected a share from 0 to 1")

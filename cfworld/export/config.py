@@ -1,5 +1,6 @@
 """What to export: from which world, under which policies, in which format."""
 
+import math
 from dataclasses import dataclass, field
 
 from cfworld.errors import ConfigError
@@ -72,7 +73,7 @@ class ExportConfig:
             )
         if not 0 <= self.seed < 2**62:
             raise ConfigError(f"got seed={self.seed}; expected 0 or more, below 2^62")
-        if not self.policies or min(self.policies.values()) < 0 or sum(self.policies.values()) <= 0:
-            raise ConfigError(f"got policies={self.policies}; expected weights >= 0, at least one above 0")
+        if not self.policies or min(self.policies.values()) < 0 or not 0 < sum(self.policies.values()) < math.inf:
+            raise ConfigError(f"got policies={self.policies}; expected finite weights >= 0, at least one above 0")
         if not 0 <= self.crf <= 51:
             raise ConfigError(f"got crf={self.crf}; expected 0 to 51")

@@ -66,7 +66,7 @@ class EvaluateConfig:
         starts: Held-out starts for fidelity, control and heads.
         seed: The first evaluation seed, 1000000 or more.
         prefix_latents: Latents of real frames before a start.
-        batch: Rows generated together.
+        batch: Rows generated together by fidelity, control, heads, drift and recall; the others take all of theirs.
         num_steps: Denoising steps; null for the world's own.
         memory: In place of the world's own, not of its baselines': see `MEMORY_HELP`.
         device: Where to generate: cpu, cuda, cuda:1 ...

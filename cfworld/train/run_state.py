@@ -72,7 +72,7 @@ def save_checkpoint(
     extra: Mapping[str, Any],
     team: Team = ALONE,
 ) -> Path:
-    """Write a checkpoint beside the others, and remove all but the newest two.
+    """Write a checkpoint beside the others, and remove all but the newest two, and what a kill left half-written.
 
     A step that was saved already is left as it is: what a run holds after a step is a function of the step.
 
@@ -111,7 +111,7 @@ def save_checkpoint(
         torch.save(training, aside / "training.pt")
     if team.leads:
         _finish(aside, target, progress)
-        for old in _checkpoints(folder)[:-NUM_KEPT]:
+        for old in [*_checkpoints(folder)[:-NUM_KEPT], *parent.glob(".step_*.part")]:
             shutil.rmtree(old)
     team.wait()
     return target

@@ -241,6 +241,8 @@ def test_any_environment_with_frames_is_collected_step_by_step(tmp_path, env, kw
         ({"workers": 0}, "got workers=0; expected an integer of at least 1"),
         ({"policies": {}}, r"got policies=\{\}; expected .* at least one above 0"),
         ({"policies": {"sticky": -1.0, "noop": 2.0}}, "weights >= 0"),
+        ({"policies": {"sticky": 1e308, "noop": 1e308}}, "finite weights"),
+        ({"policies": {"sticky": float("nan")}}, "finite weights"),
         ({"god_share": 1.5}, "a share from 0 to 1"),
         ({"hold_share": -0.1}, r"got hold_share=-0.1; expected a share from 0 to 1"),
         ({"hold_ticks": 0}, "hold_ticks=0; expected an integer of at least 1"),
