@@ -160,7 +160,8 @@ def recall(
     with panels(path, len(quantities)) as axes:
         for ax, (key, title) in zip(axes, quantities.items(), strict=False):
             for nth, (name, colour) in enumerate(coloured(next(iter(routes.values())))):
-                label = name + _context_note(context.get(name, {}), "over chance: " if name in baselines else "")
+                against = "" if not baselines else "over chance: " if name in baselines else "over the best baseline: "
+                label = name + _context_note(context.get(name, {}), against)
                 if order:
                     band(ax, seconds, [routes[route][name][key] for route in order], label, colour)
                 for place, route in enumerate(others):

@@ -85,7 +85,10 @@ def test_the_legend_of_recall_says_which_contexts_are_ones_over_chance(tmp_path:
     context = {"world": {"recalled": 2.4, "psnr": 0.0}, "window": {"recalled": 9.6, "psnr": 2.4}}
     route = {"away 4 s": dict.fromkeys(context, found)}
     charts.recall(tmp_path / "recall.png", route, {"away 4 s": 4.0}, context, ["window"])
-    assert labels[:2] == ["world (ECL 2.4 s, by PSNR 0 s)", "window (over chance: ECL 9.6 s, by PSNR 2.4 s)"]
+    assert labels[:2] == [
+        "world (over the best baseline: ECL 2.4 s, by PSNR 0 s)",
+        "window (over chance: ECL 9.6 s, by PSNR 2.4 s)",
+    ]
 
 
 def test_curves_without_names_have_no_legend(tmp_path: Path):
