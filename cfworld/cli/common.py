@@ -195,9 +195,10 @@ def _unreadable(error: OverrideParseException) -> str:
     problem = " ".join(str(error).split()).partition(" See https:")[0]
     key, _, value = error.override.partition("=")
     bare = value.strip("'\"")
+    example = f"'{key}=[\"a text\"]'" if bare.startswith("[") else f"\"{key}='{bare}'\""
     return (
         f"got {error.override}, which cannot be read ({problem}); expected brackets in pairs, and a text with other "
-        f"characters than plain ones in quotes within the shell's, as in \"{key}='{bare}'\"."
+        f"characters than plain ones in quotes within the shell's, as in {example}."
     )
 
 

@@ -107,7 +107,7 @@ def _check_sizes(
         raise ConfigError(
             f"Cannot widen a {kind} to another one: the world asks for {said}. Give its own sizes, but for more "
             "channels (no more new ones than a cell has numbers), world.tokenizer.shortcuts=true and "
-            "world.transformer.input_skip=true."
+            "world.transformer.input_skip=true; a teacher may also have more blocks."
         )
 
 

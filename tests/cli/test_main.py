@@ -96,6 +96,7 @@ def test_flags_of_hydra_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_
         ("inner.size=big", "Integer"),
         ("a=[", "no viable"),
         ("out=née", "in quotes within the shell's, as in \"out='née'\""),
+        ("metrics=[é]", "as in 'metrics=[\"a text\"]'"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(
