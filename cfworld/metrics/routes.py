@@ -217,7 +217,7 @@ def _drive(
         seen[name] = np.concatenate([seen["twin"][:, :given], own], axis=1)
         promotions[name] = None if real else generated.promotions
     departed = np.stack([start.prefix[-1] for start in starts])[:, rows]
-    resting = (actions.reshape(len(ends), per_step) == turn.stay).all(axis=1)
+    resting = (actions[: len(ends) * per_step].reshape(len(ends), per_step) == turn.stay).all(axis=1)
     returned = {
         name: Returned(
             departed=departed, track=track[:, :, rows], promotions=promotions.get(name), given=given, resting=resting
