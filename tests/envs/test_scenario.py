@@ -48,6 +48,11 @@ def test_between_cues_that_follow_one_another_no_frame_is_lost_and_rounding_does
     assert played(toy, timeline) == [LEFT] * 5 + [RIGHT] * 5 + [STAY] * 2
 
 
+def test_a_cue_keeps_its_length_where_it_begins_between_two_frames(toy: World) -> None:
+    timeline = "  - {at: 0.25, action: move left, for: 0.3}\n  - {at: 0.75, action: 2, for: 0.3}\n"
+    assert played(toy, timeline) == [STAY] * 3 + [LEFT] * 3 + [STAY] * 2 + [RIGHT] * 3 + [STAY]
+
+
 def test_a_cue_acts_at_one_frame_at_least(toy: World) -> None:
     timeline = "  - {action: move left, for: 0.01}\n  - {action: 2, for: 0.01}\n  - action: stay\n"
     assert played(toy, timeline, 0.4) == [LEFT, RIGHT, STAY, STAY]
