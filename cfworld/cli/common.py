@@ -193,12 +193,18 @@ def _sentence(text: str) -> str:
 def _unreadable(error: OverrideParseException) -> str:
     """What to say where Hydra's grammar has no place for a character, such as any letter beyond ASCII."""
     problem = " ".join(str(error).split()).partition(" See https:")[0]
-    key, _, value = error.override.partition("=")
+    key, equals, value = error.override.partition("=")
+    got = f"got {error.override}, which cannot be read ({problem})"
+    if not equals or not re.fullmatch(r"[+~]*[\w.@/-]+", key, re.ASCII):
+        return f"{got}; expected key=value, with a key that --help shows."
     bare = value.strip("'\"")
-    example = f"'{key}=[\"a text\"]'" if bare.startswith("[") else f"\"{key}='{bare}'\""
+    if bare.startswith("["):
+        example = f"'{key}=[\"a text\"]'"
+    else:
+        example = f'"{key}=\\"{bare}\\""' if "'" in bare else f"\"{key}='{bare}'\""
     return (
-        f"got {error.override}, which cannot be read ({problem}); expected brackets in pairs, and a text with other "
-        f"characters than plain ones in quotes within the shell's, as in {example}."
+        f"{got}; expected brackets in pairs, and a text with other characters than plain ones in quotes within the "
+        f"shell's, as in {example}."
     )
 
 

@@ -33,9 +33,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         check_baseline(world.config, baseline.config)
     worlds |= {name: make_control(name, world) for name in config.controls}
     student = _student(config, world)
+    judgements = judge(worlds, config, progress_bar, student)
     folder = common.open_output("evaluate", config.out, config)
     about, judged, figures = _about(world, config), [], {}
-    for judgement in judge(worlds, config, progress_bar, student):
+    for judgement in judgements:
         judged.append(judgement)
         draw(folder, judgement)
         figures = write_report(folder, {**about, "seconds": round(perf_counter() - began, 1)}, judged)

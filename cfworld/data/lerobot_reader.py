@@ -15,6 +15,7 @@ from cfworld.data.action_space import nested
 from cfworld.data.lerobot_files import EpisodeFiles, episode_files, read_table
 from cfworld.data.lerobot_layout import STANDARD_COLUMNS
 from cfworld.data.lerobot_spaces import action_space, as_array, image_spaces
+from cfworld.data.pictures import rgb_pixels
 from cfworld.data.readers import Reader
 from cfworld.data.video_frames import video_frames
 
@@ -126,8 +127,8 @@ class LeRobotReader(Reader):
         try:
             source = io.BytesIO(image["bytes"]) if image["bytes"] else self.folder / image["path"]
             with Image.open(source) as picture:
-                return np.asarray(picture.convert("RGB"))
-        except OSError as error:
+                return rgb_pixels(picture)
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
             raise self.damaged(index, error) from error
 
     def _column(self, index: int, name: str) -> np.ndarray:

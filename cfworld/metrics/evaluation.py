@@ -1,6 +1,7 @@
 """Evaluating a world: which metrics, on what, and in which order."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,7 +183,9 @@ def check_baseline(world: WorldConfig, baseline: WorldConfig, given: str = "base
 def judge(
     worlds: Mapping[str, WorldLike], config: EvaluateConfig, bar: Bar = silent_bar, student: World | None = None
 ) -> Iterator[Judgement]:
-    """Judge worlds by every metric that was asked for.
+    """Judge worlds by every metric that was asked for, one when the next outcome is asked for.
+
+    What cannot be measured is refused at the call, before anything is.
 
     Args:
         worlds: the world to evaluate first, then a baseline and controls; all have the same twin.
@@ -190,7 +193,7 @@ def judge(
         bar: shows how far it is.
         student: makes the contexts of the metric continuation.
 
-    Yields:
+    Returns:
         The outcomes, in the order of `METRICS`.
 
     Raises:
@@ -207,10 +210,17 @@ def judge(
         )
     if "recall" in wanted and settings.source not in TURNS:
         raise ConfigError(f"got metric recall for {settings.source!r}; expected one of {', '.join(TURNS)}")
+    _check_policies(config, wanted, settings.source)
+    return _judgements(worlds, config, wanted, bar, student)
+
+
+def _judgements(
+    worlds: Mapping[str, WorldLike], config: EvaluateConfig, wanted: list[str], bar: Bar, student: World | None
+) -> Iterator[Judgement]:
+    settings = next(iter(worlds.values())).config
     twin = make_twin(settings.source, _ENDLESS_TICKS)
     lasting = {name: endless(world) for name, world in worlds.items()}
     try:
-        _check_policies(config, wanted, twin)
         yield from _from_shared_starts(lasting, twin, config, wanted, bar)
         yield from _from_own_starts(worlds, lasting, twin, config, wanted, bar)
         if "continuation" in wanted and student is not None:
@@ -221,10 +231,11 @@ def judge(
         twin.close()
 
 
-def _check_policies(config: EvaluateConfig, wanted: list[str], twin: Twin) -> None:
-    """Refuse who cannot act in the twin before anything is measured, not when the turn of their metric comes."""
-    for metric, policies in (("survival", config.survival.policies), ("promotions", [config.promotions.policy])):
-        for policy in policies if metric in wanted else []:
+def _check_policies(config: EvaluateConfig, wanted: list[str], source: str) -> None:
+    """Refuse who cannot act in the twin."""
+    acting = {"survival": config.survival.policies, "promotions": [config.promotions.policy]}
+    with closing(make_twin(source, _ENDLESS_TICKS)) as twin:
+        for policy in [policy for metric, policies in acting.items() if metric in wanted for policy in policies]:
             policy_actions(twin, policy, 1, config.seed)
 
 

@@ -27,8 +27,10 @@ def check_names(names: Sequence[str], num_actions: int) -> None:
 
 
 def unboxed(actions: Any) -> Any:
-    """The lists that an array of Python objects holds, such as a column of a table; anything else as it is."""
-    return actions.tolist() if isinstance(actions, np.ndarray) and actions.dtype == object else actions
+    """The lists that arrays of Python objects hold (columns of a table, say), at any depth; anything else as it is."""
+    if isinstance(actions, np.ndarray) and actions.dtype == object:
+        actions = actions.tolist()
+    return [unboxed(entry) for entry in actions] if isinstance(actions, list | tuple) else actions
 
 
 def has_text(actions: Any) -> bool:

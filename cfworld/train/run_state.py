@@ -91,6 +91,8 @@ def save_checkpoint(
     parent = folder / "checkpoints"
     target = parent / f"step_{progress.step:08d}"
     if team.any(target.is_dir()):
+        if team.leads:
+            _remove_parts(parent)
         return target
     aside = parent / f".{target.name}.part"
     training = {
@@ -111,8 +113,9 @@ def save_checkpoint(
         torch.save(training, aside / "training.pt")
     if team.leads:
         _finish(aside, target, progress)
-        for old in [*_checkpoints(folder)[:-NUM_KEPT], *parent.glob(".step_*.part")]:
+        for old in _checkpoints(folder)[:-NUM_KEPT]:
             shutil.rmtree(old)
+        _remove_parts(parent)
     team.wait()
     return target
 
@@ -213,6 +216,11 @@ def check_config(saved: Mapping[str, Any], current: Mapping[str, Any], folder: P
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted((folder / "checkpoints").glob("step_*"))
+
+
+def _remove_parts(parent: Path) -> None:
+    for part in parent.glob(".step_*.part"):
+        shutil.rmtree(part)
 
 
 def _finish(aside: Path, target: Path, progress: Progress) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor
 
+from cfworld.data.pictures import rgb_pixels
 from cfworld.errors import StartError
 
 if TYPE_CHECKING:
@@ -239,10 +240,10 @@ def _pixels(image: Any) -> np.ndarray:
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
-    """Pixels of a picture, unless Pillow would cut its values off at 255 without a word."""
-    if picture.mode == "F" or picture.mode.startswith("I"):
-        raise StartError(f"got a picture of mode {picture.mode}; expected 8 bits a value: scale it to 0 to 255 first.")
-    return np.asarray(picture.convert("RGB"))
+    try:
+        return rgb_pixels(picture)
+    except ValueError as error:
+        raise StartError(f"{error}.") from error
 
 
 def _check_moment(name: str, tick: int, length: int, ticks: int, ended: bool) -> None:

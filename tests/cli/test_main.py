@@ -96,7 +96,10 @@ def test_flags_of_hydra_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_
         ("inner.size=big", "Integer"),
         ("a=[", "no viable"),
         ("out=née", "in quotes within the shell's, as in \"out='née'\""),
+        ("out=l'été", 'as in "out=\\"l\'été\\""'),
         ("metrics=[é]", "as in 'metrics=[\"a text\"]'"),
+        ("née=out", "expected key=value, with a key that --help shows"),
+        ("né", "expected key=value, with a key that --help shows"),
     ],
 )
 def test_a_wrong_value_is_told_in_one_line(

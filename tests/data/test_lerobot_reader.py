@@ -107,6 +107,19 @@ def test_format_v2_with_images_and_discrete_actions(tmp_path: Path) -> None:
     assert episode.variables["battery"].tolist() == [4, 3, 2, 1]
 
 
+def test_pictures_of_more_than_8_bits_are_refused_instead_of_cut_off(tmp_path: Path) -> None:
+    for tick in range(2):
+        Image.fromarray(np.full((64, 64), 40_000, np.uint16)).save(tmp_path / f"{tick}.png")
+    features = {
+        "camera": {"dtype": "image", "shape": [3, 64, 64], "names": ["channels", "height", "width"]},
+        "action": {"dtype": "int64", "shape": [1], "names": None},
+    }
+    images = [{"bytes": (tmp_path / f"{tick}.png").read_bytes(), "path": None} for tick in range(2)]
+    write_v2(tmp_path / "v2", features, {"camera": images, "action": [0, 1]})
+    with pytest.raises(DatasetError, match="mode I;16; expected 8 bits a value"):
+        EpisodeStore.open(f"lerobot:{tmp_path / 'v2'}").episode(0)
+
+
 def test_parts_of_an_action_become_a_dict(tmp_path: Path) -> None:
     number = {"dtype": "float32", "shape": [1], "names": None}
     features = {

@@ -72,6 +72,7 @@ def test_another_number_of_frames_is_refused():
         np.array([0, 2], ">i8"),
         np.array([0, 2], ">u2"),
         np.array([0, 2], object),
+        [np.array([0] * 4, object), np.array([2] * 4, object)],
         torch.tensor([0, 2]),
     ],
 )

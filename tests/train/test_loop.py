@@ -84,6 +84,16 @@ def test_a_run_that_dies_while_saving_resumes_from_the_save_before(
     assert not list(tmp_path.rglob("*.part")), "what the kill left half-written is removed with the next save"
 
 
+def test_what_a_kill_left_half_written_is_removed_even_if_its_step_was_saved_by_another(tmp_path: Path) -> None:
+    trained(tmp_path, save_every=2)
+    newest = run_state.latest_checkpoint(tmp_path)
+    assert newest is not None
+    (newest.parent / f".{newest.name}.part").mkdir()
+    toy, progress = torch.nn.Linear(1, 1), run_state.read_progress(newest)
+    assert run_state.save_checkpoint(tmp_path, progress, toy, toy, [], {}) == newest
+    assert not list(tmp_path.rglob("*.part"))
+
+
 def test_a_killed_process_loses_only_what_came_after_its_last_save(tmp_path: Path) -> None:
     command = [sys.executable, "-m", toy_stage.__name__, str(tmp_path)]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL, cwd=Path(__file__).parents[2]) as process:
