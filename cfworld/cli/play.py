@@ -3,8 +3,10 @@
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -113,8 +115,8 @@ class _Game:
         self.figures: list[dict[str, Any]] = []
 
     def run(self) -> list[dict[str, Any]]:
-        """Play until the player leaves, by Ctrl-C too; return the figures of the episodes."""
-        with suppress(KeyboardInterrupt):
+        """Play until the player leaves, by Ctrl-C or SIGTERM too; return the figures of the episodes."""
+        with suppress(KeyboardInterrupt), _ended_like_ctrl_c():
             self._play()
         self._end("left")
         return self.figures
@@ -174,6 +176,19 @@ class _Game:
         write_text(path, json.dumps(self.script) + "\n")
         self.figures.append({"script": path.name, "steps": len(self.script), "score": self.score, "how": how})
         self.episode, self.score, self.script, self.kept = self.episode + 1, 0.0, [], None
+
+
+@contextmanager
+def _ended_like_ctrl_c() -> Iterator[None]:
+    """Let SIGTERM raise what Ctrl-C raises, so that the video is finished; only the main thread may ask for that."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def play(config: PlayConfig) -> dict[str, Any]:

@@ -1,4 +1,5 @@
 import json
+import signal
 import socket
 import threading
 import time
@@ -106,13 +107,17 @@ def test_a_host_needs_a_port() -> None:
         PlayConfig(world="panorama", host="0.0.0.0")
 
 
-def test_ctrl_c_leaves_and_loses_nothing(toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_ends_the_game_loses_nothing(
+    toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
+) -> None:
     strokes = iter(("1", "2"))
 
     def read(_: Window) -> Keys:
         key = next(strokes, None)
         if key is None:
-            raise KeyboardInterrupt
+            signal.raise_signal(ending)
+            raise AssertionError("the game goes on")
         return Keys(held=frozenset({key}), pressed=(key,))
 
     monkeypatch.setattr(play_module.Window, "keys", read)
@@ -120,6 +125,7 @@ def test_ctrl_c_leaves_and_loses_nothing(toy: str, tmp_path: Path, monkeypatch: 
     assert [episode["steps"] for episode in figures["episodes"]] == [2]
     assert script(tmp_path) == [[1, 4], [2, 4]]
     assert (tmp_path / "play.mp4").stat().st_size > 0
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
 def test_a_world_is_played_in_a_browser(toy: str, tmp_path: Path) -> None:
