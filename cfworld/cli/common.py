@@ -239,8 +239,8 @@ def _one_line_errors(name: str) -> Iterator[None]:
         if os.environ.get("CFWORLD_DEBUG"):
             raise
         fail(_os_message(error, name))
-    except KeyboardInterrupt:
-        print("\ncfworld: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interruption:
+        print("\ncfworld: " + ": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
         raise SystemExit(130) from None
 
 

@@ -4,9 +4,8 @@ import json
 import math
 import os
 import signal
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from cfworld.envs.world_env import EnvState, WorldEnv
 from cfworld.errors import ConfigError
 from cfworld.export.video import VideoWriter, open_video
 from cfworld.files import write_text
+from cfworld.interruption import on_signals
 from cfworld.world import World, WorldConfig
 
 __all__ = ["PlayConfig", "main", "play"]
@@ -116,7 +116,7 @@ class _Game:
 
     def run(self) -> list[dict[str, Any]]:
         """Play until the player leaves, by Ctrl-C or SIGTERM too; return the figures of the episodes."""
-        with suppress(KeyboardInterrupt), _ended_like_ctrl_c():
+        with suppress(KeyboardInterrupt), on_signals(signal.default_int_handler, signal.SIGTERM):
             self._play()
         self._end("left")
         return self.figures
@@ -176,19 +176,6 @@ class _Game:
         write_text(path, json.dumps(self.script) + "\n")
         self.figures.append({"script": path.name, "steps": len(self.script), "score": self.score, "how": how})
         self.episode, self.score, self.script, self.kept = self.episode + 1, 0.0, [], None
-
-
-@contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
-    """Let SIGTERM raise what Ctrl-C raises, so that the video is finished; only the main thread may ask for that."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def play(config: PlayConfig) -> dict[str, Any]:

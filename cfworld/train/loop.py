@@ -1,6 +1,7 @@
 """The one training loop: any stage, resumable to bit-identical losses on the CPU."""
 
 import json
+import signal
 import time
 from collections.abc import Mapping
 from contextlib import nullcontext
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from cfworld import files
 from cfworld.errors import TrainingError
+from cfworld.interruption import EndRequest, on_signals
 from cfworld.model import Transformer
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
@@ -73,6 +75,8 @@ def run(
         ConfigError: If the folder holds a run of another configuration, or the batch cannot be shared out.
         TrainingError: If a loss or the norm of a gradient is not finite, or another process trains in the folder.
         CheckpointError: If its newest checkpoint is damaged.
+        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the step under way has been taken and saved; a second Ctrl-C
+            does not wait for that. (Several processes answer SIGTERM alone so, and at the next step that is logged.)
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -83,20 +87,27 @@ def run(
 
 def _train(training: "TrainingRun", config: LoopConfig) -> dict[str, Any]:
     training.resume()
-    while training.step < config.steps:
-        training.take_step()
-        last, late = training.step == config.steps, training.is_late()
-        if last or training.step % config.log_every == 0:
-            training.log_step()
-        if last or late or training.step % config.save_every == 0:
-            training.save()
-        if late:
-            break
-        kept = not last and _due(training.step, config.export_every)
-        if kept or (not last and _due(training.step, config.sample_every)):
-            training.sample()
-        if kept:
-            training.export(Path("exports") / f"step_{training.step:08d}")
+    told = "ends after this step, which is saved; Ctrl-C again ends at once"
+    request = EndRequest(told if training.team.leads else "")
+    signals = (signal.SIGTERM,) if training.team.size > 1 else (signal.SIGTERM, signal.SIGINT)
+    with on_signals(request, *signals):
+        while training.step < config.steps:
+            training.take_step()
+            last, late, ending = training.step == config.steps, training.is_late(), training.is_ending(request)
+            if last or training.step % config.log_every == 0:
+                training.log_step()
+            if last or late or ending or training.step % config.save_every == 0:
+                training.save()
+            if ending:
+                training.log.close()
+                raise KeyboardInterrupt(f"step {training.step} is saved in {training.folder}, and can be gone on from")
+            if late:
+                break
+            kept = not last and _due(training.step, config.export_every)
+            if kept or (not last and _due(training.step, config.sample_every)):
+                training.sample()
+            if kept:
+                training.export(Path("exports") / f"step_{training.step:08d}")
     return training.finish()
 
 
@@ -275,6 +286,12 @@ class TrainingRun:
         """Whether this part of the run has used up its time."""
         limit = self.config.max_minutes
         return bool(limit) and self.team.any((time.monotonic() - self.began) / 60 >= limit)
+
+    def is_ending(self, request: EndRequest) -> bool:
+        """Whether somebody asked for the end; several processes tell each other where they wait anyway."""
+        if self.team.size > 1 and self.step % self.config.log_every:
+            return False
+        return self.team.any(request.made)
 
     def _paced(self, name: str, role: Role) -> _Paced:
         betas = role.betas or (self.config.betas[0], self.config.betas[1])

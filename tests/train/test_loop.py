@@ -13,7 +13,7 @@ import yaml
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.summary.writer import event_file_writer
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
@@ -92,6 +92,36 @@ def test_what_a_kill_left_half_written_is_removed_even_if_its_step_was_saved_by_
     toy, progress = torch.nn.Linear(1, 1), run_state.read_progress(newest)
     assert run_state.save_checkpoint(tmp_path, progress, toy, toy, [], {}) == newest
     assert not list(tmp_path.rglob("*.part"))
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_asks_for_the_end_loses_not_a_step(tmp_path: Path, asked: signal.Signals) -> None:
+    whole = trained(tmp_path / "whole")
+
+    class Interrupted(ToyStage):
+        def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+            if len(self.losses) == 3:
+                signal.raise_signal(asked)
+            return super().loss(batch, generator)
+
+    stage = Interrupted()
+    with pytest.raises(KeyboardInterrupt, match="step 4 is saved in"):
+        run(stage, toy_config(save_every=100), tmp_path / "parts")
+    assert stage.losses + trained(tmp_path / "parts", save_every=100).losses == whole.losses
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Impatient(ToyStage):
+        def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            raise AssertionError("it waits")
+
+    with pytest.raises(KeyboardInterrupt):
+        run(Impatient(), toy_config(), tmp_path)
+    assert run_state.latest_checkpoint(tmp_path) is None
+    assert "cfworld: ends after this step, which is saved; Ctrl-C again ends at once" in capsys.readouterr().err
 
 
 def test_a_killed_process_loses_only_what_came_after_its_last_save(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_two_processes_train_as_one_does(tmp_path: Path) -> None:
     assert_an_export_on_the_way_is_what_a_shorter_run_exports(tmp_path)
     assert_one_encodes_and_all_read(tmp_path, report["latents"])
     assert_a_killed_run_goes_on(tmp_path, alone["teacher"])
+    assert steps_saved(tmp_path / "ended") == 2, "the step in which one process is asked to end is the last, and saved"
     refusals = report["refusals"]
     assert "batch_size=3 with 2 processes; expected a multiple of 2" in refusals["batch_size"]
     assert "compile=true and shard=true with several processes; expected one of them" in refusals["compile"]

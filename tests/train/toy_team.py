@@ -3,9 +3,11 @@
 import json
 import os
 import shutil
+import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,7 @@ from cfworld.errors import ConfigError
 from cfworld.tokenizer import BlockVAE
 from cfworld.train.banks.dataset import open_dataset, read_latents
 from cfworld.train.distillation.anchor import AnchorConfig
+from cfworld.train.forcing.clip_losses import ClipStep
 from cfworld.train.forcing.resampling import ResamplingConfig
 from cfworld.train.launch import joined
 from cfworld.train.loop import LoopConfig, SharedStage, run
@@ -108,6 +111,21 @@ def refusal(folder: Path, team: Team, changes: dict[str, Any]) -> str:
     return "none"
 
 
+def ended(folder: Path, team: Team) -> None:
+    """A run that one process alone is asked to end, in its second step."""
+    stage = teacher(steps=100, save_every=100)
+    draw = stage.batch
+
+    def batch(step: int) -> ClipStep:
+        if step == 1 and not team.leads:
+            signal.raise_signal(signal.SIGTERM)
+        return draw(step)
+
+    stage.batch = batch
+    with suppress(KeyboardInterrupt):
+        run(stage, stage.config.loop, folder, team=team)
+
+
 def two_processes(root: Path, team: Team) -> None:
     """Everything that `test_parallel` looks at; at last a run that goes on until it is killed."""
     losses = {name: in_parts(name, root / "two", team) for name in STAGES}
@@ -116,6 +134,7 @@ def two_processes(root: Path, team: Team) -> None:
     resumed = {name: trained(STAGES[name](), root / "one" / "begun" / name, STEPS[name], team) for name in RESUMED}
     refusals = {name: refusal(root / "refused", team, {name: value}) for name, value in REFUSED.items()}
     latents = latents_read(root, team)
+    ended(root / "ended", team)
     figures = run(teacher(), loop(2, export_every=1), root / "led", team=team)
     if team.leads:
         report = {"losses": losses, "resumed": resumed, "refusals": refusals, "latents": latents, "figures": figures}

@@ -1,0 +1,48 @@
+"""What happens when somebody asks for the end: by Ctrl-C, or by SIGTERM, as schedulers do."""
+
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["EndRequest", "on_signals"]
+
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def on_signals(handler: Handler, *signals: signal.Signals) -> Iterator[None]:
+    """Let a handler answer signals while the block runs; outside the main thread, which alone may do so, let all be."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, handler) for number in signals}
+    try:
+        yield
+    finally:
+        for number, handled in before.items():
+            signal.signal(number, handled)
+
+
+class EndRequest:
+    """Notes a wish for the end, for whoever works in steps to fulfil between two of them.
+
+    A second Ctrl-C does not wait.
+
+    Args:
+        told: what to tell those who ask; "" for nothing.
+    """
+
+    def __init__(self, told: str = "") -> None:
+        self.made = False
+        self._told = told
+
+    def __call__(self, number: int, frame: FrameType | None) -> None:
+        """Answer a signal."""
+        if self.made and number == signal.SIGINT:
+            signal.default_int_handler(number, frame)
+        self.made = True
+        if self._told:
+            print(f"\ncfworld: {self._told}", file=sys.stderr, flush=True)
