@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
 from cfworld.errors import ConfigError, ShapeError
@@ -61,19 +61,17 @@ def with_functions(
         ends = ends.bool()
         end_frame = torch.cat([ends, torch.ones_like(ends[:, :1])], dim=1).int().argmax(dim=1)
         out = replace(
-            out,
+            _rewarded(out, out.reward_frames, end_frame),
             terminated=end_frame < per_step,
             end_frame=end_frame,
             frames=None if out.frames is None else hold_after(out.frames, end_frame),
         )
-    rewards = out.reward_frames
     if reward_fn is not None:
         with torch.no_grad():
             given = reward_fn(out)
         rewards = _per_frame(given, "reward_fn", rows, per_step, device, out.end_frame).float()
-    before_end = torch.arange(per_step, device=device) <= out.end_frame[:, None]
-    rewards = torch.where(before_end, rewards, torch.zeros_like(rewards))
-    return replace(out, reward_frames=rewards, reward=rewards.sum(dim=1))
+        out = _rewarded(out, rewards, out.end_frame)
+    return out
 
 
 class GoalImage:
@@ -171,6 +169,13 @@ class Classifier:
     def reached(self, out: StepOutput) -> Bool[Tensor, "B F"]:
         """Whether success is more probable than the threshold at each frame."""
         return self.reward(out) > self.threshold
+
+
+def _rewarded(out: StepOutput, rewards: Float[Tensor, "B F"], end_frame: Int64[Tensor, " B"]) -> StepOutput:
+    """The output with these rewards, of which those after an end do not count."""
+    before_end = torch.arange(rewards.shape[1], device=rewards.device) <= end_frame[:, None]
+    rewards = torch.where(before_end, rewards, torch.zeros_like(rewards))
+    return replace(out, reward_frames=rewards, reward=rewards.sum(dim=1))
 
 
 def _per_frame(

@@ -134,6 +134,20 @@ def test_rewards_after_an_end_do_not_count_whatever_they_are() -> None:
     assert out.reward_frames.tolist() == [[1.0, 2.0, 0.0, 0.0], [1.0, 2.0, 3.0, 4.0]]
 
 
+def test_a_reward_of_the_heads_own_is_that_up_to_a_users_end() -> None:
+    ends = torch.tensor([[False, True, False, False], [False, False, False, False]])
+    seen: list[torch.Tensor] = []
+
+    def doubled(step: StepOutput) -> torch.Tensor:
+        seen.append(step.reward_frames)
+        return 2 * step.reward
+
+    out = with_functions(output(), doubled, lambda _: ends)
+    assert seen[0].tolist() == [[1, 1, 0, 0], [1, 1, 1, 1]]
+    assert out.reward.tolist() == [4, 8]
+    assert out.reward_frames.tolist() == [[0, 4, 0, 0], [0, 0, 0, 8]]
+
+
 def test_a_network_on_latents_may_judge(world: World) -> None:
     network = torch.nn.LazyLinear(1)
     env = WorldEnv(world, reward_fn=lambda out: network(out.latents.flatten(1))[:, 0])
