@@ -148,6 +148,11 @@ def test_a_reward_of_the_heads_own_is_that_up_to_a_users_end() -> None:
     assert out.reward_frames.tolist() == [[0, 4, 0, 0], [0, 0, 0, 8]]
 
 
+def test_a_reversed_array_is_taken_as_it_reads() -> None:
+    out = with_functions(output(), lambda _: np.array([[1, 2, 3, 4], [5, 6, 7, 8]])[:, ::-1])
+    assert out.reward_frames.tolist() == [[4, 3, 2, 1], [8, 7, 6, 5]]
+
+
 def test_a_network_on_latents_may_judge(world: World) -> None:
     network = torch.nn.LazyLinear(1)
     env = WorldEnv(world, reward_fn=lambda out: network(out.latents.flatten(1))[:, 0])
