@@ -148,9 +148,9 @@ class Field:
             ScenarioError: if it is none of them.
         """
         value = self.value()
-        if value not in options:
+        if not isinstance(value, str) or value not in options:
             self.fail(f"got {self._shown()}; expected one of {', '.join(options)}{suggestion(str(value), options)}")
-        return str(value)
+        return value
 
     def switch(self) -> bool:
         """True or false.

@@ -55,6 +55,7 @@ BROKEN = {
     "a seed that is none": ("seed: 1", "seed: -1", 3, "seed", "got -1; expected a whole number from 0"),
     "a variant that is none": ("seed: 1", "variant: studnet", 3, "variant", 'Did you mean "student"?'),
     "a memory that is none": ("seed: 1", "memory: longlife", 3, "memory", 'Did you mean "longlive"?'),
+    "memories": ("seed: 1", "memory: [longlive]", 3, "memory", "got a list; expected one of"),
     "ends that are none": ("seed: 1", "ends: always", 3, "ends", "expected one of sampled, greedy, never"),
     "a name that is a switch": ("name: one", "name: on", 11, "branches[0].name", "in quotes: bare it is no text"),
     "a name with an operator": ("name: one", "name: a>b", 11, "branches[0].name", "expected letters, digits"),
