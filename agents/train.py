@@ -62,7 +62,7 @@ def train_agent(
         ConfigError: if the world has no simulator to learn or to be judged in, no agent can act in it, or another
             training was begun in the folder.
         CheckpointError: if what lies there is damaged.
-        TrainingError: if another process trains there.
+        TrainingError: if another process trains there, or the agent is no longer made of finite numbers.
 
     Warns:
         UserWarning: if there are settings of foresight, and nothing is watched.
@@ -111,10 +111,19 @@ def _train(
         elif config.foresight.steps:
             left -= course.foresee(learner)
         if left > 0 and not progress.stopped:
-            learner.learn(left, course, reset_num_timesteps=False)
+            _learn(learner, left, course)
     finally:
         assert learner.env is not None
         learner.env.close()
+
+
+def _learn(learner: OnPolicyAlgorithm, steps: int, course: "_Course") -> None:
+    try:
+        learner.learn(steps, course, reset_num_timesteps=False)
+    except ValueError as error:
+        if "invalid values" not in str(error):  # as PyTorch speaks of probabilities that are no numbers
+            raise
+        raise course.diverged() from None
 
 
 def _simulator(config: AgentTrainConfig, world: World) -> Twin:
@@ -174,11 +183,24 @@ class _Course(BaseCallback):
         )
         return self._begun(learner, found.steps)
 
+    def diverged(self) -> TrainingError:
+        """What to say of an agent that consists of numbers no longer."""
+        return TrainingError(
+            f"got an agent whose weights or probabilities are not finite after {self.num_timesteps} steps; expected "
+            f"finite numbers. Nothing since was saved in {self._folder}. Train in another folder with a lower "
+            "learning_rate."
+        )
+
+    def _check_finite(self) -> None:
+        if not all(bool(weights.isfinite().all()) for weights in self.model.policy.parameters()):
+            raise self.diverged()
+
     def _begun(self, learner: OnPolicyAlgorithm, steps: int) -> int:
         """Count, judge, save and show what was learned in steps before PPO's own; gives the steps."""
         config, progress = self._config, self._progress
         self.init_callback(learner)
         self.num_timesteps = learner.num_timesteps = steps
+        self._check_finite()
         self._count()
         if config.eval_every:
             self._judge()
@@ -191,6 +213,7 @@ class _Course(BaseCallback):
         return steps
 
     def _on_rollout_start(self) -> None:
+        self._check_finite()
         self._count()
         config, progress = self._config, self._progress
         judged = progress.curve[-1].steps if progress.curve else 0
@@ -208,6 +231,7 @@ class _Course(BaseCallback):
         return True
 
     def _on_training_end(self) -> None:
+        self._check_finite()
         self._count()
         judged = self._progress.curve[-1].steps if self._progress.curve else -1
         if self._config.eval_every and judged != self._progress.steps:

@@ -97,7 +97,7 @@ class StateError(CfworldError, ValueError):
 
 
 class TrainingError(CfworldError, RuntimeError):
-    """Training cannot go on: a loss is not finite, or another process trains in the same folder."""
+    """Training cannot go on: a loss or an agent is not finite, or another process trains in the same folder."""
 
 
 class UnknownWorldError(CfworldError, ValueError):

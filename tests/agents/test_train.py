@@ -211,6 +211,20 @@ def test_who_is_judged_learns_what_it_would_learn_unseen(world: World, tmp_path:
     assert all(learnt[0][name].equal(value) for name, value in learnt[1].items())
 
 
+def test_an_agent_without_probabilities_ends_the_training(world: World, tmp_path: Path) -> None:
+    with pytest.raises(TrainingError, match=r"not finite after 8 steps; .* with a lower learning_rate"):
+        train_agent(settings(learning_rate=1e30, eval_every=0), world, tmp_path)
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+    odd = toy_world()
+    with torch.no_grad():
+        odd.generator.heads.reward.out.bias.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="not finite"):
+        train_agent(settings(eval_every=0, total_steps=8, batch_size=8), odd, tmp_path)
+    assert not (tmp_path / "last").exists()
+
+
 def test_training_that_is_done_is_left_alone(world: World, tmp_path: Path) -> None:
     train_agent(settings(eval_every=0), world, tmp_path)
     content = (tmp_path / "checkpoint.pt").read_bytes()
