@@ -15,6 +15,7 @@ from cfworld.agents.drawing import DRAWING
 from cfworld.agents.evaluate import Scores
 from cfworld.agents.planner import PlannerConfig
 from cfworld.data.policy_files import agent_folder, policy_digests
+from cfworld.errors import CheckpointError
 
 __all__ = ["kept_or_played", "who"]
 
@@ -46,18 +47,28 @@ def kept_or_played(folder: Path, key: Mapping[str, Any], play: Callable[[], Scor
         folder: of the kept scores, one file each.
         key: plain values that name who plays where, and which episodes.
         play: plays them.
+
+    Raises:
+        CheckpointError: if the file of those that were kept is damaged.
     """
     text = json.dumps(key, sort_keys=True)
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if path.exists():
+        return _read(path)
+    scores = play()
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = {name: values.tolist() for name, values in asdict(scores).items()}
+    files.write_json(path, {"key": dict(key), **columns})
+    return scores
+
+
+def _read(path: Path) -> Scores:
+    try:
         kept = json.loads(path.read_text(encoding="utf-8"))
         return Scores(
             returns=np.array(kept["returns"], float),
             ticks=np.array(kept["ticks"], np.int64),
             ended=np.array(kept["ended"], bool),
         )
-    scores = play()
-    folder.mkdir(parents=True, exist_ok=True)
-    columns = {name: values.tolist() for name, values in asdict(scores).items()}
-    files.write_json(path, {"key": dict(key), **columns})
-    return scores
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise CheckpointError(f"{path} is damaged ({error}); delete it, and its episodes are played again") from error

@@ -7,21 +7,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from stable_baselines3 import PPO
 
 from cfworld.agents import Agent, make_player
+from cfworld.agents.evaluate import Scores
 from cfworld.agents.planner import PlannerConfig
 from cfworld.agents.sight import Seen
 from cfworld.cli import agent_eval
 from cfworld.cli import main as cli
 from cfworld.cli.agent_eval import AgentEvalConfig
-from cfworld.cli.agent_scores import who
+from cfworld.cli.agent_scores import kept_or_played, who
 from cfworld.cli.live import LiveRows, policies
 from cfworld.data import CollectConfig, collect
 from cfworld.data.policies import who_acts
 from cfworld.envs import WorldEnv
-from cfworld.errors import ConfigError
+from cfworld.errors import CheckpointError, ConfigError
 from cfworld.export import ExportConfig, export_dataset
 from cfworld.world import World
 from tests.toy import toy_world
@@ -117,6 +119,17 @@ def test_the_same_folder_plays_only_what_it_does_not_hold(
     assert len(played) == 2, "a script that was changed is another"
     run("policies=[noop]", "max_ticks=12")
     assert len(played) == 2, "longer episodes are others"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", '{"returns": ["x"], "ticks": [1], "ended": [true]}'])
+def test_kept_scores_that_are_damaged_are_refused_by_name(tmp_path: Path, content: str) -> None:
+    scores = Scores(returns=np.array([4.0]), ticks=np.array([4]), ended=np.array([True]))
+    kept_or_played(tmp_path, {}, lambda: scores)
+    assert kept_or_played(tmp_path, {}, lambda: pytest.fail("played again")).returns == [4]
+    (kept,) = tmp_path.iterdir()
+    kept.write_text(content)
+    with pytest.raises(CheckpointError, match=rf"{kept.name} is damaged .*; delete it, and its episodes are played"):
+        kept_or_played(tmp_path, {}, lambda: pytest.fail("played again"))
 
 
 def test_a_training_that_is_refused_leaves_the_folder_as_it_was(toy: str, trained: Path) -> None:
