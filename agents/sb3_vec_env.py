@@ -28,10 +28,12 @@ class SB3VecEnv(VecEnv):
         envs: a vector environment in mode SAME_STEP that gives arrays.
 
     Raises:
-        ConfigError: if it has another mode, or gives tensors.
+        ConfigError: if it is no vector environment, has another mode, or gives tensors.
     """
 
     def __init__(self, envs: VectorEnv[Any, Any, Any]):
+        if not isinstance(envs, VectorEnv):
+            raise ConfigError(f"got {envs}; expected a vector environment, such as gym.make_vec makes")
         mode = envs.metadata.get("autoreset_mode")
         if mode is not AutoresetMode.SAME_STEP:
             raise ConfigError(f"got autoreset_mode={mode}; expected SAME_STEP, which is what SB3 counts on")

@@ -13,7 +13,7 @@ from stable_baselines3.common.vec_env import VecMonitor
 
 from cfworld import StepOutput, World
 from cfworld.agents import SB3VecEnv
-from cfworld.envs import WorldVectorEnv
+from cfworld.envs import WorldEnv, WorldVectorEnv
 from cfworld.errors import ConfigError
 from tests.toy import toy_world
 
@@ -115,6 +115,13 @@ def test_other_modes_and_tensors_are_refused(world: World) -> None:
         adapted(world, autoreset_mode="NextStep")
     with pytest.raises(ConfigError, match="tensors=True"):
         adapted(world, tensors=True)
+
+
+@pytest.mark.usefixtures("as_users_run_it")
+def test_a_single_environment_is_refused(world: World) -> None:
+    single: Any = WorldEnv(world)
+    with pytest.raises(ConfigError, match="got <WorldEnv instance>; expected a vector environment"):
+        SB3VecEnv(single)
 
 
 def test_the_environments_do_not_import_stable_baselines() -> None:
