@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from cfworld.envs.scenarios.acts import Actor, Played
-from cfworld.envs.scenarios.schema import Cue
+from cfworld.envs.scenarios.schema import Cue, nearest_frame
 
 __all__ = ["CastCue", "Player"]
 
@@ -53,10 +53,10 @@ class Player:
         end = 0.0  # in frames, and not rounded: what is left out at one cue would add up over many
         for order, one in enumerate(cues):
             begin = max(end if one.cue.follows else one.cue.at * fps, first_frame)
-            self._first.append(_nearest(begin))
+            self._first.append(nearest_frame(begin))
             end = self._end(one.cue, begin)
             if one.cue.when is None:
-                self._begin(order, _nearest(begin), end)
+                self._begin(order, nearest_frame(begin), end)
 
     def play(self, first: int, count: int, frames: np.ndarray) -> Played:
         """Act at the frames `first` to `first + count - 1` of the episode.
@@ -97,19 +97,14 @@ class Player:
 
     def _end(self, cue: Cue, begin: int | float) -> float:
         """When a cue ends that begins then, in frames: it acts at one of them at least."""
-        return math.inf if cue.seconds is None else max(begin + cue.seconds * self._fps, _nearest(begin) + 1.0)
+        return math.inf if cue.seconds is None else max(begin + cue.seconds * self._fps, nearest_frame(begin) + 1.0)
 
     def _begin(self, order: int, frame: int, end: float) -> None:
         sequence = np.random.SeedSequence((self._seed, order, self._begun[order]))
         actor = self._cues[order].new_actor(int(sequence.generate_state(1, np.uint64)[0]))
-        self._runs[order] = _Run(order, frame, end if math.isinf(end) else float(_nearest(end)), actor)
+        self._runs[order] = _Run(order, frame, end if math.isinf(end) else float(nearest_frame(end)), actor)
         self._begun[order] += 1
 
     def _acting(self, frame: int) -> _Run | None:
         running = [run for run in self._runs.values() if run.begin <= frame < run.end]
         return max(running, key=lambda run: (run.begin, run.order), default=None)
-
-
-def _nearest(frames: int | float) -> int:
-    """The nearest whole frame, the later one of two: a cue of whole frames keeps its length wherever it begins."""
-    return math.floor(frames + 0.5)

@@ -8,7 +8,7 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cfworld.envs.scenarios.conditions import Quantity
-from cfworld.envs.scenarios.schema import Assertion
+from cfworld.envs.scenarios.schema import Assertion, nearest_frame
 
 __all__ = ["BranchResult", "CheckResult", "ScenarioResult", "judge"]
 
@@ -58,7 +58,7 @@ class BranchResult:
         if not quantity.signal:
             return self.seconds
         signal: np.ndarray = getattr(self, quantity.signal)
-        values = signal[round(first * self.fps) : round(last * self.fps)].astype(np.float64)
+        values = signal[nearest_frame(first * self.fps) : nearest_frame(last * self.fps)].astype(np.float64)
         if not len(values):
             return None
         return float(values[-1] if quantity.statistic == "last" else getattr(np, quantity.statistic)(values))

@@ -1,5 +1,6 @@
 """What a scenario's file says: records, checked but not yet tied to a world."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -7,7 +8,7 @@ from cfworld.envs.scenarios.conditions import Comparison, Condition
 from cfworld.envs.scenarios.source import Place
 from cfworld.settings import Choice
 
-__all__ = ["Act", "Assertion", "Branch", "Cue", "Output", "Plan", "Start"]
+__all__ = ["Act", "Assertion", "Branch", "Cue", "Output", "Plan", "Start", "nearest_frame"]
 
 
 class Act(Choice):
@@ -118,3 +119,8 @@ class Plan:
     outputs: tuple[Output, ...]
     places: dict[str, Place]
     """Where each key of the file's top level stands."""
+
+
+def nearest_frame(frames: int | float) -> int:
+    """The nearest whole frame, the later one of two: what lasts whole frames keeps its length wherever it begins."""
+    return math.floor(frames + 0.5)

@@ -13,6 +13,7 @@ from cfworld.data import EpisodeStore
 from cfworld.envs import Scenario, ScenarioResult
 from cfworld.envs.scenario import scenario_names
 from cfworld.envs.scenarios.acts import NewPolicy
+from cfworld.envs.scenarios.conditions import Quantity
 from cfworld.envs.spaces import world_action_space
 from cfworld.envs.world_env import WorldEnv
 from cfworld.errors import ConfigError, ScenarioError
@@ -224,6 +225,13 @@ def test_checks_measure_frames_steps_and_branches(toy: World) -> None:
     assert [check.branch for check in result.checks] == [""] * 6 + ["a"]
     assert result.checks[-1].text.endswith(", 0.4 to 0.8 s")
     assert result.checks[0].line == 10
+
+
+def test_a_window_of_one_frame_holds_one_wherever_it_begins(toy: World) -> None:
+    branch = run(toy, "timeline:\n  - action: stay\n")["main"]
+    total = Quantity(statistic="sum", signal="reward")
+    measured = [branch.measure(total, first / 100, (first + 10) / 100) for first in (5, 15, 25, 35)]
+    assert measured == branch.reward[1:5].tolist()
 
 
 @pytest.mark.parametrize("kind", ACTIONS)
