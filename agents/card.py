@@ -6,10 +6,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from cfworld.agents.config import AgentTrainConfig
+from cfworld.agents.config import AgentTrainConfig, Algorithm, Obs
 from cfworld.data.policies import AGENT_CARD
-from cfworld.errors import CheckpointError
+from cfworld.errors import CheckpointError, ConfigError
 from cfworld.files import write_json
+from cfworld.settings import check_counts
 from cfworld.tokenizer import Tokenizer
 from cfworld.world import World
 
@@ -55,6 +56,12 @@ class AgentCard:
     seed: int
     weights: str
     """SHA-256 of the file with its weights."""
+
+    def __post_init__(self) -> None:
+        """Refuse what no network can be built from."""
+        for choice, value in ((Algorithm, self.algorithm), (Obs, self.obs)):
+            choice(value)
+        check_counts(self, "stack", "width", "features", "hidden", "lstm")
 
     def write(self, folder: Path) -> None:
         """Write the card into the agent's folder."""
@@ -113,7 +120,7 @@ def read_card(folder: Path) -> AgentCard:
         values["width"] = _WIDTH_BEFORE_VERSION_3
     try:
         return AgentCard(**values)
-    except TypeError as error:
+    except (TypeError, ConfigError) as error:
         raise CheckpointError(
             f"{path} is not as cfworld agent-train writes it ({error}); write the agent anew"
         ) from error

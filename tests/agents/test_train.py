@@ -244,9 +244,10 @@ def test_an_agent_of_another_tokenizer_or_with_other_weights_is_refused(world: W
     (folder / "agent.json").write_text(json.dumps(card | {"schema_version": 9}))
     with pytest.raises(CheckpointError, match="schema_version 9"):
         Agent.load(folder, world)
-    (folder / "agent.json").write_text(json.dumps(card | {"taste": 1}))
-    with pytest.raises(CheckpointError, match=r"agent\.json is not as .*taste"):
-        Agent.load(folder, world)
+    for name, odd, told in (("taste", 1, "taste"), ("stack", 0, "got stack=0"), ("algorithm", "dqn", "got 'dqn'")):
+        (folder / "agent.json").write_text(json.dumps(card | {name: odd}))
+        with pytest.raises(CheckpointError, match=rf"agent\.json is not as .*{told}"):
+            Agent.load(folder, world)
     (folder / "agent.json").write_text(json.dumps(card))
     (weights,) = folder.glob("*.safetensors")
     save_file({name: value + 1 for name, value in load_file(weights).items()}, weights)
