@@ -195,7 +195,9 @@ class AgentTrainConfig:
         ones = "stack num_envs total_steps n_steps batch_size n_epochs width features hidden lstm eval_episodes"
         check_counts(self, *ones.split(), "save_every", "num_starts", "imitate_steps", "imitate_epochs")
         check_counts(self, "seed", "eval_every", "eval_seed", least=0)
-        for name in ("max_minutes", "horizon", "eval_horizon", "patience", "max_ratio", "num_steps"):
+        limits = ("horizon", "eval_horizon", "patience", "num_steps")
+        check_counts(self, *(name for name in limits if getattr(self, name) is not None))
+        for name in ("max_minutes", "max_ratio"):
             if getattr(self, name) is not None and not getattr(self, name) > 0:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected more than 0, or null for no limit")
         for name in ("learning_rate", "clip_range"):

@@ -349,3 +349,10 @@ def test_settings_that_make_no_sense_are_refused() -> None:
     ):
         with pytest.raises(ConfigError, match="expected"):
             settings(**wrong)
+
+
+@pytest.mark.parametrize("name", ["horizon", "eval_horizon", "patience", "num_steps"])
+@pytest.mark.usefixtures("as_users_run_it")
+def test_limits_of_a_training_are_whole_numbers(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"got {name}=2\.5; expected an integer"):
+        settings(**{name: 2.5})
