@@ -230,7 +230,7 @@ class WorldState:
             return given.nonzero()[:, 0]
         if given.ndim != 1 or given.dtype == torch.bool or given.is_floating_point() or given.is_complex():
             raise StateError(
-                f"rows are indices, or a mask of {self.num_rows} bools; got {given.dtype} {list(given.shape)}."
+                f"rows are indices, or a mask of {self.num_rows} bools; got {given.dtype} of shape {list(given.shape)}."
             )
         if given.numel() and not 0 <= int(given.min()) <= int(given.max()) < self.num_rows:
             raise StateError(f"this state has rows 0 to {self.num_rows - 1}; got {given.tolist()}.")

@@ -105,6 +105,12 @@ def test_rows_that_do_not_exist_are_refused(world: cfworld.World, rows):
         state.select(rows)
 
 
+def test_one_row_is_named_by_a_list(world: cfworld.World):
+    state, _ = world.initial(seeds=[0, 1])
+    with pytest.raises(StateError, match=r"a mask of 2 bools; got torch\.int64 of shape \[\]"):
+        state.select(0)
+
+
 def test_a_row_is_replaced_once_and_from_as_many_rows(world: cfworld.World):
     state, _ = world.initial(seeds=[0, 1, 2])
     two, _ = world.initial(seeds=[8, 9])
