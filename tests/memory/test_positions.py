@@ -23,6 +23,16 @@ def test_slots_are_ranked_in_the_order_sink_slow_fast_whatever_is_empty():
     assert current.tolist() == [[5]]
 
 
+def test_empty_slots_have_no_position_before_the_first():
+    """They are masked, and so it matters only that rotations are made for positions that there are."""
+    valid, count = torch.tensor([[False, False, True, False]]), torch.tensor([1])
+    source = torch.tensor([[-1, -1, 0, -1]])
+    for rule in Positions:
+        slots, current = memory_positions(MemoryConfig(num_fast=3, positions=rule), valid, source, count)
+        assert slots.tolist() == [[0, 0, 0, 0]]
+        assert current.tolist() == [[1]]
+
+
 def test_positions_are_absolute_indices_until_something_is_dropped():
     config = MemoryConfig(num_sink=2, num_slow=3, num_fast=4, consolidate_every=100)
     for chunks in range(1, 6):

@@ -1,12 +1,22 @@
 """Where latents go: sink, slow, fast, and out."""
 
 import dataclasses
+from typing import Any
 
 import pytest
 import torch
 
 from cfworld.errors import ConfigError
-from cfworld.memory import MemoryConfig, MemoryState, PromotionRule, commit, empty_memory, is_check
+from cfworld.memory import (
+    MemoryConfig,
+    MemoryState,
+    PromotionRule,
+    commit,
+    empty_memory,
+    is_check,
+    key_similarity,
+    token_mean,
+)
 from tests.memory_tools import filled, numbered_chunk
 
 UNIFORM = MemoryConfig(num_sink=2, num_slow=3, num_fast=4, consolidate_every=2, rule=PromotionRule.UNIFORM)
@@ -58,6 +68,12 @@ def test_only_the_first_latent_of_a_flagged_chunk_is_promoted():
     assert memory.source[0].tolist() == [3, 9, -1, -1, 15, 16, 17]
 
 
+def test_only_fast_slots_are_flagged_whatever_went_to_sink_and_slow():
+    """Every second chunk is flagged; chunk 1 is in the sink and chunks 5, 7 and 9 are in slow memory."""
+    assert filled(UNIFORM, 13).source[0].tolist() == [0, 1, 5, 7, 9, 10, 11, 12]
+    assert filled(UNIFORM, 13).flagged[0].tolist() == [False] * 6 + [True, False]
+
+
 def test_a_memory_without_slow_slots_forgets_what_leaves_fast():
     config = MemoryConfig(num_sink=1, num_slow=0, num_fast=3, consolidate_every=1, rule=PromotionRule.UNIFORM)
     assert filled(config, 9).source[0].tolist() == [0, 7, 8]
@@ -79,6 +95,31 @@ def test_similarity_is_the_cosine_of_the_mean_keys():
     torch.testing.assert_close(filled(config, 2).similarity, torch.tensor([1.0]).cos())
 
 
+def test_similarity_is_the_mean_over_the_layers():
+    """One layer sees the same as before, two see something at right angles to it."""
+    same, other = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    before, now = torch.stack([same, same, same]), torch.stack([same, other, other])
+    assert key_similarity(now[:, None], before[:, None]).item() == pytest.approx(1 / 3)
+
+
+def test_narrow_keys_are_averaged_in_float32():
+    """The mean of 1 and the next number of bfloat16, 1 + 2^-7, lies between the two."""
+    keys = torch.tensor([1, 1 + 2**-7], dtype=torch.bfloat16)[None, None, None, :, None, None]
+    mean = token_mean(keys)
+    assert mean.dtype == torch.float32
+    assert mean.item() == 1 + 2**-8
+
+
+def test_a_chunk_exactly_as_alike_as_the_threshold_is_no_news():
+    config = MemoryConfig(num_sink=0, num_slow=3, num_fast=3, consolidate_every=1, threshold=0.0)
+    memory = empty_memory(config, numbered_chunk(0, config))
+    for direction in ([1.0, 0.0], [0.0, 1.0]):
+        keys = torch.tensor(direction).expand(1, 1, 1, 1, 1, 2)
+        memory = commit(memory, config, dataclasses.replace(numbered_chunk(0, config), keys=keys))
+    assert memory.similarity.item() == 0
+    assert memory.promotions.item() == 1, "the first check"
+
+
 def test_a_check_compares_with_the_previous_check_whatever_came_between():
     """Chunk k points k radians round; chunks 1, 3 and 5 are checked."""
     config = MemoryConfig(num_sink=0, num_slow=3, num_fast=3, consolidate_every=2, threshold=-0.5)
@@ -95,6 +136,8 @@ def test_an_adaptive_threshold_stays_where_it_is_at_the_first_check_and_between_
     assert [filled(config, chunks).threshold.item() for chunks in range(1, 7)] == pytest.approx(expected)
     wild = MemoryConfig(**settings, target_rate=0.75, adaptation=100.0)
     assert filled(wild, 4).threshold.item() == -1
+    wild.threshold = -0.5
+    assert filled(wild, 4).threshold.item() == 1, "cos 2 = -0.42 is no news below -0.5"
 
 
 def test_a_common_part_of_all_keys_hides_news_unless_it_is_subtracted():
@@ -174,10 +217,22 @@ def test_a_memory_without_a_past_is_refused():
         MemoryConfig(num_fast=3, latents_per_chunk=3)
 
 
+@pytest.mark.parametrize(
+    "change", [{"num_slow": -1}, {"consolidate_every": 0}, {"target_rate": 1.5}, {"target_rate": -0.5}]
+)
+def test_settings_out_of_range_are_refused(change: dict[str, Any]):
+    (name, value), *_ = change.items()
+    with pytest.raises(ConfigError, match=f"{name}.*got {value}|got {name}={value}"):
+        MemoryConfig(**change)
+
+
 def test_the_nominal_span_counts_what_slow_memory_reaches_back_to():
     config = MemoryConfig(num_sink=2, num_slow=8, num_fast=7, consolidate_every=24)
     assert config.nominal_span(0.75) == pytest.approx(2 + 7 + 8 * 24 / 0.75)
     assert MemoryConfig(num_sink=1, num_slow=0, num_fast=6).nominal_span() == 7
+    longer = MemoryConfig(num_sink=3, num_slow=2, num_fast=9, latents_per_chunk=3, consolidate_every=4)
+    assert longer.nominal_span() == 3 + 9 + 2 * 4 * 3, "it counts latents, and the interval chunks"
+    assert longer.nominal_span(0.0) > 1e9, "without promotions nothing is ever dropped"
 
 
 def test_a_memory_that_follows_anothers_decisions_holds_the_same_latents_whatever_its_own_keys():
