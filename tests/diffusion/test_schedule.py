@@ -40,10 +40,11 @@ def test_training_sigmas_are_uniform_then_shifted():
 
 
 def test_training_sigmas_stay_inside_the_open_interval(monkeypatch: pytest.MonkeyPatch):
+    """At a shift of 8 the largest draw is rounded to 1, and so it is in the last of two copies."""
     for extreme in (0.0, 1 - 2.0**-24):
-        monkeypatch.setattr(torch, "rand", lambda *_, value=extreme, **__: torch.full((2, 3), value))
-        drawn = sample_sigma((2, 3), 5.0)
-        assert ((drawn > 0) & (drawn < 1)).all()
+        monkeypatch.setattr(torch, "rand", lambda *_, value=extreme, **__: torch.full((2, 2, 3), value))
+        for drawn in (sample_sigma((2, 2, 3), 8.0), stratified_sigma((2, 2, 3), 1.0, torch.Generator())):
+            assert ((drawn > 0) & (drawn < 1)).all()
 
 
 def test_training_sigmas_depend_on_the_generator_alone():

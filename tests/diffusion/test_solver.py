@@ -1,7 +1,18 @@
+import pytest
 import torch
 from torch import Tensor
 
-from cfworld.diffusion import euler, expand_sigma, few_step, guided, heun, sigmas
+from cfworld.diffusion import (
+    Solver,
+    euler,
+    expand_sigma,
+    few_step,
+    guided,
+    heun,
+    integrate,
+    levels_of_passes,
+    sigmas,
+)
 
 
 def noise(seed: int = 0) -> Tensor:
@@ -66,6 +77,18 @@ def test_solvers_give_the_network_one_sigma_per_row_and_latent():
     euler(record, noise(), sigmas(1, 1.0))
     heun(record, noise(), sigmas(1, 1.0))
     assert set(shapes) == {(torch.Size([2, 3]), torch.float32)}
+
+
+@pytest.mark.parametrize("solver", list(Solver))
+def test_the_levels_of_a_solvers_passes_are_those_at_which_it_asks_for_the_velocity(solver: Solver):
+    grid, asked = sigmas(3, 5.0), []
+
+    def record(x: Tensor, sigma: Tensor) -> Tensor:
+        asked.append(sigma[0, 0])
+        return x
+
+    integrate(solver, record, noise(), grid, noise)
+    assert torch.equal(torch.stack(asked), grid[levels_of_passes(solver, 3)])
 
 
 def test_guidance_of_one_is_the_prompted_velocity_and_zero_the_null_one():
