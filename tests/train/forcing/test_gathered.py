@@ -1,9 +1,12 @@
 """Gathered teacher forcing: the schedule is the memory's own, and no target sees its future."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from cfworld.memory import MemoryConfig, PromotionRule
+from cfworld.model import Generator
 from cfworld.train.forcing.gathered import gathered_forward, gathered_keys, gathered_velocity, slot_schedule
 from tests.memory_tools import filled
 from tests.toy import toy_config, toy_generator
@@ -27,12 +30,13 @@ def test_positions_of_the_schedule_stay_bounded():
     assert schedule.slot_positions.max() < schedule.positions.max()
 
 
-def forward(clean: torch.Tensor, noisy: torch.Tensor) -> torch.Tensor:
-    config = toy_config(memory=CONFIG)
+def forward(clean: torch.Tensor, noisy: torch.Tensor, memory: MemoryConfig = CONFIG) -> torch.Tensor:
+    config = toy_config(memory=memory, prefix_latents=memory.latents_per_chunk)
     generator = toy_generator(config).eval()
     sigma = torch.full(noisy.shape[:3], 0.5)
     actions = torch.zeros(*clean.shape[:2], 4, dtype=torch.long)
-    schedule = slot_schedule(CONFIG, torch.ones(clean.shape[:2], dtype=torch.bool))
+    num_chunks = clean.shape[1] // memory.latents_per_chunk
+    schedule = slot_schedule(memory, torch.ones(len(clean), num_chunks, dtype=torch.bool))
     with torch.no_grad():
         return gathered_forward(generator, schedule, clean, noisy, sigma, actions).velocity
 
@@ -61,12 +65,14 @@ def test_one_target_does_not_see_another():
     assert moved.nonzero()[:, 0].tolist() == [4]
 
 
-def test_copies_are_the_passes_that_each_would_be_alone():
+@pytest.mark.parametrize("chunk", [1, 3])
+def test_copies_are_the_passes_that_each_would_be_alone(chunk: int):
     clean, first = two_clips()
     copies = torch.cat([first, first.flip(2), -first], dim=1)
-    together = forward(clean, copies)
+    memory = replace(CONFIG, latents_per_chunk=chunk)
+    together = forward(clean, copies, memory)
     for index in range(3):
-        torch.testing.assert_close(together[:, index], forward(clean, copies[:, index : index + 1])[:, 0])
+        torch.testing.assert_close(together[:, index], forward(clean, copies[:, index : index + 1], memory)[:, 0])
 
 
 @pytest.mark.parametrize("drops", [False, True])
@@ -83,6 +89,22 @@ def test_a_context_that_was_read_before_gives_the_same_velocities(drops: bool):
         found = gathered_velocity(generator, schedule, known, noisy, sigma, actions, dropped)
         expected = gathered_forward(generator, schedule, clean, noisy, sigma, actions, dropped).velocity
     torch.testing.assert_close(found, expected)
+
+
+def test_a_network_without_heads_says_that_there_is_nothing_to_learn_of_rewards_and_ends():
+    config = toy_config(memory=CONFIG)
+    clean, noisy = two_clips()
+    actions, schedule = (
+        torch.zeros(1, 9, 4, dtype=torch.long),
+        slot_schedule(CONFIG, torch.ones(1, 9, dtype=torch.bool)),
+    )
+    found = []
+    for heads in (True, False):
+        generator = Generator(config.actions, replace(config.transformer, heads=heads)).eval()
+        with torch.no_grad():
+            output = gathered_forward(generator, schedule, clean, noisy, torch.full((1, 1, 9), 0.5), actions)
+        found.append(output.has_heads)
+    assert found == [True, False]
 
 
 def test_the_gradient_of_a_target_reaches_the_context():
