@@ -10,7 +10,7 @@ from cfworld import World
 from cfworld.train.context import ContextStageConfig
 from cfworld.train.distillation.curriculum import CurriculumConfig
 from cfworld.train.distillation.distill import rollout_metrics
-from cfworld.train.distillation.rollouts import OngoingRollouts
+from cfworld.train.distillation.rollouts import OngoingRollouts, looped_actions
 from cfworld.train.loop import run, step_generator
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_distill import context_stage, toy_loop
@@ -46,8 +46,15 @@ def test_ongoing_rollouts_go_on_by_a_target_a_step_and_begin_anew_after_their_ho
         went_on, anew = after == before + 1, after == 1
         assert (torch.where(before > horizon, anew, went_on)).all()
     assert max(age.max() for age in ages) == 5, "a horizon of four chunks, and the target after it"
+    for before, horizon, later in zip(ages, horizons, horizons[1:], strict=False):
+        assert torch.equal(later[before <= horizon], horizon[before <= horizon]), "a row keeps its own"
     for horizon in horizons[8:]:
         assert 1 <= horizon.min() <= horizon.max() <= 4
+
+
+def test_targets_of_two_chunks_go_on_up_to_the_horizon_too():
+    made = context_stage(curriculum=CurriculumConfig(shortest=4, first=4, last=4), score_window=2)
+    assert [judged(made, step).rollout.step.tolist() for step in range(4)] == [[2, 2], [4, 4], [6, 6], [2, 2]]
 
 
 def test_what_ongoing_rollouts_remember_was_denoised_to_the_end():
@@ -61,15 +68,29 @@ def test_what_ongoing_rollouts_remember_was_denoised_to_the_end():
         assert torch.equal(left.rollout.student.keys, right.rollout.student.keys)
 
 
-def test_a_rows_targets_follow_the_actions_of_its_own_clip():
-    made = context_stage()
-    source = made.source
-    assert isinstance(source, OngoingRollouts)
-    for step in range(6):
-        found = judged(made, step)
-        age = found.rollout.step - 1
-        for row in range(2):
-            assert torch.equal(found.target.actions[row, 0], source.actions[row, made.prefix + age[row]])
+def test_what_fresh_rollouts_remember_of_a_target_is_what_left_at_the_exit():
+    made = context_stage(ongoing=False)
+    for exit_step in (0, 1):
+        found = made.source.judged(made.batch(0), exit_step, step_generator(0, 0), grad=False)
+        memory = found.rollout.student
+        assert torch.equal(memory.latents[torch.arange(2), memory.newest], found.target.latents[:, 0])
+
+
+def test_a_row_begins_with_its_own_clip_and_its_targets_follow_the_actions_of_that():
+    """The other row's beginnings change nothing in it; after the clip's end its actions come again."""
+    made, own, begun = context_stage(), {}, ([], [])
+    for step in range(9):
+        batch = made.batch(step)
+        found = made.source.judged(batch, 1, step_generator(0, step), grad=False)
+        for row, age in enumerate((found.rollout.step - 1).tolist()):
+            if not age:
+                own[row] = batch.clips
+                begun[row].append(step)
+            clips, now = own[row], made.prefix + age
+            actions = looped_actions(clips.actions, clips.present, made.prefix, now + 1)
+            assert torch.equal(found.target.actions[row, 0], actions[row, now])
+            assert torch.equal(found.rollout.student.latents[row, 0], clips.latents[row, 0]), "the sink"
+    assert begun[0] != begun[1], "they began anew at steps of their own"
 
 
 def test_a_resumed_run_has_bit_identical_losses(tmp_path: Path):
@@ -99,7 +120,9 @@ def test_the_rate_of_promotions_counts_neither_first_checks_nor_rows_without_che
         **{name: torch.tensor(values) for name, values in counts.items()},
         similarity=torch.tensor([1.0, 0.75, 0.25, -1.0]),
     )
-    metrics = rollout_metrics(replace(rollout, student=memory), made.machine)
+    horizons = torch.tensor([1, 2, 3, 6])
+    metrics = rollout_metrics(replace(rollout, student=memory, step=horizons), made.machine)
+    assert metrics["horizon"] == 3
     assert metrics["promotion_rate"] == 0.5
     assert metrics["similarity"] == 0.5
     memory = replace(memory, checks=torch.ones_like(memory.checks), promotions=torch.ones_like(memory.promotions))

@@ -41,7 +41,8 @@ def test_rows_have_means_of_their_own():
 def test_a_row_that_the_teacher_leaves_as_it_is_gets_no_gradient():
     same = latents(1.0, 2.0)
     assert dmd_direction(same, same, same).abs().max() == 0
-    assert dmd_direction(same, same + 1, same).abs().max() == 0
+    for away in (1, -1):
+        assert dmd_direction(same, same + away, same).abs().max() == 0
 
 
 def test_the_gradient_of_the_loss_is_the_direction_over_the_number_of_elements():
@@ -51,6 +52,16 @@ def test_the_gradient_of_the_loss_is_the_direction_over_the_number_of_elements()
     assert x.grad is not None
     torch.testing.assert_close(x.grad, g / 24)
     assert loss.item() == pytest.approx(0.5 * g.square().mean().item(), rel=1e-6)
+
+
+def test_a_small_direction_moves_a_large_sample():
+    """Beside 1000 float32 has steps of 6e-5; the direction comes, and its loss is computed, in float64."""
+    x = latents(1000.0, 1000.0).requires_grad_()
+    g = dmd_direction(x, latents(1e-5, 1e-5), latents(0.0, 0.0))
+    assert g.dtype == torch.float64
+    dmd_loss(x, g * 1000).backward()
+    assert x.grad is not None
+    assert x.grad.flatten().tolist() == pytest.approx([5e-6, 5e-6], rel=1e-5)
 
 
 def test_the_direction_carries_no_gradient():
@@ -76,7 +87,8 @@ def test_the_scores_levels_are_uniform_then_shifted_then_clamped():
     assert (draws.min().item(), draws.max().item()) == pytest.approx(SIGMA_RANGE)
     plain = score_sigma(20_000, 1.0, torch.Generator().manual_seed(0))
     assert plain.mean().item() == pytest.approx(0.5, abs=0.01)
-    assert (plain == SIGMA_RANGE[0]).float().mean().item() == pytest.approx(0.02, abs=0.005)
+    for bound in SIGMA_RANGE:
+        assert (plain == bound).float().mean().item() == pytest.approx(0.02, abs=0.005)
 
 
 def gaussian_x0(x: Tensor, sigma: Tensor, mean: Tensor, std: Tensor) -> Tensor:

@@ -24,6 +24,7 @@ from cfworld.train.loop import TrainingRun, run, step_generator
 from cfworld.train.student_world import few_step_sampler
 from tests.toy import toy_config, toy_world
 from tests.train.resuming import assert_resumes_equally, trained
+from tests.train.toy_bank import toy_bank
 from tests.train.toy_distill import local_stage
 
 
@@ -190,6 +191,13 @@ def test_the_paradigms_show_scores_and_student_what_they_say():
     assert made.batch(0).clips.latents.shape[1] == 2 + 2, "prefix and window"
 
 
+def test_what_is_held_out_has_no_part_in_the_export():
+    made = local_stage()
+    before = made.world_of(made.student).generator.key_centre
+    made.held_out = toy_bank(20, seed=9)
+    assert torch.equal(made.world_of(made.student).generator.key_centre, before)
+
+
 def test_a_short_student_is_exported_with_its_short_memory(tmp_path: Path):
     made = local_stage(student_memory=Shown.WINDOW, score_memory=Shown.WINDOW)
     made.export(made.student, tmp_path)
@@ -224,6 +232,8 @@ def test_stage_1_has_no_curriculum_and_an_episode_must_reach_beyond_the_prefix()
         LocalStageConfig(curriculum=CurriculumConfig(last=4))
     with pytest.raises(ConfigError, match="min_latents=2"):
         local_stage(min_latents=2)
+    assert local_stage(min_latents=3).prefix == 2, "one chunk of one latent after the prefix is enough"
+    assert local_stage(min_latents=4, prefix_latents=3).prefix == 3
 
 
 @pytest.mark.parametrize(("num_steps", "shift"), [(2, 5.0), (4, 3.0)])

@@ -19,7 +19,7 @@ from cfworld.train.run_state import check_config
 from tests.toy import toy_world
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank
-from tests.train.toy_distill import context_stage, local_stage
+from tests.train.toy_distill import context_stage, local_stage, toy_loop
 
 HELD = AnchorConfig(weight=0.5, clips=2, clip_latents=8, num_levels=4, spatial_balance=0.5)
 
@@ -29,11 +29,11 @@ def loss_of(anchor: Anchor | None, step: int) -> torch.Tensor:
     return anchor.loss(step, step_generator(0, step))
 
 
-def init_stage(student: World, **changes: Any) -> InitStage:
+def init_stage(student: World, seed: int = 0, **changes: Any) -> InitStage:
     """The stage whose loss the toy anchor takes."""
     values: dict[str, Any] = {"num_levels": 4, "spatial_balance": 0.5, "num_steps": 2, "sigma_shift": 3.0}
     values |= {"clip_latents": 8, "min_latents": 4, "reward_weight": 0.0, "hazard_weight": 0.0}
-    config = InitStageConfig(loop=LoopConfig(batch_size=2), **values | changes)
+    config = InitStageConfig(loop=LoopConfig(batch_size=2, seed=seed), **values | changes)
     bank = toy_bank(14, 7, 12)
     return InitStage(config, toy_world(), bank, bank, student)
 
@@ -55,8 +55,16 @@ def test_it_is_the_weighted_loss_of_init_with_the_student_as_it_began_for_its_av
         torch.testing.assert_close(loss_of(made.anchor, step), 0.5 * expected)
 
 
-def test_its_teacher_is_guided_as_the_score_is():
-    made, stage = context_stage(anchor=HELD, guidance=3.0), init_stage(toy_world(seed=1), guidance=3.0)
+def test_its_clips_are_drawn_by_the_seed_of_the_run():
+    made = context_stage(anchor=HELD, loop=toy_loop(seed=5))
+    stage = init_stage(toy_world(seed=1), seed=5)
+    expected, _ = stage.loss(stage.batch(0), step_generator(0, 0))
+    torch.testing.assert_close(loss_of(made.anchor, 0), 0.5 * expected)
+
+
+@pytest.mark.parametrize("setting", [{"guidance": 3.0}, {"sigma_shift": 2.0}])
+def test_its_teacher_is_guided_as_the_score_is_and_its_grid_is_the_students(setting: dict[str, Any]):
+    made, stage = context_stage(anchor=HELD, **setting), init_stage(toy_world(seed=1), **setting)
     expected, _ = stage.loss(stage.batch(0), step_generator(0, 0))
     torch.testing.assert_close(loss_of(made.anchor, 0), 0.5 * expected)
 

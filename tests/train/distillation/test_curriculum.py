@@ -11,6 +11,8 @@ CONFIG = CurriculumConfig(shortest=3, first=5, last=25, ramp_steps=10)
 
 def test_the_largest_horizon_grows_on_a_straight_line_and_then_stays():
     assert [largest_horizon(CONFIG, step) for step in (0, 1, 5, 10, 11, 1000)] == [5, 7, 15, 25, 25, 25]
+    slow = CurriculumConfig(last=5, ramp_steps=8)
+    assert [largest_horizon(slow, step) for step in (1, 2, 3)] == [1, 1, 2], "0.625, 1.25 and 1.875 are rounded"
 
 
 @pytest.mark.parametrize("step", [0, 4, 50])

@@ -75,9 +75,9 @@ def test_the_rollout_is_the_worlds_own_for_the_same_noise(recache: bool):
 
 def test_at_a_prompt_switch_the_scores_read_their_slots_anew_before_they_are_shown_them():
     memory = replace(MEMORY, recache=True)
-    made, plain = machine(memory), machine(MEMORY)
+    made, plain = machine(memory, score_window=2), machine(MEMORY, score_window=2)
     rollout, _ = start(made, num_chunks=8)
-    now = (rollout.student.actions[:, -1:] + 1) % 3
+    now = (rollout.student.actions[:, -1:] + torch.tensor([[1], [2]])) % 3
     _, target = made.target(rollout, now, LAST, grad=False, finish=False)
     _, before = plain.target(rollout, now, LAST, grad=False, finish=False)
     for network, config, held, seen, unread in (
@@ -88,6 +88,19 @@ def test_at_a_prompt_switch_the_scores_read_their_slots_anew_before_they_are_sho
             expected = context_from_memory(network, config, recache(network, config, held, now[:, 0]))
         torch.testing.assert_close(seen.keys, expected.keys)
         assert not torch.allclose(seen.keys, unread.keys, atol=1e-2)
+
+
+def test_at_a_prompt_switch_within_a_target_the_student_reads_its_slots_anew_too():
+    """A target of two chunks is what two context chunks would have been."""
+    made = machine(replace(MEMORY, recache=True), score_window=2)
+    rollout, _ = start(made, num_chunks=8)
+    now = (rollout.student.actions[:, -1:] + torch.tensor([[0], [1]])) % 3
+    _, target = made.target(rollout, now, LAST, grad=False, finish=True)
+    chunks = []
+    for piece in now.split(1, dim=1):
+        rollout, latents = made.advance(rollout, piece)
+        chunks.append(latents)
+    assert torch.equal(target.latents, torch.cat(chunks, dim=1))
 
 
 def test_all_networks_hold_the_same_latents_and_keys_of_their_own():
@@ -130,12 +143,14 @@ def test_the_scores_velocity_is_what_its_own_rollout_over_the_same_slots_would_g
     torch.testing.assert_close(got, expected)
 
 
-def test_the_students_gradient_is_eq_6_and_the_critics_loss_is_its_own_under_the_keys_of_each():
+@pytest.mark.parametrize("guidance", [0.5, 2.0])
+def test_the_students_gradient_is_eq_6_and_the_critics_loss_is_its_own_under_the_keys_of_each(guidance: float):
     """(x0_fake - x0_real) / mean |x - x0_real|, the teacher's guided; and |v_fake - (noise - x)|^2."""
     made = machine()
     rollout, actions = start(made, num_chunks=8)
     _, target = made.target(rollout, actions[:, :1], LAST, grad=True, finish=False)
-    loss, _ = student_loss(made.real, made.fake, target, torch.Generator().manual_seed(3), shift=1.0, guidance=2.0)
+    draw = torch.Generator().manual_seed(3)
+    loss, metrics = student_loss(made.real, made.fake, target, draw, shift=1.0, guidance=guidance)
     (gradient,) = torch.autograd.grad(loss, target.latents)
     critic = fake_score_loss(made.fake, target, torch.Generator().manual_seed(3), shift=1.0)
 
@@ -148,9 +163,12 @@ def test_the_students_gradient_is_eq_6_and_the_critics_loss_is_its_own_under_the
         prompted = score_velocity(made.real, noisy, sigma, target.actions, target.real)
         null = score_velocity(made.real, noisy, sigma, target.actions, target.real, dropped)
         fake = score_velocity(made.fake, noisy, sigma, target.actions, target.fake)
-    x0_real, x0_fake = noisy - level * (null + 2 * (prompted - null)), noisy - level * fake
+    x0_real, x0_fake = noisy - level * (null + guidance * (prompted - null)), noisy - level * fake
     away = (x - x0_real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
-    torch.testing.assert_close(gradient, (x0_fake - x0_real) / away / x.numel(), rtol=1e-4, atol=1e-7)
+    direction = (x0_fake - x0_real) / away
+    torch.testing.assert_close(gradient, direction / x.numel(), rtol=1e-4, atol=1e-7)
+    assert metrics["direction"].item() == pytest.approx(direction.square().mean().sqrt().item(), rel=1e-4)
+    assert metrics["score_gap"].item() == pytest.approx((x0_fake - x0_real).abs().mean().item(), rel=1e-4)
     torch.testing.assert_close(critic, (fake - (noise - x)).square().mean())
 
 
@@ -236,6 +254,7 @@ def test_chunks_that_are_scored_together_see_each_other_under_the_slots_before_t
     assert moved[:, 0].abs().max() > 1e-4
     single = machine()
     one = single.target(start(single, num_chunks=8)[0], actions[:, :1], LAST, grad=False, finish=True)[1]
+    assert Target.cat([Target.cat([one, one]), one]).num_targets == 3
     alone = score_velocity(made.real, one.latents, sigma, one.actions, one.real)
     assert torch.equal(one.latents, target.latents[:, :1]), "the student itself goes chunk by chunk"
     assert (alone - plain[:, :1]).abs().max() > 1e-4
@@ -257,6 +276,7 @@ def test_rows_may_begin_anew_and_a_rollout_survives_being_saved():
     assert mixed.step.tolist() == [5, 0, 5]
     assert torch.equal(mixed.real.keys[:, 1], new.real.keys[:, 0])
     assert torch.equal(mixed.student.keys[:, 2], old.student.keys[:, 2])
+    assert mixed.seeds.tolist() == [7, 7, 9]
     again = Rollout.from_state_dict(mixed.state_dict(), torch.device("cpu"))
     for name, value in mixed.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
