@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 import cfworld
 from cfworld.errors import CheckpointError, ConfigError, UnknownWorldError
@@ -345,6 +346,25 @@ def test_a_file_that_is_no_state_is_refused(tmp_path: Path):
     for path in ("state.safetensors", "missing.safetensors"):
         with pytest.raises(CheckpointError, match=r"WorldState\.save"):
             cfworld.WorldState.load(tmp_path / path)
+
+
+@pytest.mark.parametrize("missing", ["memory.keys", "seeds", "world"])
+def test_a_state_of_which_something_is_missing_is_refused(tmp_path: Path, missing: str):
+    state, _ = toy_world().initial(seeds=[1])
+    tensors = {name: value.contiguous() for name, value in state.tensors().items() if name != missing}
+    words = None if missing == "world" else {"world": state.world}
+    save_file(tensors, tmp_path / "state.safetensors", metadata=words)
+    with pytest.raises(CheckpointError, match=r"WorldState\.save"):
+        cfworld.WorldState.load(tmp_path / "state.safetensors")
+
+
+def test_a_state_is_saved_whatever_its_tensors_are_views_of(tmp_path: Path):
+    begun, _ = toy_world().initial(seeds=[1, 2])
+    state = replace(begun, latents=begun.latents.transpose(-1, -2), step=begun.seeds)
+    state.save(tmp_path / "state.safetensors")
+    again = cfworld.WorldState.load(tmp_path / "state.safetensors")
+    assert torch.equal(again.latents, state.latents)
+    assert again.step.tolist() == again.seeds.tolist() == [1, 2]
 
 
 def test_a_world_of_another_name_is_not_replaced(folder: Path):

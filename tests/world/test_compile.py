@@ -101,11 +101,12 @@ def test_what_a_replayed_graph_gives_stays_as_it_is_at_the_next_replay(
     assert marks == ["begin", "begin"]
 
 
-def test_so_do_parts_that_are_compiled_one_by_one(monkeypatch: pytest.MonkeyPatch, marks: list[str]):
+@pytest.mark.parametrize("mode", ["reduce-overhead", "max-autotune"])
+def test_so_do_parts_that_are_compiled_one_by_one(monkeypatch: pytest.MonkeyPatch, marks: list[str], mode: str):
     """Records, tuples and lists of tensors; what is no tensor passes."""
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     buffer = torch.zeros(2)
-    part = compiled(lambda value: (buffer.add_(value), [KeyLengths(buffer.int()), None]), mode="reduce-overhead")
+    part = compiled(lambda value: (buffer.add_(value), [KeyLengths(buffer.int()), None]), mode=mode)
     first, (lengths, nothing) = part(1)
     part(1)
     assert first.tolist() == [1, 1]

@@ -98,7 +98,14 @@ def test_rows_may_be_named_by_a_mask(world: cfworld.World):
     assert state.replace(torch.tensor([False, True, False]), other).seeds.tolist() == [0, 9, 2]
 
 
-@pytest.mark.parametrize("rows", [[3], [-1], [0.5], [True, False], [[0]]])
+def test_none_of_the_rows_may_be_named_too(world: cfworld.World):
+    state, _ = world.initial(seeds=[0, 1, 2])
+    for none in (np.zeros(0, int), np.zeros(3, bool)):
+        assert state.select(none).num_rows == 0
+        assert torch.equal(state.replace(none, state.select(none)).latents, state.latents)
+
+
+@pytest.mark.parametrize("rows", [[3], [-1], [0.5], [1j], [True, False], [[0]]])
 def test_rows_that_do_not_exist_are_refused(world: cfworld.World, rows):
     state, _ = world.initial(seeds=[0, 1, 2])
     with pytest.raises(StateError):
@@ -160,11 +167,28 @@ def test_nothing_is_decoded_that_nobody_looks_at(world: cfworld.World, monkeypat
 
 
 def test_a_donated_state_raises_when_used_again(world: cfworld.World):
-    state, _ = world.initial(seeds=[0])
+    state, other = world.initial(seeds=[0])[0], world.initial(seeds=[1])[0]
     world.step(state, [0], donate=True)
-    for use in (lambda: world.step(state, [0]), state.clone, lambda: state.select([0])):
+    for use in (
+        lambda: world.step(state, [0]),
+        state.clone,
+        lambda: state.select([0]),
+        lambda: state.replace([0], other),
+        lambda: other.replace([0], state),
+        lambda: cfworld.WorldState.cat([other, state]),
+    ):
         with pytest.raises(DonatedStateError, match="clone"):
             use()
+
+
+def test_a_reseeded_state_has_a_seed_for_each_row_and_is_not_donated_with_the_other(world: cfworld.World):
+    state, _ = world.initial(seeds=[0, 1])
+    with pytest.raises(StateError, match="got 1 seeds for 2 rows"):
+        state.reseeded([5])
+    other = state.reseeded([5, 6])
+    world.step(state, [0, 0], donate=True)
+    assert other.seeds.tolist() == [5, 6]
+    world.step(other, [0, 0])
 
 
 def test_size_and_positions_are_the_same_late_as_early(world: cfworld.World):
@@ -193,6 +217,16 @@ def test_an_end_repeats_its_frame_and_stops_the_reward():
     assert out.reward_frames[0, 2:].tolist() == [0, 0]
     torch.testing.assert_close(out.reward, out.reward_frames[:, :2].sum(dim=1))
     assert state.ended.tolist() == [True]
+
+
+def test_a_hazard_of_exactly_one_half_does_not_exceed_it():
+    world = toy_world(ends=Ends.GREEDY)
+    world.generator.heads.hazard.out.weight.zero_()
+    world.generator.heads.hazard.out.bias.zero_()
+    state, _ = world.initial(seeds=[0])
+    _, out = world.step(state, [0], decode=False)
+    assert out.hazard.tolist() == [[0.5] * 4]
+    assert out.terminated.tolist() == [False]
 
 
 def test_ends_are_sampled_at_the_rate_of_the_hazard():
@@ -298,6 +332,8 @@ def test_what_is_no_state_is_refused_and_so_is_a_state_of_nobody(world: cfworld.
         state.replace([0], 1)  # pyright: ignore[reportArgumentType]
     with pytest.raises(StateError, match="got a str; expected a WorldState"):
         cfworld.WorldState.cat([state, "b"])  # pyright: ignore[reportArgumentType]
+    with pytest.raises(StateError, match="states of one world can be joined; got those of none"):
+        cfworld.WorldState.cat([])
     with pytest.raises(StateError, match="got a state without rows"):
         world.step(state.select(np.zeros(2, bool)), np.zeros(0, int))
 
