@@ -137,14 +137,21 @@ def test_setting_rows_leaves_the_bits_of_the_others_alone(world: World) -> None:
 
 def test_writing_into_what_a_step_returned_leaves_the_state_alone(world: World) -> None:
     envs = WorldVectorEnv(2, world, obs="frames", info_frames=True)
-    envs.reset(seed=0)
-    step = envs.step([0, 1])
-    snapshot = envs.get_state()
-    before = bits(snapshot)
-    for returned in (*step[:4], *step[4].values()):
-        if returned.dtype != object:
-            returned.fill(0)
-    assert bits(snapshot) == before
+    for call in (lambda: envs.reset(seed=0), lambda: envs.step([0, 1])):
+        *arrays, infos = call()
+        snapshot, frames = envs.get_state(), envs.frames()
+        before, shown = bits(snapshot), frames.copy()
+        for returned in (*arrays, *infos.values(), frames):
+            if returned.dtype != object:
+                returned.fill(0)
+        assert bits(snapshot) == before
+        assert np.array_equal(envs.frames(), shown)
+
+
+def test_a_mask_of_one_info_is_not_that_of_another(world: World) -> None:
+    infos = WorldVectorEnv(2, world).reset(seed=0)[1]
+    infos["_start"][:] = False
+    assert infos["_end_frame"].all()
 
 
 def test_snapshots_that_do_not_fit_the_rows_are_refused(world: World) -> None:
@@ -204,6 +211,17 @@ def test_a_fork_may_have_noise_of_its_own(world: World) -> None:
     assert forks.get_state().seeds == (5, 6, 5)
     with pytest.raises(ConfigError, match="got 2 seeds"):
         envs.fork(3, row=1, seeds=[5, 6])
+
+
+def test_a_fork_is_made_like_its_environment_unless_it_is_told_otherwise(world: World) -> None:
+    envs = WorldVectorEnv(2, world, autoreset_mode="NextStep", tensors=True)
+    envs.reset(seed=0)
+    envs.reset()
+    alike, other = envs.fork(2, row=1), envs.fork(2, row=1, autoreset_mode="Disabled", tensors=False)
+    assert (alike.autoreset_mode, alike.tensors) == (AutoresetMode.NEXT_STEP, True)
+    assert (other.autoreset_mode, other.tensors) == (AutoresetMode.DISABLED, False)
+    assert alike.get_state().episodes.tolist() == [1, 1]
+    assert envs.fork(2, row=1, seeds=7).get_state().episodes.tolist() == [0, 0], "of seeds of their own"
 
 
 def test_a_snapshot_keeps_its_own_horizon_until_its_episode_ends(world: World) -> None:

@@ -190,6 +190,12 @@ def test_calls_out_of_order_are_refused(world: World) -> None:
         WorldVectorEnv(0, world)
 
 
+@pytest.mark.usefixtures("as_users_run_it")
+def test_tensors_are_asked_for_by_a_switch(world: World) -> None:
+    with pytest.raises(ConfigError, match="got tensors=1; expected True or False"):
+        WorldVectorEnv(2, world, tensors=1)  # pyright: ignore[reportArgumentType]
+
+
 @pytest.mark.parametrize("mode", ["rgb_array", "rgb_array_list", "human"])
 def test_rendering_gives_one_picture_a_row_or_one_window(world: World, mode: str) -> None:
     envs = WorldVectorEnv(3, world, render_mode=mode)
@@ -203,6 +209,14 @@ def test_rendering_gives_one_picture_a_row_or_one_window(world: World, mode: str
         assert shown is not None
         assert all(np.array_equal(one, other) for one, other in zip(shown, expected, strict=True))
     envs.close()
+
+
+def test_pictures_are_arrays_where_all_else_is_tensors(world: World) -> None:
+    envs = WorldVectorEnv(2, world, render_mode="rgb_array", tensors=True)
+    envs.reset(seed=0)
+    pictures = envs.render()
+    assert pictures is not None
+    assert [type(picture) for picture in pictures] == [np.ndarray] * 2
 
 
 def test_pictures_are_tiled_row_after_row() -> None:

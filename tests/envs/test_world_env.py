@@ -7,6 +7,7 @@ import pytest
 from gymnasium import spaces
 
 from cfworld import World
+from cfworld.envs.rendering import Screen, tiled
 from cfworld.envs.twins import PanoramaTwin
 from cfworld.envs.vector_env import WorldVectorEnv
 from cfworld.envs.world_env import WorldEnv
@@ -84,9 +85,9 @@ def test_frames_on_demand_are_those_of_the_step(world: World) -> None:
 
 def test_nothing_is_decoded_that_nobody_looks_at(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     env = WorldEnv(world, obs="latent", render_mode="rgb_array")
-    env.reset(seed=0)
     decode, calls = World.decode, []
     monkeypatch.setattr(World, "decode", lambda self, latents: calls.append(1) or decode(self, latents))
+    env.reset(seed=0)
     play_blindly = [env.step(action) for action in ACTIONS]
     assert not calls, play_blindly
     env.render()
@@ -149,10 +150,51 @@ def test_rendering_shows_the_step_at_its_own_rate(world: World, mode: str, fps: 
     if mode == "rgb_array":
         assert np.array_equal(shown, env.frames()[-1])
     elif mode == "rgb_array_list":
+        assert isinstance(shown, list)
         assert np.array_equal(shown, env.frames())
     else:
         assert shown is None
     env.close()
+    assert "render_fps" not in WorldEnv.metadata, "it is the environment's own"
+
+
+def test_a_window_shows_every_beginning_and_every_step_until_it_is_closed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three rows stand in a square of two by two, at half the size."""
+    shown, closed = [], []
+    monkeypatch.setattr(Screen, "show", lambda _, frames, scale=8: shown.append((frames, scale)))
+    monkeypatch.setattr(Screen, "close", lambda _: closed.append(len(shown)))
+    env, envs = WorldEnv(world, render_mode="human"), WorldVectorEnv(3, world, render_mode="human", tensors=True)
+    for call in (lambda: env.reset(seed=0), lambda: env.step(1)):
+        call()
+        (frames, scale) = shown.pop()
+        assert np.array_equal(frames, env.frames())
+        assert (scale, shown) == (8, [])
+    for call in (lambda: envs.reset(seed=0), lambda: envs.step([0, 1, 2])):
+        call()
+        (frames, scale) = shown.pop()
+        assert np.array_equal(frames, tiled(envs.frames().numpy()))
+        assert (scale, shown) == (4, [])
+    env.close()
+    envs.close()
+    assert len(closed) == 2
+
+
+def test_writing_into_the_frames_of_an_info_leaves_the_state_alone(world: World) -> None:
+    env = WorldEnv(world, info_frames=True)
+    for call in (lambda: env.reset(seed=0), lambda: env.step(1)):
+        info, shown = call()[-1], env.frames()
+        info["frames"].fill(0)
+        assert info["end_frame"] == len(shown) == 4
+        assert np.array_equal(env.frames(), shown)
+
+
+def test_numbers_of_a_step_are_pythons_own(world: World) -> None:
+    env = WorldEnv(world)
+    env.reset(seed=0)
+    _, reward, terminated, truncated, info = env.step(1)
+    assert (type(reward), type(terminated), type(truncated), type(info["end_frame"])) == (float, bool, bool, int)
 
 
 def test_human_rendering_without_pygame_says_what_to_install(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
