@@ -76,7 +76,8 @@ class ErftConfig:
             raise ConfigError(
                 f"got erft.max_sigma={self.max_sigma} where predictions are made at the noise levels "
                 f"{[round(level, 3) for level in sigma.tolist()]}; expected it to reach the lowest, or no error would "
-                "ever be injected. Raise erft.max_sigma, or do without errors by erft.probability=0."
+                "ever be injected. Ask for more levels (num_levels) or a lower sigma_shift, raise erft.max_sigma, or "
+                "do without errors by erft.probability=0."
             )
 
 
