@@ -12,7 +12,7 @@ ROOT = Path(cfworld.__file__).parent
 
 # Each name may import what stands before it. Names of one tuple may import one another.
 CHAIN = (
-    ("advice", "errors", "files", "precision", "rows", "settings"),
+    ("advice", "errors", "files", "interruption", "precision", "rows", "settings"),
     ("data",),
     ("tokenizer", "prompts"),
     ("model", "memory"),
