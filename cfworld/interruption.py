@@ -14,11 +14,16 @@ Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def on_signals(handler: Handler, *signals: signal.Signals) -> Iterator[None]:
-    """Let a handler answer signals while the block runs; outside the main thread, which alone may do so, let all be."""
+    """Let a handler answer signals while the block runs; outside the main thread, which alone may do so, let all be.
+
+    A signal that is ignored stays ignored, as Ctrl-C is by what a script put into the background; and one that is
+    answered by what is not Python's stays with that, since it could not be given back.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, handler) for number in signals}
+    ours = [number for number in signals if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+    before = {number: signal.signal(number, handler) for number in ours}
     try:
         yield
     finally:

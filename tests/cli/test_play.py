@@ -108,6 +108,7 @@ def test_a_host_needs_a_port() -> None:
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("in_front")
 def test_whoever_ends_the_game_loses_nothing(
     toy: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: signal.Signals
 ) -> None:

@@ -94,23 +94,43 @@ def test_what_a_kill_left_half_written_is_removed_even_if_its_step_was_saved_by_
     assert not list(tmp_path.rglob("*.part"))
 
 
+class Interrupted(ToyStage):
+    """Asks for the end by a signal in one of its steps."""
+
+    def __init__(self, asked: signal.Signals, step: int) -> None:
+        super().__init__()
+        self.asked, self.step = asked, step
+
+    def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+        if len(self.losses) + 1 == self.step:
+            signal.raise_signal(self.asked)
+        return super().loss(batch, generator)
+
+
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("in_front")
 def test_whoever_asks_for_the_end_loses_not_a_step(tmp_path: Path, asked: signal.Signals) -> None:
-    whole = trained(tmp_path / "whole")
-
-    class Interrupted(ToyStage):
-        def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-            if len(self.losses) == 3:
-                signal.raise_signal(asked)
-            return super().loss(batch, generator)
-
-    stage = Interrupted()
+    whole, stage = trained(tmp_path / "whole"), Interrupted(asked, 4)
     with pytest.raises(KeyboardInterrupt, match="step 4 is saved in"):
         run(stage, toy_config(save_every=100), tmp_path / "parts")
     assert stage.losses + trained(tmp_path / "parts", save_every=100).losses == whole.losses
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+@pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM])
+def test_what_is_ignored_stays_ignored(tmp_path: Path, ignored: signal.Signals) -> None:
+    """Ctrl-C is, by what a script put into the background."""
+    before = signal.signal(ignored, signal.SIG_IGN)
+    try:
+        run(Interrupted(ignored, 2), toy_config(), tmp_path)
+        assert signal.getsignal(ignored) == signal.SIG_IGN
+    except KeyboardInterrupt:
+        pytest.fail("it is answered")
+    finally:
+        signal.signal(ignored, before)
+
+
+@pytest.mark.usefixtures("in_front")
 def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     class Impatient(ToyStage):
         def loss(self, batch: Tensor, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
