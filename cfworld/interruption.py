@@ -4,7 +4,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 __all__ = ["EndRequest", "on_signals"]
@@ -50,4 +50,6 @@ class EndRequest:
             signal.default_int_handler(number, frame)
         self.made = True
         if self._told:
-            print(f"\ncfworld: {self._told}", file=sys.stderr, flush=True)
+            # Whoever read along may have gone by the same Ctrl-C, as `tee` does; or it came in the midst of a line.
+            with suppress(OSError, RuntimeError):
+                print(f"\ncfworld: {self._told}", file=sys.stderr, flush=True)

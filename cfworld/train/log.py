@@ -1,7 +1,10 @@
 """What a training run tells while it runs: a progress bar and TensorBoard."""
 
+import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
@@ -20,7 +23,9 @@ class RunLog:
 
     def __init__(self, folder: Path, start: int, steps: int) -> None:
         self._writer = SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
-        self._bar = tqdm(total=steps, initial=start, desc=folder.name, dynamic_ncols=True, mininterval=1.0)
+        self._bar = tqdm(
+            total=steps, initial=start, desc=folder.name, file=_Stderr(), dynamic_ncols=True, mininterval=1.0
+        )
 
     def advance(self) -> None:
         """Move the bar by one step."""
@@ -69,3 +74,23 @@ class NoLog:
 
     def close(self) -> None:
         """Nothing."""
+
+
+class _Stderr:
+    """Standard error; what nobody reads any more, as where Ctrl-C ended `| tee` too, does not end the training."""
+
+    def write(self, text: str) -> None:
+        with suppress(BrokenPipeError):
+            sys.stderr.write(text)
+
+    def flush(self) -> None:
+        with suppress(BrokenPipeError):
+            sys.stderr.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(sys.stderr, name)
+
+    def __eq__(self, other: object) -> bool:
+        return other is self or other is sys.stderr  # tqdm asks whether what it prints and the bar share a screen
+
+    __hash__ = object.__hash__

@@ -1,3 +1,4 @@
+import io
 import json
 import signal
 import subprocess
@@ -115,6 +116,23 @@ def test_whoever_asks_for_the_end_loses_not_a_step(tmp_path: Path, asked: signal
         run(stage, toy_config(save_every=100), tmp_path / "parts")
     assert stage.losses + trained(tmp_path / "parts", save_every=100).losses == whole.losses
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.usefixtures("in_front")
+def test_the_end_loses_not_a_step_where_nobody_reads_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C ends `| tee` too, and standard error is a broken pipe from then on."""
+
+    class Pipe(io.StringIO):
+        def write(self, text: str) -> int:
+            if stage.losses:
+                raise BrokenPipeError
+            return super().write(text)
+
+    stage, pipe = Interrupted(signal.SIGINT, 2), Pipe()
+    monkeypatch.setattr(sys, "stderr", pipe)
+    with pytest.raises(KeyboardInterrupt, match="step 2 is saved in"):
+        run(stage, toy_config(save_every=100), tmp_path)
+    assert "0/6" in pipe.getvalue()
 
 
 @pytest.mark.parametrize("ignored", [signal.SIGINT, signal.SIGTERM])
