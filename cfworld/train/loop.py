@@ -93,21 +93,24 @@ def _train(training: "TrainingRun", config: LoopConfig) -> dict[str, Any]:
     with on_signals(request, *signals):
         while training.step < config.steps:
             training.take_step()
-            last, late, ending = training.step == config.steps, training.is_late(), training.is_ending(request)
+            last, late = training.step == config.steps, training.is_late()
             if last or training.step % config.log_every == 0:
                 training.log_step()
-            if last or late or ending or training.step % config.save_every == 0:
+            if last or late or training.step % config.save_every == 0:
                 training.save()
+            ending = training.is_ending(request)
+            if ending:
+                training.save()
+            kept = not last and _due(training.step, config.export_every)
+            if kept or (not (last or late or ending) and _due(training.step, config.sample_every)):
+                training.sample()
+            if kept:
+                training.export(Path("exports") / f"step_{training.step:08d}")
             if ending:
                 training.log.close()
                 raise KeyboardInterrupt(f"step {training.step} is saved in {training.folder}, and can be gone on from")
             if late:
                 break
-            kept = not last and _due(training.step, config.export_every)
-            if kept or (not last and _due(training.step, config.sample_every)):
-                training.sample()
-            if kept:
-                training.export(Path("exports") / f"step_{training.step:08d}")
     return training.finish()
 
 
@@ -289,7 +292,7 @@ class TrainingRun:
 
     def is_ending(self, request: EndRequest) -> bool:
         """Whether somebody asked for the end; several processes tell each other where they wait anyway."""
-        if self.team.size > 1 and self.step % self.config.log_every:
+        if self.team.size > 1 and self.step % self.config.log_every and self.step < self.config.steps:
             return False
         return self.team.any(request.made)
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,9 +20,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
 from cfworld.files import locked_folder
+from cfworld.interruption import EndRequest
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
-from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.loop import LoopConfig, TrainingRun, run, step_generator
 from tests.train import toy_stage
 from tests.train.toy_stage import ToyStage, toy_config
 
@@ -118,6 +120,30 @@ def test_whoever_asks_for_the_end_loses_not_a_step(tmp_path: Path, asked: signal
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
+def test_whoever_asks_for_the_end_keeps_the_export_that_was_due(tmp_path: Path) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(signal.SIGTERM, 2), toy_config(export_every=2), tmp_path)
+    trained(tmp_path, export_every=2)
+    assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["step_00000002", "step_00000004"]
+
+
+def test_an_end_that_is_asked_for_during_the_last_save_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save = run_state.save_checkpoint
+
+    def interrupted(*given: Any) -> Path:
+        signal.raise_signal(signal.SIGTERM)
+        return save(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_state, "save_checkpoint", interrupted)
+        with pytest.raises(KeyboardInterrupt, match="step 6 is saved in"):
+            trained(tmp_path, save_every=100)
+    assert trained(tmp_path, save_every=100).losses == []
+    assert (tmp_path / "figures.json").exists()
+
+
 @pytest.mark.usefixtures("in_front")
 def test_the_end_loses_not_a_step_where_nobody_reads_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C ends `| tee` too, and standard error is a broken pipe from then on."""
@@ -146,6 +172,15 @@ def test_what_is_ignored_stays_ignored(tmp_path: Path, ignored: signal.Signals) 
         pytest.fail("it is answered")
     finally:
         signal.signal(ignored, before)
+
+
+def test_several_processes_ask_each_other_for_the_end_at_the_steps_that_are_logged() -> None:
+    several: Any = SimpleNamespace(team=SimpleNamespace(size=2, any=bool), config=toy_config(steps=5, log_every=2))
+    request, found = EndRequest(), []
+    request(signal.SIGTERM, None)
+    for several.step in range(1, 6):
+        found.append(TrainingRun.is_ending(several, request))
+    assert found == [False, True, False, True, True], "the last one among them"
 
 
 @pytest.mark.usefixtures("in_front")
