@@ -1,6 +1,7 @@
 """Training of an agent in a generated world or its simulator, judged in the simulator while it goes on."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -104,22 +105,24 @@ def _train(
     learner = make_learner(config, world, folder, progress.steps, schedule)
     course = _Course(config, world, folder, progress, show)
     try:
-        if checkpoint is not None:
-            restore(learner, checkpoint)
-        elif config.imitate is not None:
-            left -= course.imitate(learner)
-        elif config.foresight.steps:
-            left -= course.foresee(learner)
-        if left > 0 and not progress.stopped:
-            _learn(learner, left, course)
+        with _divergence_named(course):
+            if checkpoint is not None:
+                restore(learner, checkpoint)
+            elif config.imitate is not None:
+                left -= course.imitate(learner)
+            elif config.foresight.steps:
+                left -= course.foresee(learner)
+            if left > 0 and not progress.stopped:
+                learner.learn(left, course, reset_num_timesteps=False)
     finally:
         assert learner.env is not None
         learner.env.close()
 
 
-def _learn(learner: OnPolicyAlgorithm, steps: int, course: "_Course") -> None:
+@contextmanager
+def _divergence_named(course: "_Course") -> Iterator[None]:
     try:
-        learner.learn(steps, course, reset_num_timesteps=False)
+        yield
     except ValueError as error:
         if "invalid values" not in str(error):  # as PyTorch speaks of probabilities that are no numbers
             raise
@@ -185,8 +188,9 @@ class _Course(BaseCallback):
 
     def diverged(self) -> TrainingError:
         """What to say of an agent that consists of numbers no longer."""
+        steps = max(self.num_timesteps, self._bar.n)  # the bar also counts those that came before PPO's own
         return TrainingError(
-            f"got an agent whose weights or probabilities are not finite after {self.num_timesteps} steps; expected "
+            f"got an agent whose weights or probabilities are not finite after {steps} steps; expected "
             f"finite numbers. Nothing since was saved in {self._folder}. Train in another folder with a lower "
             "learning_rate."
         )

@@ -15,7 +15,7 @@ from cfworld.agents.learner import make_learner
 from cfworld.agents.moments import draw_moments
 from cfworld.agents.train import train_agent
 from cfworld.agents.vec_envs import training_env
-from cfworld.errors import ConfigError, DatasetError
+from cfworld.errors import ConfigError, DatasetError, TrainingError
 from tests.agents.test_train import settings
 from tests.counting import counting_dataset, counting_episode
 from tests.toy import toy_world
@@ -118,6 +118,15 @@ def test_imitation_without_a_judge_is_kept_too(world: World, tmp_path: Path) -> 
     config = settings(imitate="sweep:6", imitate_steps=15, num_envs=4, eval_every=0)
     assert train_agent(config, world, tmp_path).curve == []
     assert Agent.load(tmp_path / "last", world).card.steps == 16
+
+
+def test_an_agent_that_diverges_while_it_imitates_is_told_of_by_name(tmp_path: Path) -> None:
+    odd = toy_world()
+    with torch.no_grad():
+        odd.generator.heads.reward.out.bias.fill_(torch.nan)
+    with pytest.raises(TrainingError, match="not finite after 8 steps"):
+        train_agent(settings(imitate="sweep:6", imitate_steps=8), odd, tmp_path)
+    assert not (tmp_path / "last").exists()
 
 
 def test_beginnings_that_make_no_sense_are_refused(world: World, tmp_path: Path) -> None:
