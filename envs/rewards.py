@@ -183,7 +183,7 @@ def _per_frame(
 ) -> Tensor:
     """A function's values as one per frame, [B, F]; those of a row stand at its last frame, or where it ended."""
     try:
-        given = values if isinstance(values, Tensor) else np.asarray(values, order="C")  # a reversed view is no tensor
+        given = values if isinstance(values, Tensor) else np.array(values, order="C")  # a reversed view is no tensor
         found = torch.as_tensor(given, device=device).detach()
     except (TypeError, ValueError, RuntimeError) as error:
         raise ShapeError(

@@ -153,6 +153,12 @@ def test_a_reversed_array_is_taken_as_it_reads() -> None:
     assert out.reward_frames.tolist() == [[4, 3, 2, 1], [8, 7, 6, 5]]
 
 
+def test_rows_may_be_reversed_where_there_is_but_one(world: World) -> None:
+    env = WorldEnv(world, reward_fn=lambda out: np.arange(3.0, 3.0 + len(out.terminated))[::-1])
+    env.reset(seed=0)
+    assert env.step(0)[1] == 3
+
+
 def test_a_network_on_latents_may_judge(world: World) -> None:
     network = torch.nn.LazyLinear(1)
     env = WorldEnv(world, reward_fn=lambda out: network(out.latents.flatten(1))[:, 0])
