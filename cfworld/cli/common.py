@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -198,14 +199,20 @@ def _unreadable(error: OverrideParseException) -> str:
     if not equals or not re.fullmatch(r"[+~]*[\w.@/-]+", key, re.ASCII):
         return f"{got}; expected key=value, with a key that --help shows."
     bare = value.strip("'\"")
-    if bare.startswith("["):
-        example = f"'{key}=[\"a text\"]'"
-    else:
-        example = f'"{key}=\\"{bare}\\""' if "'" in bare else f"\"{key}='{bare}'\""
+    example = f"'{key}=[\"a text\"]'" if bare.startswith("[") else _quoted(key, bare)
     return (
         f"{got}; expected brackets in pairs, and a text with other characters than plain ones in quotes within the "
         f"shell's, as in {example}."
     )
+
+
+def _quoted(key: str, text: str) -> str:
+    """A text as a value, in Hydra's quotes within the shell's."""
+    mark = '"' if "'" in text else "'"
+    word = f"{key}={mark}" + text.replace(mark, f"\\{mark}") + mark
+    if set(text) & set('"$`\\!'):  # between double quotes they mean something to the shell
+        return shlex.quote(word)
+    return '"' + word.replace('"', '\\"') + '"'
 
 
 def _missing_choice(path: str, options: Iterable[str]) -> str:

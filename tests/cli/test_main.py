@@ -1,5 +1,6 @@
 import importlib
 import pkgutil
+import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -111,6 +112,17 @@ def test_a_wrong_value_is_told_in_one_line(
     errors = capsys.readouterr().err
     assert said in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize("text", ["née", "l'été", 'é"$HOME`', 'l\'été \\ "$HOME" à'])
+def test_the_advice_on_quotes_gives_the_text_once_a_shell_has_read_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    with pytest.raises(SystemExit):
+        run(monkeypatch, f"out={text}")
+    advice = capsys.readouterr().err.partition(" as in ")[2].partition(". Try:")[0]
+    argument = subprocess.run(["sh", "-c", f"printf %s {advice}"], capture_output=True, text=True, check=True).stdout
+    assert run(monkeypatch, "world=a", argument) == Outer(world="a", out=text)
 
 
 @pytest.mark.parametrize("sign", ["", "+", "++"])
