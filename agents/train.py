@@ -163,6 +163,13 @@ class _Course(BaseCallback):
         config = self._config
         assert config.imitate is not None
         per_step = self._world.config.frames_per_step
+        steps = 0
+
+        def tell(taken: int) -> None:
+            nonlocal steps
+            steps += taken  # a bar that is not shown counts nothing
+            self._bar.update(taken)
+
         agreement = imitate(
             learner,
             config.imitate,
@@ -170,12 +177,10 @@ class _Course(BaseCallback):
             config.imitate_steps,
             config.imitate_epochs,
             config.seed,
-            self._bar.update,
+            tell,
         )
-        tqdm.write(
-            f"imitated {config.imitate}: the likeliest action is the same in {agreement:.0%} of {self._bar.n} steps"
-        )
-        return self._begun(learner, self._bar.n)
+        tqdm.write(f"imitated {config.imitate}: the likeliest action is the same in {agreement:.0%} of {steps} steps")
+        return self._begun(learner, steps)
 
     def foresee(self, learner: OnPolicyAlgorithm) -> int:
         """Before all else, judged and saved; gives the steps that it took."""

@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tqdm import tqdm
 
 from cfworld import World
 from cfworld.agents import Agent, imitation
+from cfworld.agents import train as training
 from cfworld.agents.config import AgentTrainConfig, Algorithm, Place
 from cfworld.agents.imitation import imitate, returns_of
 from cfworld.agents.learner import make_learner
@@ -101,6 +103,20 @@ def test_steps_that_are_watched_count_and_are_judged(world: World, tmp_path: Pat
     progress = train_agent(settings(imitate="sweep:6", imitate_steps=8), world, tmp_path)
     assert [point.steps for point in progress.curve] == [8, 16]
     assert progress.steps == Agent.load(tmp_path / "last", world).card.steps == 16
+
+
+def test_steps_that_are_watched_count_where_no_bar_is_shown(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As TQDM_DISABLE=1 has it."""
+
+    class Hidden(tqdm):
+        def __init__(self, **given: Any):
+            super().__init__(**given, disable=True)
+
+    monkeypatch.setattr(training, "tqdm", Hidden)
+    progress = train_agent(settings(imitate="sweep:6", imitate_steps=8), world, tmp_path)
+    assert [point.steps for point in progress.curve] == [8, 16]
 
 
 def test_imitation_that_takes_all_steps_is_judged_and_kept(world: World, tmp_path: Path) -> None:
