@@ -225,8 +225,8 @@ def _missing_choice(path: str, options: Iterable[str]) -> str:
 def _os_message(error: OSError, name: str) -> str:
     if not error.strerror:
         return _message(error, name)
-    place = f" {str(error.filename)!r}:" if error.filename is not None else ""
-    return f"cannot read or write{place} {error.strerror}."
+    place = f" {str(error.filename)!r}" if error.filename is not None else ""
+    return f"cannot read or write{place}: {error.strerror}."
 
 
 @contextmanager
@@ -242,6 +242,9 @@ def _one_line_errors(name: str) -> Iterator[None]:
             raise
         chosen = [word for word in sys.argv[1:] if word.partition("=")[0].lstrip("+") in _groups(name)]
         fail(f"got {' '.join(chosen)}; expected a name after each =. Try: cfworld {name} --help")
+    except BrokenPipeError:  # whoever read along has gone, as `head` does once it has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python complains when it flushes at its end
+        raise SystemExit(141) from None  # as a shell tells of SIGPIPE
     except OSError as error:
         if os.environ.get("CFWORLD_DEBUG"):
             raise

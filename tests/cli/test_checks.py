@@ -1,4 +1,6 @@
 import os
+import shlex
+import subprocess
 import sys
 from pathlib import Path
 
@@ -109,6 +111,7 @@ def test_what_a_worker_said_keeps_its_lines(
     ("error", "said"),
     [
         (FileNotFoundError(2, "No such file or directory", "there"), "'there': No such file or directory."),
+        (OSError(28, "No space left on device"), "cannot read or write: No space left on device."),
         (OSError("no space"), "no space."),
     ],
 )
@@ -124,6 +127,12 @@ def test_what_the_system_refuses_is_told_in_one_line(
     errors = capsys.readouterr().err
     assert said in errors
     assert errors.count("\n") == 1
+
+
+def test_help_that_nobody_reads_to_the_end_ends_without_a_word() -> None:
+    command = f"{shlex.quote(sys.executable)} -m cfworld.cli bench --help | true"
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_a_cause_that_the_message_already_tells_is_not_told_again(
