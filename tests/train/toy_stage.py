@@ -55,5 +55,11 @@ def toy_config(**changes: Any) -> LoopConfig:
     return LoopConfig(**values | changes)
 
 
+def trained(folder: Path, details: dict[str, Any] | None = None, **changes: Any) -> ToyStage:
+    stage = ToyStage()
+    run(stage, toy_config(**changes), folder, details=details)
+    return stage
+
+
 if __name__ == "__main__":  # run by a test that kills it
     run(ToyStage(pause=0.005), toy_config(steps=100_000, save_every=2), Path(sys.argv[1]))
