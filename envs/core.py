@@ -137,6 +137,7 @@ class EnvCore:
         Raises:
             ActionError: if an action is not of the action space.
             ShapeError: if a function of the user's gives neither a value per row nor one per frame.
+            ConfigError: if it gives an end that is no bool, or a reward that is no finite number.
         """
         world, out = self.world.step(state.world, actions, decode=self.decodes)
         out = with_functions(out, self.reward_fn, self.termination_fn)

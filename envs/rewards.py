@@ -44,7 +44,8 @@ def with_functions(
 
     Raises:
         ShapeError: If a function gives neither [B] nor [B, F].
-        ConfigError: If `termination_fn` gives numbers with a point, such as probabilities.
+        ConfigError: If `termination_fn` gives numbers with a point, such as probabilities, or `reward_fn` something
+            that is no finite number, for a frame that counts.
     """
     if reward_fn is None and termination_fn is None:
         return out
@@ -71,6 +72,7 @@ def with_functions(
             given = reward_fn(out)
         rewards = _per_frame(given, "reward_fn", rows, per_step, device, out.end_frame).float()
         out = _rewarded(out, rewards, out.end_frame)
+        _refuse_odd_rewards(out.reward_frames)
     return out
 
 
@@ -176,6 +178,16 @@ def _rewarded(out: StepOutput, rewards: Float[Tensor, "B F"], end_frame: Int64[T
     before_end = torch.arange(rewards.shape[1], device=rewards.device) <= end_frame[:, None]
     rewards = torch.where(before_end, rewards, torch.zeros_like(rewards))
     return replace(out, reward_frames=rewards, reward=rewards.sum(dim=1))
+
+
+def _refuse_odd_rewards(rewards: Float[Tensor, "B F"]) -> None:
+    odd = ~rewards.isfinite()
+    if odd.any():
+        row, frame = odd.nonzero()[0].tolist()
+        raise ConfigError(
+            f"got a reward of {rewards[row, frame].item()} from reward_fn for frame {frame} of row {row}; expected "
+            "finite numbers: look for a division by zero, or the logarithm or square root of a negative number"
+        )
 
 
 def _per_frame(

@@ -50,6 +50,25 @@ def test_an_end_comes_before_the_reward_sees_the_frames() -> None:
     assert out.terminated.tolist() == [True, False]
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ([1.0, float("nan")], "reward of nan from reward_fn for frame 3 of row 1"),
+        ([float("inf"), 1.0], "reward of inf from reward_fn for frame 3 of row 0"),
+        ([[0.0, -float("inf"), 0.0, 0.0]] * 2, "reward of -inf from reward_fn for frame 1 of row 0"),
+    ],
+)
+def test_a_reward_that_is_no_finite_number_is_refused(given: list[object], told: str) -> None:
+    with pytest.raises(ConfigError, match=f"{told}; expected finite numbers"):
+        with_functions(output(), lambda step: given)
+
+
+def test_after_an_end_a_reward_may_be_anything() -> None:
+    rewards = [[1.0, 2.0, float("nan"), float("inf")]] * 2
+    out = with_functions(output(), lambda step: rewards, lambda step: [[0, 1, 0, 0]] * 2)
+    assert out.reward.tolist() == [3, 3]
+
+
 def test_a_goal_image_rewards_by_distance_and_ends_where_it_is_reached() -> None:
     goal = GoalImage(np.full((8, 8, 3), 102, np.uint8), psnr=20.0)
     frames = grey_frames(0, 51, 77, 102)  # off by 0.4, 0.2, 25 / 255 = 0.098 (20.2 dB) and nothing
