@@ -9,8 +9,7 @@ import torch
 from tqdm import tqdm
 
 from cfworld import World
-from cfworld.agents import Agent, imitation
-from cfworld.agents import train as training
+from cfworld.agents import Agent, course, imitation
 from cfworld.agents.config import AgentTrainConfig, Algorithm, Place
 from cfworld.agents.imitation import imitate, returns_of
 from cfworld.agents.learner import make_learner
@@ -114,7 +113,7 @@ def test_steps_that_are_watched_count_where_no_bar_is_shown(
         def __init__(self, **given: Any):
             super().__init__(**given, disable=True)
 
-    monkeypatch.setattr(training, "tqdm", Hidden)
+    monkeypatch.setattr(course, "tqdm", Hidden)
     progress = train_agent(settings(imitate="sweep:6", imitate_steps=8), world, tmp_path)
     assert [point.steps for point in progress.curve] == [8, 16]
 

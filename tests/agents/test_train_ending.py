@@ -1,0 +1,68 @@
+"""Ctrl-C and SIGTERM end an agent's training between two updates, when it has been saved."""
+
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from stable_baselines3 import PPO
+
+from cfworld import World
+from cfworld.agents.config import AgentTrainConfig
+from cfworld.agents.learner import load_checkpoint
+from cfworld.agents.train import train_agent
+from tests.toy import toy_world
+
+
+@pytest.fixture(scope="module")
+def world() -> World:
+    return toy_world()
+
+
+def settings(**changes: Any) -> AgentTrainConfig:
+    """Two updates of eight steps; nothing is judged, and nothing else is saved before the end."""
+    small = {"num_envs": 2, "n_steps": 4, "batch_size": 4, "n_epochs": 1, "total_steps": 16, "horizon": 12}
+    sizes = {"features": 8, "hidden": 8, "lstm": 8}
+    return AgentTrainConfig(world="toy", eval_every=0, save_every=1000, **(small | sizes | changes))
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.usefixtures("in_front")
+def test_whoever_asks_for_the_end_keeps_every_update(
+    world: World, tmp_path: Path, asked: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn, learned = PPO.train, []
+
+    def train(learner: PPO) -> None:
+        learn(learner)
+        learned.append({name: value.clone() for name, value in learner.policy.state_dict().items()})
+        signal.raise_signal(asked)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PPO, "train", train)
+        with pytest.raises(KeyboardInterrupt, match="step 10 is saved in"):  # the eight, and one of both rows after it
+            train_agent(settings(), world, tmp_path)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    kept = load_checkpoint(tmp_path / "checkpoint.pt")
+    assert kept["progress"]["steps"] == 10
+    assert len(learned) == 1
+    assert all(kept["parameters"]["policy"][name].equal(value) for name, value in learned[0].items())
+    assert train_agent(settings(total_steps=18), world, tmp_path).steps == 18
+
+
+@pytest.mark.usefixtures("in_front")
+def test_a_second_ctrl_c_does_not_wait(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def train(learner: PPO) -> None:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        raise AssertionError("it waits")
+
+    monkeypatch.setattr(PPO, "train", train)
+    with pytest.raises(KeyboardInterrupt):
+        train_agent(settings(), world, tmp_path)
+    assert not (tmp_path / "checkpoint.pt").exists()
+    assert (
+        "cfworld: ends at the next step, when the agent is saved; Ctrl-C again ends at once" in capsys.readouterr().err
+    )
