@@ -17,7 +17,7 @@ from cfworld.model import TransformerConfig
 from cfworld.rollout import SamplerConfig
 from cfworld.settings import Choice, check_counts
 from cfworld.train.consistency import InitStageConfig
-from cfworld.train.loop import LoopConfig
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.tokenizer import TokenizerStageConfig
 from tests.toy import toy_config, toy_world
 

@@ -25,9 +25,9 @@ from cfworld.train.distillation.distill import DistillConfig
 from cfworld.train.exports import check_tokenizer, encoding_name, load_for_training, weights_name
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
 from cfworld.train.local import LocalStage, LocalStageConfig
-from cfworld.train.loop import Stage
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.rollout_sheet import sheet_episodes
+from cfworld.train.stage import Stage
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from cfworld.world import World, config_to_dict

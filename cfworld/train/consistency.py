@@ -34,7 +34,7 @@ from cfworld.train.forcing.gathered import (
 from cfworld.train.forcing.resampling import ResamplingConfig, resampled
 from cfworld.train.forcing.spatial_balance import SpatialBalance
 from cfworld.train.key_centre import centre_clips
-from cfworld.train.loop import LoopConfig
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.processes.team import Team
 from cfworld.train.student_world import few_step_sampler, student_world
 from cfworld.world import World

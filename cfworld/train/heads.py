@@ -20,7 +20,7 @@ from cfworld.train.clip_stage import ClipStage
 from cfworld.train.erft import ErftConfig, ErrorBank
 from cfworld.train.forcing.clip_losses import ClipStep, check_head_weights, head_losses, random_promotions
 from cfworld.train.forcing.gathered import GatheredOutput, gathered_forward, slot_schedule
-from cfworld.train.loop import LoopConfig
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.novelty import NoveltyFitConfig, measure_novelty
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.world import World

@@ -23,7 +23,7 @@ from cfworld.train.forcing.gathered import gathered_forward, slot_schedule
 from cfworld.train.forcing.resampling import ResamplingConfig, resampled
 from cfworld.train.forcing.spatial_balance import SpatialBalance
 from cfworld.train.key_centre import centre_clips, measure_centre
-from cfworld.train.loop import LoopConfig
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.widening import widened_generator
 from cfworld.world import EncodedStarts, World, WorldConfig
 from cfworld.world.pretrained import variants_of

@@ -19,7 +19,7 @@ from cfworld.tokenizer.block_vae import BlockVAE, BlockVAEConfig, to_pixels
 from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
 from cfworld.train.banks.block_draw import BlockDraw
 from cfworld.train.banks.frame_bank import FrameBank
-from cfworld.train.loop import LoopConfig
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.reconstruction.adversary import AdversarialPair

@@ -2,7 +2,6 @@
 
 import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 from stable_baselines3 import PPO
@@ -19,11 +18,22 @@ def world() -> World:
     return toy_world()
 
 
-def settings(**changes: Any) -> AgentTrainConfig:
-    """Two updates of eight steps; nothing is judged, and nothing else is saved before the end."""
-    small = {"num_envs": 2, "n_steps": 4, "batch_size": 4, "n_epochs": 1, "total_steps": 16, "horizon": 12}
-    sizes = {"features": 8, "hidden": 8, "lstm": 8}
-    return AgentTrainConfig(world="toy", eval_every=0, save_every=1000, **(small | sizes | changes))
+def settings(total_steps: int = 16) -> AgentTrainConfig:
+    """Updates of eight steps; nothing is judged, and nothing else is saved before the end."""
+    return AgentTrainConfig(
+        world="toy",
+        num_envs=2,
+        n_steps=4,
+        batch_size=4,
+        n_epochs=1,
+        total_steps=total_steps,
+        horizon=12,
+        eval_every=0,
+        save_every=1000,
+        features=8,
+        hidden=8,
+        lstm=8,
+    )
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])

@@ -6,8 +6,8 @@ from typing import Any
 
 import torch
 
-from cfworld.train.loop import TrainingRun
 from cfworld.train.processes.team import ALONE, Team
+from cfworld.train.training_run import TrainingRun
 
 __all__ = ["assert_resumes_equally", "trained"]
 

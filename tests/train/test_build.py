@@ -33,8 +33,8 @@ from cfworld.train.erft import ErftConfig
 from cfworld.train.forcing.resampling import ResamplingConfig
 from cfworld.train.heads import HeadsStageConfig
 from cfworld.train.local import LocalStageConfig
-from cfworld.train.loop import Stage
 from cfworld.train.run_state import check_config
+from cfworld.train.stage import Stage
 from cfworld.train.teacher import TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStageConfig
 from tests.toy import toy_config, toy_world

@@ -15,7 +15,9 @@ from cfworld.train import consistency
 from cfworld.train.consistency import InitStage, InitStageConfig, TargetKind
 from cfworld.train.ema import EMA
 from cfworld.train.erft import ErftConfig
-from cfworld.train.loop import LoopConfig, TrainingRun, run, step_generator
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
+from cfworld.train.training_run import TrainingRun, step_generator
 from tests.toy import toy_world
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank

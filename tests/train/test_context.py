@@ -11,7 +11,8 @@ from cfworld.train.context import ContextStageConfig
 from cfworld.train.distillation.curriculum import CurriculumConfig
 from cfworld.train.distillation.distill import rollout_metrics
 from cfworld.train.distillation.rollouts import OngoingRollouts, looped_actions
-from cfworld.train.loop import run, step_generator
+from cfworld.train.loop import run
+from cfworld.train.training_run import step_generator
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_distill import context_stage, toy_loop
 

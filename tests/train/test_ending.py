@@ -13,7 +13,8 @@ from torch import Tensor
 
 from cfworld.interruption import EndRequest
 from cfworld.train import run_state
-from cfworld.train.loop import TrainingRun, run
+from cfworld.train.loop import run
+from cfworld.train.training_run import TrainingRun
 from tests.train.toy_stage import ToyStage, toy_config, trained
 
 

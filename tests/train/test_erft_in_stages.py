@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cfworld.train.erft import ErftConfig
 from cfworld.train.forcing.gathered import gathered_forward, gathered_keys, gathered_velocity
-from cfworld.train.loop import step_generator
+from cfworld.train.training_run import step_generator
 from tests.train.test_consistency import stage as init_stage
 from tests.train.test_heads import stage as heads_stage
 from tests.train.test_teacher import stage as teacher_stage

@@ -13,8 +13,10 @@ from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.calibration import calibrate, fit_shift
 from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStage, HeadsStageConfig
-from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.novelty import NoveltyFitConfig
+from cfworld.train.training_run import step_generator
 from tests.toy import toy_world
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank

@@ -26,7 +26,8 @@ from cfworld.train.consistency import InitStageConfig
 from cfworld.train.erft import ErftConfig
 from cfworld.train.heads import HeadsStageConfig
 from cfworld.train.local import LocalStageConfig
-from cfworld.train.loop import LoopConfig, run
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from cfworld.train.tokenizer import TokenizerStageConfig
 from tests.wan_toy import TABLE, pipeline_folder, wan_world

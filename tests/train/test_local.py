@@ -20,8 +20,9 @@ from cfworld.train.distillation.rollouts import looped_actions
 from cfworld.train.distillation.scores import score_velocity
 from cfworld.train.dmd import critic_loss, dmd_direction, score_sigma
 from cfworld.train.local import LocalStageConfig
-from cfworld.train.loop import TrainingRun, run, step_generator
+from cfworld.train.loop import run
 from cfworld.train.student_world import few_step_sampler
+from cfworld.train.training_run import TrainingRun, step_generator
 from tests.toy import toy_config, toy_world
 from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_bank import toy_bank

@@ -20,7 +20,9 @@ from cfworld.errors import CheckpointError, ConfigError, TrainingError
 from cfworld.files import locked_folder
 from cfworld.precision import fast_precision
 from cfworld.train import run_state
-from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
+from cfworld.train.training_run import step_generator
 from tests.train import toy_stage
 from tests.train.toy_stage import ToyStage, toy_config, trained
 

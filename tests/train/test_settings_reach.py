@@ -13,7 +13,7 @@ from cfworld.diffusion import euler, heun
 from cfworld.train import consistency, heads, teacher
 from cfworld.train.consistency import TeacherSolver
 from cfworld.train.distillation import distill
-from cfworld.train.loop import TrainingRun, step_generator
+from cfworld.train.training_run import TrainingRun, step_generator
 from tests.train.test_consistency import stage as init_stage
 from tests.train.test_heads import stage as heads_stage
 from tests.train.test_teacher import stage as teacher_stage

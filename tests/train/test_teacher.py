@@ -14,8 +14,10 @@ from cfworld.tokenizer import BlockVAE
 from cfworld.train import teacher
 from cfworld.train.banks.latent_bank import LatentBank
 from cfworld.train.erft import ErftConfig
-from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig, teacher_weights
+from cfworld.train.training_run import step_generator
 from tests.toy import toy_config, toy_world
 from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_bank import toy_bank

@@ -10,7 +10,8 @@ from cfworld.errors import ConfigError, DatasetError
 from cfworld.tokenizer import BlockVAE, BlockVAEConfig
 from cfworld.tokenizer.block_vae_files import read_block_vae, write_block_vae
 from cfworld.train.banks.frame_bank import FrameBank
-from cfworld.train.loop import LoopConfig, run
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from tests.toy import toy_world
 

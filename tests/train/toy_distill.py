@@ -6,7 +6,7 @@ from cfworld import World
 from cfworld.train.context import ContextStage, ContextStageConfig
 from cfworld.train.distillation.curriculum import CurriculumConfig
 from cfworld.train.local import LocalStage, LocalStageConfig
-from cfworld.train.loop import LoopConfig
+from cfworld.train.loop_config import LoopConfig
 from tests.toy import toy_world
 from tests.train.toy_bank import toy_bank
 

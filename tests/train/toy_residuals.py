@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from cfworld.train.forcing.clip_losses import ClipStep
-from cfworld.train.loop import step_generator
+from cfworld.train.training_run import step_generator
 
 
 class Pass(NamedTuple):

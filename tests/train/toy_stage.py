@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cfworld.train.loop import LoopConfig, run, step_generator
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
+from cfworld.train.training_run import step_generator
 
 
 class ToyStage:

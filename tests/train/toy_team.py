@@ -21,8 +21,10 @@ from cfworld.train.distillation.anchor import AnchorConfig
 from cfworld.train.forcing.clip_losses import ClipStep
 from cfworld.train.forcing.resampling import ResamplingConfig
 from cfworld.train.launch import joined
-from cfworld.train.loop import LoopConfig, SharedStage, run
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.processes.team import ALONE, Team
+from cfworld.train.stage import SharedStage
 from cfworld.train.teacher import TeacherStage, TeacherStageConfig
 from tests.toy import toy_config
 from tests.train import test_consistency, test_heads, test_tokenizer_stage, toy_distill

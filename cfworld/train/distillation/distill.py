@@ -27,7 +27,7 @@ from cfworld.train.distillation.self_rollout import Rollout, SelfRollout, Target
 from cfworld.train.exports import check_sampler
 from cfworld.train.forcing.clip_losses import ClipStep, masked_mean
 from cfworld.train.key_centre import centre_clips
-from cfworld.train.loop import LoopConfig
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.optim import Role
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.student_world import few_step_sampler, student_world

@@ -24,7 +24,8 @@ from cfworld.train.banks.recorded_actions import check_bounds, fits, measured, t
 from cfworld.train.build import init_stage, run_folder, teacher_stage
 from cfworld.train.consistency import InitStageConfig
 from cfworld.train.erft import ErftConfig
-from cfworld.train.loop import LoopConfig, run
+from cfworld.train.loop import run
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.teacher import TeacherStageConfig
 from tests.toy import ACTIONS, DICT, KINDS, MULTI, TEXT, toy_world
 from tests.train.toy_dataset import settings

@@ -13,9 +13,10 @@ from cfworld.errors import ConfigError
 from cfworld.train.consistency import InitStage, InitStageConfig
 from cfworld.train.distillation.anchor import Anchor, AnchorConfig
 from cfworld.train.distillation.distill import DistillConfig, Shown
-from cfworld.train.loop import LoopConfig, step_generator
+from cfworld.train.loop_config import LoopConfig
 from cfworld.train.processes.team import Alone
 from cfworld.train.run_state import check_config
+from cfworld.train.training_run import step_generator
 from tests.toy import toy_world
 from tests.train.resuming import assert_resumes_equally
 from tests.train.toy_bank import toy_bank

@@ -27,8 +27,8 @@ from cfworld.train.forcing.resampling import (
     resample,
     resampled,
 )
-from cfworld.train.loop import step_generator
 from cfworld.train.run_state import check_config
+from cfworld.train.training_run import step_generator
 from tests.toy import toy_config, toy_generator
 from tests.train.resuming import assert_resumes_equally
 from tests.train.test_consistency import stage as init_stage

@@ -10,8 +10,8 @@ import torch
 
 from cfworld.errors import ConfigError
 from cfworld.train.forcing.spatial_balance import SpatialBalance
-from cfworld.train.loop import step_generator
 from cfworld.train.run_state import check_config
+from cfworld.train.training_run import step_generator
 from tests.train.resuming import assert_resumes_equally
 from tests.train.test_consistency import stage as init_stage
 from tests.train.test_teacher import stage as teacher_stage
