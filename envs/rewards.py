@@ -72,7 +72,7 @@ def with_functions(
             given = reward_fn(out)
         rewards = _per_frame(given, "reward_fn", rows, per_step, device, out.end_frame).float()
         out = _rewarded(out, rewards, out.end_frame)
-        _refuse_odd_rewards(out.reward_frames)
+        _refuse_odd_rewards(out)
     return out
 
 
@@ -180,14 +180,20 @@ def _rewarded(out: StepOutput, rewards: Float[Tensor, "B F"], end_frame: Int64[T
     return replace(out, reward_frames=rewards, reward=rewards.sum(dim=1))
 
 
-def _refuse_odd_rewards(rewards: Float[Tensor, "B F"]) -> None:
-    odd = ~rewards.isfinite()
-    if odd.any():
-        row, frame = odd.nonzero()[0].tolist()
+def _refuse_odd_rewards(out: StepOutput) -> None:
+    odd = ~torch.cat([out.reward_frames, out.reward[:, None]], dim=1).isfinite()
+    if not odd.any():
+        return
+    row, frame = odd.nonzero()[0].tolist()
+    if frame == out.reward_frames.shape[1]:
         raise ConfigError(
-            f"got a reward of {rewards[row, frame].item()} from reward_fn for frame {frame} of row {row}; expected "
-            "finite numbers: look for a division by zero, or the logarithm or square root of a negative number"
+            f"got rewards from reward_fn for row {row} whose sum over the step is {out.reward[row].item()}; expected "
+            "finite numbers: scale them down"
         )
+    raise ConfigError(
+        f"got a reward of {out.reward_frames[row, frame].item()} from reward_fn for frame {frame} of row {row}; "
+        "expected finite numbers: look for a division by zero, or the logarithm or square root of a negative number"
+    )
 
 
 def _per_frame(

@@ -63,6 +63,12 @@ def test_a_reward_that_is_no_finite_number_is_refused(given: list[object], told:
         with_functions(output(), lambda step: given)
 
 
+def test_finite_rewards_whose_sum_is_not_are_refused() -> None:
+    rewards = [[0.0] * 4, [3e38, 3e38, 0.0, 0.0]]  # float32 ends at 3.4e38
+    with pytest.raises(ConfigError, match="for row 1 whose sum over the step is inf; expected finite numbers"):
+        with_functions(output(), lambda step: rewards)
+
+
 def test_after_an_end_a_reward_may_be_anything() -> None:
     rewards = [[1.0, 2.0, float("nan"), float("inf")]] * 2
     out = with_functions(output(), lambda step: rewards, lambda step: [[0, 1, 0, 0]] * 2)
