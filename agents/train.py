@@ -52,7 +52,7 @@ def train_agent(
         ConfigError: if the world has no simulator to learn or to be judged in, no agent can act in it, or another
             training was begun in the folder.
         CheckpointError: if what lies there is damaged.
-        TrainingError: if another process trains there, or the agent is no longer made of finite numbers.
+        TrainingError: if another process trains there, or rewards or the agent are not made of finite numbers.
         KeyboardInterrupt: after Ctrl-C or SIGTERM while PPO learns, once the agent is saved; a second Ctrl-C does not
             wait for that.
 

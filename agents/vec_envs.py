@@ -17,9 +17,45 @@ from cfworld.agents.sb3_vec_env import SB3VecEnv
 from cfworld.envs.latents import VectorLatentObservation
 from cfworld.envs.spaces import LATENT_BOUND
 from cfworld.envs.vector_env import WorldVectorEnv
+from cfworld.errors import TrainingError
 from cfworld.world import World
 
-__all__ = ["VecBlind", "VecNoise", "VecOwnActions", "training_env", "twin_env"]
+__all__ = ["VecBlind", "VecFiniteRewards", "VecNoise", "VecOwnActions", "training_env", "twin_env"]
+
+
+class VecFiniteRewards(VecEnvWrapper):
+    """Refuses rewards that are no numbers, which would make the agent none either.
+
+    Args:
+        venv: the environment.
+        giver: what its rewards come from.
+        advice: what to do about them.
+    """
+
+    def __init__(self, venv: VecEnv, giver: str, advice: str):
+        super().__init__(venv)
+        self._giver = giver
+        self._advice = advice
+
+    def reset(self) -> Any:
+        """Begin an episode in every row."""
+        observation = self.venv.reset()
+        self.reset_infos = self.venv.reset_infos
+        return observation
+
+    def step_wait(self) -> VecEnvStepReturn:
+        """Step every row.
+
+        Raises:
+            TrainingError: if a reward is NaN or infinite.
+        """
+        observation, reward, done, infos = self.venv.step_wait()
+        if (odd := np.flatnonzero(~np.isfinite(reward))).size:
+            raise TrainingError(
+                f"got a reward of {reward[odd[0]]} from {self._giver} in row {odd[0]}; expected finite numbers. A "
+                f"lower learning_rate will not help: {self._advice}"
+            )
+        return observation, reward, done, infos
 
 
 class VecBlind(VecEnvWrapper):
@@ -134,7 +170,7 @@ def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
     ticks = config.horizon or world.config.horizon_frames
     if config.env is Place.dream:
         # whoever is blind needs no pixels either
-        envs = WorldVectorEnv(
+        envs: Any = WorldVectorEnv(
             config.num_envs,
             world,
             obs="latent" if config.blind else config.obs,
@@ -142,12 +178,13 @@ def training_env(config: AgentTrainConfig, world: World) -> VecEnv:
             truncate_above=config.truncate_above,
             starts=config.starts and draw_moments(world, config.starts, config.num_starts, config.seed),
         )
-        venv: VecEnv = SB3VecEnv(envs)
+        giver, advice = f"the reward head of {world.config.name}", "train the stage heads anew, or take another world"
     else:
         envs = twin_env(world, config.num_envs, config.processes, ticks, config.obs)
         if config.obs == "latent" and not config.blind:
             envs = VectorLatentObservation(envs, world)
-        venv = SB3VecEnv(envs)
+        giver, advice = f"the simulator {world.config.source}", "look at how it rewards"
+    venv: VecEnv = VecFiniteRewards(SB3VecEnv(envs), giver, advice)
     if config.blind:
         return VecBlind(venv, seen_space(config, world))
     if config.obs_noise:

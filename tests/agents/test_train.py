@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from stable_baselines3 import PPO
 
 from cfworld import World
 from cfworld.agents import Agent
@@ -20,6 +21,7 @@ from cfworld.agents.learner import load_checkpoint
 from cfworld.agents.sight import Eyes, Seen
 from cfworld.agents.train import train_agent
 from cfworld.agents.vec_envs import training_env
+from cfworld.data.panorama import Panorama
 from cfworld.envs.spaces import world_action_space, world_observation_space
 from cfworld.envs.twins import make_twin
 from cfworld.errors import CheckpointError, ConfigError, TrainingError
@@ -216,13 +218,36 @@ def test_an_agent_without_probabilities_ends_the_training(world: World, tmp_path
         train_agent(settings(learning_rate=1e30, eval_every=0), world, tmp_path)
 
 
-def test_weights_that_are_not_finite_are_not_saved(tmp_path: Path) -> None:
+def test_weights_that_are_not_finite_are_not_saved(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def train(learner: PPO) -> None:
+        with torch.no_grad():
+            learner.policy.value_net.bias.fill_(torch.nan)
+
+    monkeypatch.setattr(PPO, "train", train)
+    with pytest.raises(TrainingError, match=r"not finite after 8 steps; .* with a lower learning_rate"):
+        train_agent(settings(eval_every=0, total_steps=8, batch_size=8), world, tmp_path)
+    assert not (tmp_path / "last").exists()
+
+
+@pytest.mark.parametrize("changes", [{}, {"blind": True, "obs": Obs.frame}, {"imitate": "sticky", "imitate_steps": 4}])
+def test_a_world_whose_rewards_are_no_numbers_is_named(tmp_path: Path, changes: dict[str, Any]) -> None:
     odd = toy_world()
     with torch.no_grad():
         odd.generator.heads.reward.out.bias.fill_(torch.nan)
-    with pytest.raises(TrainingError, match="not finite"):
-        train_agent(settings(eval_every=0, total_steps=8, batch_size=8), odd, tmp_path)
+    told = r"a reward of nan from the reward head of toy in row 0; .* lower learning_rate will not help"
+    with pytest.raises(TrainingError, match=told):
+        train_agent(settings(eval_every=0, total_steps=8, batch_size=8, **changes), odd, tmp_path)
     assert not (tmp_path / "last").exists()
+
+
+def test_a_simulator_whose_rewards_are_no_numbers_is_named(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Panorama, "tick", lambda panorama, action: (np.inf, False))
+    with pytest.raises(TrainingError, match=r"a reward of inf from the simulator cfworld/PanoramaReal-v0 in row 0"):
+        train_agent(settings(env=Place.twin, eval_every=0), world, tmp_path)
 
 
 def test_training_that_is_done_is_left_alone(world: World, tmp_path: Path) -> None:
