@@ -55,8 +55,8 @@ def kept_or_played(folder: Path, key: Mapping[str, Any], play: Callable[[], Scor
     path = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if path.exists():
         return _read(path)
+    folder.mkdir(parents=True, exist_ok=True)  # or nothing is played that could not be kept
     scores = play()
-    folder.mkdir(parents=True, exist_ok=True)
     columns = {name: values.tolist() for name, values in asdict(scores).items()}
     files.write_json(path, {"key": dict(key), **columns})
     return scores

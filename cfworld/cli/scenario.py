@@ -8,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from cfworld import files
-from cfworld.cli import common
+from cfworld.cli import checks, common
 from cfworld.cli.live import policies
 from cfworld.cli.scale import check_scale
 from cfworld.envs import Scenario, ScenarioResult
@@ -28,6 +28,8 @@ __all__ = ["play_scenario", "verdict"]
 
 _CHECKED = 1.0
 """Seconds within which a broken scenario is refused: no bar before that."""
+_DATASET = "dataset"
+"""The folder of the dataset within that of the outputs."""
 
 
 def play_scenario(config: Any) -> bool:
@@ -42,12 +44,14 @@ def play_scenario(config: Any) -> bool:
 
     Raises:
         ScenarioError: if the scenario is wrong. Nothing has been generated or written then.
-        ConfigError: if the video cannot have the configuration's scale; the same holds.
+        ConfigError: if the video cannot have the configuration's scale, or a file stands where a folder is to be; the
+            same holds.
     """
     scenario = Scenario.load(config.scenario)
     given = {"variant": config.variant, "memory": config.memory, "num_steps": config.num_steps}
     world = scenario.load_world(config.world, device=config.device, **given)
     _check_outputs(scenario, world, config.scale)
+    _check_folders(scenario, common.output_folder("rollout", config.out))
     begin = perf_counter()
     title = f"{scenario.plan.name}: generate"
     with tqdm(total=scenario.num_steps(world), unit="step", desc=title, delay=_CHECKED) as bar:
@@ -83,6 +87,12 @@ def _check_outputs(scenario: Scenario, world: World, scale: int) -> None:
         raise scenario.plan.places["outputs"].error(str(error)) from error
 
 
+def _check_folders(scenario: Scenario, folder: Path) -> None:
+    checks.check_folder(str(folder))
+    if Output.DATASET in scenario.plan.outputs:
+        checks.check_folder(str(folder / _DATASET))
+
+
 def _write(
     result: ScenarioResult,
     outputs: tuple[Output, ...],
@@ -97,7 +107,7 @@ def _write(
         write_scenario_strip(folder / "scenario.png", result)
     if Output.DATASET in outputs:
         about = {"num_steps": world.sampler.num_steps, "memory": world.config.memory.summary}
-        write_scenario_dataset(folder / "dataset", result, world_action_space(world.config.actions), about)
+        write_scenario_dataset(folder / _DATASET, result, world_action_space(world.config.actions), about)
     if Output.VIDEO in outputs:
         progress = partial(tqdm, unit="frame", desc="scenario.mp4: encode")
         write_scenario_video(folder / "scenario.mp4", result, scale, progress)

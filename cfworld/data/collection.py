@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,7 +137,7 @@ class Collection:
 
     Raises:
         ConfigError: The folder holds data of other settings.
-        DatasetError: The folder holds another dataset, or a damaged shard.
+        DatasetError: The folder holds another dataset, a damaged shard, or a file where a folder of the dataset goes.
     """
 
     def __init__(self, config: Plan, writer: ShardWriter) -> None:
@@ -205,6 +206,9 @@ def _check_settings(folder: Path, settings: dict[str, Any], *, begun: bool) -> N
         (folder / place).exists() for place in ("metadata.json", "data/metadata.json", "meta/info.json")
     ):
         raise DatasetError(f"{str(folder)!r} holds a dataset of another origin; choose another folder with out=")
+    for place in ("data", "meta", "videos"):
+        if os.path.lexists(folder / place) and not (folder / place).is_dir():
+            raise DatasetError(f"{str(folder / place)!r} is no folder; choose another folder with out=")
     if not (begun and path.exists()):
         write_json(path, settings)
         return

@@ -132,6 +132,12 @@ def test_kept_scores_that_are_damaged_are_refused_by_name(tmp_path: Path, conten
         kept_or_played(tmp_path, {}, lambda: pytest.fail("played again"))
 
 
+def test_scores_that_could_not_be_kept_are_not_played(tmp_path: Path) -> None:
+    (tmp_path / "scores").write_text("")
+    with pytest.raises(FileExistsError):
+        kept_or_played(tmp_path / "scores", {}, lambda: pytest.fail("played"))
+
+
 def test_a_training_that_is_refused_leaves_the_folder_as_it_was(toy: str, trained: Path) -> None:
     before = (trained / "config.yaml").read_bytes()
     with pytest.raises(SystemExit):

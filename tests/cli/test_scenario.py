@@ -63,6 +63,18 @@ def test_a_scale_that_gives_no_video_is_refused_before_anything_is_played(
     assert not (file.parent / "out").exists()
 
 
+@pytest.mark.parametrize("taken", ["outputs", "out/dataset"])
+def test_a_file_where_a_folder_goes_is_refused_before_anything_is_played(
+    taken: str, file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(Scenario, "run", lambda *_, **__: pytest.fail("played"))
+    monkeypatch.chdir(file.parent)
+    Path(taken).parent.mkdir(exist_ok=True)
+    Path(taken).write_text("")
+    assert leave(monkeypatch, f"scenario={file}", *(["out=out"] if "/" in taken else [])) == 2
+    assert f"{taken}' is no folder; choose another folder with out=" in capsys.readouterr().err
+
+
 def test_it_leaves_what_the_scenario_asks_for_and_status_0(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

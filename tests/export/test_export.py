@@ -188,6 +188,17 @@ def test_other_settings_weights_or_datasets_are_not_mixed(toy: str, tmp_path: Pa
         export_dataset(config(toy, tmp_path / "b", episodes=1), progress=False)
 
 
+@pytest.mark.parametrize(("form", "place"), [("minari", "data"), ("lerobot", "data"), ("lerobot", "meta")])
+def test_a_file_where_a_folder_of_the_dataset_goes_is_refused_before_anything_is_generated(
+    toy: str, tmp_path: Path, form: str, place: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cfworld.export.dataset.generated_episodes", lambda *_: pytest.fail("generated"))
+    (tmp_path / place).write_text("")
+    with pytest.raises(DatasetError, match=f"{place}' is no folder; choose another folder with out="):
+        export_dataset(config(toy, tmp_path, episodes=1, format=form), progress=False)
+    assert not (tmp_path / "collection.json").exists()
+
+
 def test_starts_memory_and_ends_may_be_chosen(toy: str, tmp_path: Path) -> None:
     export_dataset(config(toy, tmp_path, starts=["3"], memory="fast_only", ends="never"), progress=False)
     store = EpisodeStore.open(tmp_path)
