@@ -162,7 +162,7 @@ class Course(BaseCallback):
         self._count()
         self._save()
         self._bar.close()
-        raise KeyboardInterrupt(f"step {self._progress.steps} is saved in {self._folder}, and can be gone on from")
+        raise self.request.ending(f"step {self._progress.steps} is saved in {self._folder}, and can be gone on from")
 
     def _count(self) -> None:
         if not self._progress.stopped:  # what was begun after that is no part of the training

@@ -53,8 +53,8 @@ def train_agent(
             training was begun in the folder.
         CheckpointError: if what lies there is damaged.
         TrainingError: if another process trains there, or rewards or the agent are not made of finite numbers.
-        KeyboardInterrupt: after Ctrl-C or SIGTERM while PPO learns, once the agent is saved; a second Ctrl-C does not
-            wait for that.
+        KeyboardInterrupt: after Ctrl-C, or SIGTERM (then `Terminated`), while PPO learns, once the agent is saved; a
+            second Ctrl-C does not wait for that.
 
     Warns:
         UserWarning: if there are settings of foresight, and nothing is watched.

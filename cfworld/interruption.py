@@ -7,9 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 
-__all__ = ["EndRequest", "on_signals"]
+__all__ = ["EndRequest", "Terminated", "on_signals"]
 
 Handler = Callable[[int, FrameType | None], None]
+
+
+class Terminated(KeyboardInterrupt):
+    """Ends, as Ctrl-C would, what SIGTERM asked to end."""
 
 
 @contextmanager
@@ -43,13 +47,23 @@ class EndRequest:
     def __init__(self, told: str = "") -> None:
         self.made = False
         self._told = told
+        self._first: int | None = None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Answer a signal."""
         if self.made and number == signal.SIGINT:
             signal.default_int_handler(number, frame)
+        if not self.made:
+            self._first = number
         self.made = True
         if self._told:
             # Whoever read along may have gone by the same Ctrl-C, as `tee` does; or it came in the midst of a line.
             with suppress(OSError, RuntimeError):
                 print(f"\ncfworld: {self._told}", file=sys.stderr, flush=True)
+
+    def ending(self, message: str) -> KeyboardInterrupt:
+        """What to raise once the wish is fulfilled, by whatever signal it was made first.
+
+        Where another process was asked, it is `Terminated`: several processes answer SIGTERM alone.
+        """
+        return KeyboardInterrupt(message) if self._first == signal.SIGINT else Terminated(message)

@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from cfworld import files
 from cfworld.cli import checks, help_text, keys
 from cfworld.errors import CfworldError, CollectionError, ConfigError
+from cfworld.interruption import Terminated
 
 __all__ = ["composed", "fail", "open_output", "output_folder", "run_command", "write_config", "write_figures"]
 
@@ -62,7 +63,8 @@ def run_command(
 
     Raises:
         SystemExit: with code 2 and a one-line message where the command line, the configuration or what it
-            asks for is wrong. With CFWORLD_DEBUG=1 in the environment the error itself is raised.
+            asks for is wrong, 130 after Ctrl-C and 143 after SIGTERM. With CFWORLD_DEBUG=1 in the environment the
+            error itself is raised.
     """
     config_name = name.replace("-", "_")
     if {"-h", "--help"} & set(sys.argv[1:]):
@@ -251,7 +253,7 @@ def _one_line_errors(name: str) -> Iterator[None]:
         fail(_os_message(error, name))
     except KeyboardInterrupt as interruption:
         print("\ncfworld: " + ": ".join(["interrupted", *map(str, interruption.args)]), file=sys.stderr)
-        raise SystemExit(130) from None
+        raise SystemExit(143 if isinstance(interruption, Terminated) else 130) from None  # of SIGTERM or of SIGINT
 
 
 @contextmanager

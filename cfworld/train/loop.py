@@ -48,8 +48,9 @@ def run(
         ConfigError: If the folder holds a run of another configuration, or the batch cannot be shared out.
         TrainingError: If a loss or the norm of a gradient is not finite, or another process trains in the folder.
         CheckpointError: If its newest checkpoint is damaged.
-        KeyboardInterrupt: After Ctrl-C or SIGTERM, once the step under way has been taken and saved; a second Ctrl-C
-            does not wait for that. (Several processes answer SIGTERM alone so, and at the next step that is logged.)
+        KeyboardInterrupt: After Ctrl-C, or SIGTERM (then `Terminated`), once the step under way has been taken and
+            saved; a second Ctrl-C does not wait for that. (Several processes answer SIGTERM alone so, and at the next
+            step that is logged.)
     """
     if config.num_threads:
         torch.set_num_threads(config.num_threads)
@@ -81,7 +82,7 @@ def _train(training: TrainingRun, config: LoopConfig) -> dict[str, Any]:
                 training.export(Path("exports") / f"step_{training.step:08d}")
             if ending:
                 training.log.close()
-                raise KeyboardInterrupt(f"step {training.step} is saved in {training.folder}, and can be gone on from")
+                raise request.ending(f"step {training.step} is saved in {training.folder}, and can be gone on from")
             if late:
                 break
     return training.finish()

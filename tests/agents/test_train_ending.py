@@ -10,6 +10,7 @@ from cfworld import World
 from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.learner import load_checkpoint
 from cfworld.agents.train import train_agent
+from cfworld.interruption import Terminated
 from tests.toy import toy_world
 
 
@@ -50,8 +51,10 @@ def test_whoever_asks_for_the_end_keeps_every_update(
 
     with monkeypatch.context() as patch:
         patch.setattr(PPO, "train", train)
-        with pytest.raises(KeyboardInterrupt, match="step 10 is saved in"):  # the eight, and one of both rows after it
+        # the eight, and one of both rows after it
+        with pytest.raises(KeyboardInterrupt, match="step 10 is saved in") as ended:
             train_agent(settings(), world, tmp_path)
+    assert isinstance(ended.value, Terminated) == (asked == signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     kept = load_checkpoint(tmp_path / "checkpoint.pt")
     assert kept["progress"]["steps"] == 10

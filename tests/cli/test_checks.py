@@ -1,5 +1,6 @@
 import os
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from cfworld.cli import checks, common, main
 from cfworld.errors import CollectionError, ConfigError
+from cfworld.interruption import EndRequest, on_signals
 from tests.cli.test_main import Outer
 
 COMMANDS = ["collect", "train", "evaluate", "rollout", "bench"]
@@ -127,6 +129,25 @@ def test_what_the_system_refuses_is_told_in_one_line(
     errors = capsys.readouterr().err
     assert said in errors
     assert errors.count("\n") == 1
+
+
+@pytest.mark.parametrize(("asked", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.usefixtures("in_front")
+def test_the_exit_status_tells_which_signal_asked_for_the_end(
+    asked: signal.Signals, status: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def run(config: Outer) -> None:
+        request = EndRequest()
+        with on_signals(request, signal.SIGTERM, signal.SIGINT):
+            signal.raise_signal(asked)
+            signal.raise_signal(signal.SIGTERM)  # whoever asks again changes nothing
+        raise request.ending("step 3 is saved")
+
+    monkeypatch.setattr(sys, "argv", ["cfworld calibrate"])
+    with pytest.raises(SystemExit) as exit_:
+        common.run_command("calibrate", Outer, run)
+    assert exit_.value.code == status
+    assert capsys.readouterr().err == "\ncfworld: interrupted: step 3 is saved\n"
 
 
 def test_help_that_nobody_reads_to_the_end_ends_without_a_word() -> None:

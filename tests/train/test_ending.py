@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from cfworld.interruption import EndRequest
+from cfworld.interruption import EndRequest, Terminated
 from cfworld.train import run_state
 from cfworld.train.loop import run
 from cfworld.train.training_run import TrainingRun
@@ -31,12 +31,18 @@ class Interrupted(ToyStage):
         return super().loss(batch, generator)
 
 
-@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+ASKED = [(signal.SIGINT, KeyboardInterrupt), (signal.SIGTERM, Terminated)]
+
+
+@pytest.mark.parametrize(("asked", "ends"), ASKED)
 @pytest.mark.usefixtures("in_front")
-def test_whoever_asks_for_the_end_loses_not_a_step(tmp_path: Path, asked: signal.Signals) -> None:
+def test_whoever_asks_for_the_end_loses_not_a_step(
+    tmp_path: Path, asked: signal.Signals, ends: type[KeyboardInterrupt]
+) -> None:
     whole, stage = trained(tmp_path / "whole"), Interrupted(asked, 4)
-    with pytest.raises(KeyboardInterrupt, match="step 4 is saved in"):
+    with pytest.raises(KeyboardInterrupt, match="step 4 is saved in") as ended:
         run(stage, toy_config(save_every=100), tmp_path / "parts")
+    assert ended.type is ends
     assert stage.losses + trained(tmp_path / "parts", save_every=100).losses == whole.losses
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
@@ -102,6 +108,7 @@ def test_several_processes_ask_each_other_for_the_end_at_the_steps_that_are_logg
     for several.step in range(1, 6):
         found.append(TrainingRun.is_ending(several, request))
     assert found == [False, True, False, True, True], "the last one among them"
+    assert type(EndRequest().ending("")) is Terminated, "in those that nobody asked too"
 
 
 @pytest.mark.usefixtures("in_front")
