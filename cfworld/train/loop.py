@@ -70,10 +70,11 @@ def _train(training: TrainingRun, config: LoopConfig) -> dict[str, Any]:
             last, late = training.step == config.steps, training.is_late()
             if last or training.step % config.log_every == 0:
                 training.log_step()
-            if last or late or training.step % config.save_every == 0:
+            saved = last or late or training.step % config.save_every == 0
+            if saved:
                 training.save()
             ending = training.is_ending(request)
-            if ending:
+            if ending and not saved:
                 training.save()
             kept = not last and _due(training.step, config.export_every)
             if kept or (not (last or late or ending) and _due(training.step, config.sample_every)):

@@ -54,6 +54,22 @@ def test_whoever_asks_for_the_end_keeps_the_export_that_was_due(tmp_path: Path) 
     assert sorted(path.name for path in (tmp_path / "exports").iterdir()) == ["step_00000002", "step_00000004"]
 
 
+@pytest.mark.parametrize("save_every", [2, 100])
+def test_a_step_at_which_the_end_comes_is_saved_once(
+    tmp_path: Path, save_every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save, saved = TrainingRun.save, []
+
+    def counted(training: TrainingRun) -> None:
+        saved.append(training.step)
+        save(training)
+
+    monkeypatch.setattr(TrainingRun, "save", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(Interrupted(signal.SIGTERM, 2), toy_config(save_every=save_every), tmp_path)
+    assert saved == [2]
+
+
 def test_an_end_that_is_asked_for_during_the_last_save_is_not_forgotten(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
