@@ -232,7 +232,7 @@ def _judgements(
 
 
 def _check_policies(config: EvaluateConfig, wanted: list[str], source: str) -> None:
-    """Refuse who cannot act in the twin."""
+    """Refuse a world without a twin, and who cannot act in it; a simulator starts at its reset, and not here."""
     acting = {"survival": config.survival.policies, "promotions": [config.promotions.policy]}
     with closing(make_twin(source, _ENDLESS_TICKS)) as twin:
         for policy in [policy for metric, policies in acting.items() if metric in wanted for policy in policies]:
