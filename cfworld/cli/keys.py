@@ -2,6 +2,7 @@
 
 import dataclasses
 import difflib
+import sys
 from collections.abc import Collection
 from typing import Any
 
@@ -10,7 +11,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from cfworld.errors import ConfigError
 
-__all__ = ["check_known", "unknown_key"]
+__all__ = ["check_known", "given_under", "unknown_key"]
 
 
 def check_known(config: DictConfig, groups: Collection[str] = ()) -> None:
@@ -31,6 +32,12 @@ def check_known(config: DictConfig, groups: Collection[str] = ()) -> None:
             continue
         if isinstance(part := config[key], DictConfig):
             check_known(part)
+
+
+def given_under(parent: str) -> list[str]:
+    """The keys under a parent that the command line sets, without it: of `world.fps=10` that is `fps`."""
+    keys = (word.partition("=")[0].lstrip("+") for word in sys.argv[1:] if "=" in word)
+    return [key.removeprefix(f"{parent}.") for key in keys if key.startswith(f"{parent}.")]
 
 
 def unknown_key(error: BaseException | None, groups: Collection[str] = ()) -> str | None:

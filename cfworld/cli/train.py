@@ -7,7 +7,7 @@ from typing import Any
 
 from hydra.core.config_store import ConfigStore
 
-from cfworld.cli import common, help_text
+from cfworld.cli import common, help_text, keys
 from cfworld.configs.schema import WorldSettings
 from cfworld.errors import ConfigError
 from cfworld.train.build import STAGES, like_imported, run_folder
@@ -72,7 +72,7 @@ def train(config: TrainConfig) -> dict[str, Any]:
         raise ConfigError(f"got no stage; expected one of {', '.join(STAGES)}, as in stage=tokenizer.")
     settings = _under(config.paradigm, config.stage)
     folder = Path(config.out) if config.out else run_folder(config.world.name, settings.name)
-    world = like_imported(config.world)
+    world = like_imported(config.world, keys.given_under("world"))
     learned = replace(world, train_data=config.data, eval_data="") if config.data else world
     with joined(config.device) as (team, device):
         stage, depends = builders[type(settings)](learned, settings, device, team)

@@ -1,7 +1,7 @@
 """From settings and datasets to stages: which stages there are, and what each one reads."""
 
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Collection
+from dataclasses import is_dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -48,12 +48,16 @@ IMPORTED = ("fps", "actions", "opening", "tokenizer", "wan_vae", "tiny_vae", "tr
 """What a world takes from the one that it is imported from."""
 
 
-def like_imported(world: WorldSettings) -> WorldSettings:
+def like_imported(world: WorldSettings, given: Collection[str] = ()) -> WorldSettings:
     """The settings with what `imported` says in its place.
+
+    Args:
+        world: The settings.
+        given: Those of them that somebody set, as in `fps` or `transformer.depth`, be it to their defaults.
 
     Raises:
         UnknownWorldError: If there is no such world.
-        ConfigError: If something is set to other than its default that the imported world says otherwise.
+        ConfigError: If something is given, or set to other than its default, that the imported world says otherwise.
     """
     if not world.imported:
         return world
@@ -66,12 +70,27 @@ def like_imported(world: WorldSettings) -> WorldSettings:
         ) from error
     taken: dict[str, Any] = {name: getattr(config, name) for name in IMPORTED}
     usual = WorldSettings(name=world.name)
-    if given := [name for name in IMPORTED if getattr(world, name) not in (getattr(usual, name), taken[name])]:
+    odd = [name for name in IMPORTED if getattr(world, name) not in (getattr(usual, name), taken[name])]
+    odd += [key for key in given if _head(key) in set(IMPORTED).difference(odd) and _at(world, key) != _at(config, key)]
+    if odd:
         raise ConfigError(
-            f"got settings of world.{', world.'.join(given)} beside world.imported={world.imported!r}, which says "
+            f"got settings of world.{', world.'.join(odd)} beside world.imported={world.imported!r}, which says "
             "otherwise; expected none: leave them out, or import a world that has them."
         )
     return replace(world, **taken, trained_tokenizer=world.trained_tokenizer or world.imported)
+
+
+def _head(key: str) -> str:
+    return key.partition(".")[0]
+
+
+def _at(settings: Any, key: str) -> Any:
+    """What stands under a key, or under as much of it as leads through dataclasses."""
+    for name in key.split("."):
+        if not is_dataclass(settings):
+            break
+        settings = getattr(settings, name)
+    return settings
 
 
 def tokenizer_stage(

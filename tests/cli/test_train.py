@@ -12,6 +12,7 @@ from cfworld.configs.schema import WorldSettings
 from cfworld.prompts import ActionConfig, ActionPart, TextConfig
 from cfworld.train.distillation.distill import DistillConfig, Shown
 from cfworld.train.processes.team import Team
+from tests.toy import toy_world
 
 
 @pytest.fixture
@@ -88,6 +89,21 @@ def test_data_takes_the_place_of_both_datasets(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(sys, "argv", ["train", "stage=teacher", "data=lerobot:robots/arm", "world.held_out=0.2"])
     train.main()
     assert seen == [("lerobot:robots/arm", "", 0.2)]
+
+
+def test_a_default_that_is_given_beside_an_import_is_not_dropped(
+    built: list[Any], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    toy_world(fps=10).save_pretrained("toy")
+    arguments = ["train", "world=wan", "stage=teacher", "world.imported=toy"]
+    monkeypatch.setattr(sys, "argv", arguments)
+    train.main()
+    assert len(built) == 1
+    monkeypatch.setattr(sys, "argv", [*arguments, "world.fps=35"])
+    with pytest.raises(SystemExit):
+        train.main()
+    assert "got settings of world.fps beside world.imported='toy'" in capsys.readouterr().err
+    assert len(built) == 1
 
 
 HANDS = """

@@ -193,3 +193,19 @@ def test_what_an_import_says_is_not_to_be_set(pipeline: Path, here: Path, change
     (name,) = change
     with pytest.raises(ConfigError, match=f"settings of world.{name} beside world.imported='imported'"):
         like_imported(WorldSettings(name="toy", imported="imported", **change))
+
+
+@pytest.mark.parametrize("key", ["fps", "actions", "actions.num_actions", "transformer.depth"])
+def test_what_an_import_says_is_not_to_be_set_to_what_is_usual_either(pipeline: Path, here: Path, key: str):
+    wan_world(pipeline, actions=TABLE).save_pretrained("imported")
+    usual = WorldSettings(name="toy", imported="imported")
+    with pytest.raises(ConfigError, match=f"settings of world.{key} beside world.imported='imported'"):
+        like_imported(usual, ["memory.num_slow", key])
+
+
+def test_what_is_given_as_an_import_says_it_is_taken(pipeline: Path, here: Path):
+    wan_world(pipeline, actions=TABLE).save_pretrained("imported")
+    usual = WorldSettings(name="toy", imported="imported")
+    taken = like_imported(usual)
+    assert like_imported(replace(usual, fps=taken.fps), ["fps", "transformer.rope_theta", "name"]) == taken
+    assert taken.transformer.rope_theta == usual.transformer.rope_theta
