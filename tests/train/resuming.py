@@ -1,6 +1,6 @@
 """What a stage gives when it is trained in one go, and when it is interrupted after every step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,11 @@ from cfworld.train.training_run import TrainingRun
 __all__ = ["assert_resumes_equally", "trained"]
 
 
-def trained(stage: Any, folder: Path, steps: int, team: Team = ALONE) -> list[dict[str, float]]:
+def trained(
+    stage: Any, folder: Path, steps: int, team: Team = ALONE, details: Mapping[str, Any] | None = None
+) -> list[dict[str, float]]:
     """Train a stage up to a step, resuming what is in the folder, and give the scalars of each step taken."""
-    training = TrainingRun(stage, stage.config.loop, folder, torch.device("cpu"), {}, team)
+    training = TrainingRun(stage, stage.config.loop, folder, torch.device("cpu"), details or {}, team)
     training.resume()
     taken = []
     while training.step < steps:

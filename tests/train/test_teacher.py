@@ -1,6 +1,7 @@
 """The teacher's stage: learns, resumes to the same losses, ships a world that runs."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -186,6 +187,14 @@ def test_a_teacher_begins_with_the_weights_of_one_of_fewer_channels(tmp_path: Pa
     weights = teacher_weights(str(tmp_path), toy_config(transformer=wide, tokenizer=sizes))
     assert weights["transformer.head.skip.weight"].abs().max() == 0
     assert weights["transformer.patch_embedding.weight"].shape == (24, 4 * 4 * 6)
+
+
+def test_a_run_of_a_teacher_that_has_grown_goes_on_where_it_was(tmp_path: Path):
+    """It grows again whenever it is resumed, and that is forgotten."""
+    small, narrow = toy_config().transformer, toy_config().tokenizer
+    changes = {"transformer": replace(small, in_channels=3, depth=1), "tokenizer": replace(narrow, latent_channels=3)}
+    toy_world(**changes).save_pretrained(tmp_path / "small")
+    assert_resumes_equally(partial(stage, init_from=str(tmp_path / "small")), tmp_path, steps=3)
 
 
 @pytest.mark.parametrize(

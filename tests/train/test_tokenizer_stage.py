@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from cfworld.train.loop import run
 from cfworld.train.loop_config import LoopConfig
 from cfworld.train.tokenizer import TokenizerStage, TokenizerStageConfig
 from tests.toy import toy_world
+from tests.train.resuming import assert_resumes_equally
 
 
 class Episodes:
@@ -205,6 +207,11 @@ def test_a_tokenizer_of_fewer_channels_is_a_beginning_that_reconstructs_as_befor
     with torch.no_grad():
         again, before = (vae.decode(vae.encode(frames)).int() for vae in (new, old))
     assert (again - before).abs().max() <= 1
+    assert_resumes_equally(
+        lambda: TokenizerStage(replace(stage().config, init_from=str(tmp_path)), wide, bank(10, 6), bank(9)),
+        tmp_path / "runs",
+        steps=3,
+    )
 
 
 def test_a_worlds_tokenizer_is_a_beginning_too(tmp_path: Path) -> None:

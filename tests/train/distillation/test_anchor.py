@@ -1,6 +1,6 @@
 """The anchor: a student that distribution matching moves is held to its teacher on real clips."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from cfworld.train.processes.team import Alone
 from cfworld.train.run_state import check_config
 from cfworld.train.training_run import step_generator
 from tests.toy import toy_world
-from tests.train.resuming import assert_resumes_equally
+from tests.train.resuming import assert_resumes_equally, trained
 from tests.train.toy_bank import toy_bank
 from tests.train.toy_distill import context_stage, local_stage, toy_loop
 
@@ -127,6 +127,16 @@ def test_a_run_that_knew_neither_anchor_nor_copies_goes_on_without_them(tmp_path
         check_config(before, now | {"anchor": off | {"weight": 0.5}}, tmp_path, 0)
     with pytest.raises(ConfigError, match=r"score_copies: 1 -> 2"):
         check_config(before, now | {"score_copies": 2}, tmp_path, 0)
+
+
+def test_a_run_that_was_held_is_not_gone_on_with_without_it(tmp_path: Path):
+    def gone_on_with(held: AnchorConfig, steps: int) -> list[dict[str, float]]:
+        return trained(context_stage(anchor=held), tmp_path, steps, details={"stage": {"anchor": asdict(held)}})
+
+    gone_on_with(HELD, 1)
+    with pytest.raises(ConfigError, match=r"stage\.anchor\.weight: 0\.5 -> 0\.0\)\. Go back to it in order to resume"):
+        gone_on_with(replace(HELD, weight=0.0), 2)
+    assert len(gone_on_with(HELD, 2)) == 1
 
 
 def test_clips_that_cannot_be_shared_out_are_refused():
