@@ -17,6 +17,9 @@ from cfworld.errors import DatasetError
 
 __all__ = ["Hdf5Reader", "MinariReader", "Reader", "damaged"]
 
+_FRAMES_AT_ONCE = 256
+_BYTES_AT_ONCE = 2**20
+
 
 class Reader(ABC):
     """Access to single arrays of single episodes.
@@ -102,7 +105,7 @@ class Reader(ABC):
         return sorted(path for path in self.folder.glob("**/[!.]*") if path.is_file())
 
     def contents(self, lengths: Mapping[int, int]) -> Iterator[bytes]:
-        """What tells data from others of the same size; nothing where it cannot be read without all frames.
+        """What tells data from others of the same size; nothing where that would mean to decompress all frames.
 
         Args:
             lengths: Ticks of each episode.
@@ -165,11 +168,14 @@ class Hdf5Reader(Reader):
         }
 
     def contents(self, lengths: Mapping[int, int]) -> Iterator[bytes]:
-        """Actions, rewards and ends."""
+        """Actions, rewards and ends, and frames that are not compressed: others would be as long."""
         for index, ticks in lengths.items():
             yield self.actions(index, 0, ticks).tobytes()
             for name in ("rewards", "terminations"):
                 yield self.array(index, name, 0, ticks).tobytes()
+            if not _is_compressed(self._images(index)):
+                for start in range(0, ticks + 1, _FRAMES_AT_ONCE):
+                    yield self.frames(index, start, min(start + _FRAMES_AT_ONCE, ticks + 1)).tobytes()
 
     def _read(self, index: int, dataset: Any, start: int, stop: int) -> np.ndarray:
         try:
@@ -232,6 +238,15 @@ class MinariReader(Reader):
                 raise self.damaged(index, "it has no attribute 'total_steps'")
         return found
 
+    def contents(self, lengths: Mapping[int, int]) -> Iterator[bytes]:
+        """The files themselves; of Parquet's the sizes tell. HDF5 rounds those of JPEGs, and Arrow packs nothing."""
+        del lengths
+        if self._storage.FORMAT != "parquet":
+            for path in self.files():
+                with path.open("rb") as file:
+                    while part := file.read(_BYTES_AT_ONCE):
+                        yield part
+
     def frames(self, index: int, start: int, stop: int) -> np.ndarray:
         """Frames `start` to `stop - 1` of an episode, uint8 `[n, H, W, 3]`."""
         observations = self._entry(index, "observations")
@@ -272,6 +287,13 @@ class MinariReader(Reader):
 def damaged(what: str, reason: object) -> str:
     """The message about something that cannot be read."""
     return f"{what} is damaged or incomplete ({reason}); copy or collect the dataset again"
+
+
+def _is_compressed(dataset: h5py.Dataset) -> bool:
+    """Whether its size depends on what it holds; other filters order bytes, or add checksums to them."""
+    plist = dataset.id.get_create_plist()
+    filters = {plist.get_filter(place)[0] for place in range(plist.get_nfilters())}
+    return bool(filters - {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32})
 
 
 def _action_path(name: str) -> str:

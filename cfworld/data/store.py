@@ -135,7 +135,9 @@ class EpisodeStore:
         return int(self._stored[index])
 
     def digest(self) -> str:
-        """What tells the data from others; a copy has the same. Frames are not read: their files count by their size.
+        """What tells the data from others; a copy has the same.
+
+        Frames are read only where they are not compressed. Elsewhere their files count by their size.
 
         Raises:
             DatasetError: A stored episode is damaged.

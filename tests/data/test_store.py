@@ -1,5 +1,6 @@
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from minari.data_collector import EpisodeBuffer
 from minari.dataset.minari_storage import MinariStorage
 
 from cfworld.data import Episode, EpisodeStore, StoreWriter
+from cfworld.data.readers import Hdf5Reader
 from cfworld.data.shards import MAIN_FILE_NAME
 from cfworld.errors import DatasetError
 
@@ -326,6 +328,34 @@ def test_a_truncated_file_of_arrow_is_damage(tmp_path):
         truncate(path)
     with pytest.raises(DatasetError, match=r"is damaged or incomplete .*Arrow"):
         EpisodeStore.open(tmp_path).episode(0)
+
+
+@pytest.mark.parametrize(("form", "jpeg"), [("hdf5", False), ("hdf5", True), ("arrow", False), ("arrow", True)])
+@pytest.mark.parametrize("change", [{"shade": 1}, {"reward": 1.0}])
+def test_a_digest_tells_data_from_others_in_files_of_the_same_size(tmp_path, form, jpeg, change):
+    def digest(name: str, shade: int = 0, reward: float = 0.0) -> str:
+        storage = MinariStorage.new(
+            tmp_path / name,
+            observation_space=IMAGES,
+            action_space=spaces.Discrete(2),
+            data_format=form,
+            jpeg_encoding=jpeg,
+        )
+        frames, never = np.zeros((601, 32, 32, 3), np.uint8), [False] * 600
+        frames[300] = shade
+        episode = {"actions": [1] * 600, "rewards": [reward] * 600, "terminations": never, "truncations": never}
+        storage.update_episodes([EpisodeBuffer(observations=list(frames), **episode)])
+        return EpisodeStore.open(tmp_path / name).digest()
+
+    before = digest("a")
+    shutil.copytree(tmp_path / "a", tmp_path / "copy", copy_function=shutil.copyfile)
+    assert EpisodeStore.open(tmp_path / "copy").digest() == before
+    assert digest("b", **change) != before
+
+
+def test_of_compressed_frames_the_size_of_the_files_is_enough(folder, monkeypatch):
+    monkeypatch.setattr(Hdf5Reader, "frames", lambda *_: pytest.fail("read"))
+    assert len(EpisodeStore.open(folder).digest()) == 64
 
 
 @pytest.mark.parametrize("action", [-1, 3])

@@ -111,7 +111,7 @@ def latent_cache(world: WorldSettings, data: str, store: EpisodeStore, tokenizer
     """The file that keeps a dataset's latents; another dataset or tokenizer has another name.
 
     The name follows from the weights that encode, from what the dataset says of itself (its metadata, and each
-    episode's length, seed, policy and options), and from a digest of what it holds. The frames themselves are not read.
+    episode's length, seed, policy and options), and from a digest of what it holds.
     """
     digest = hashlib.sha256()
     for tensor in tokenizer.encoding_state().values():
