@@ -112,7 +112,7 @@ def _train(
 
 
 @contextmanager
-def _divergence_named(course: "Course") -> Iterator[None]:
+def _divergence_named(course: Course) -> Iterator[None]:
     try:
         yield
     except ValueError as error:

@@ -26,6 +26,9 @@ __all__ = ["VecBlind", "VecFiniteRewards", "VecNoise", "VecOwnActions", "trainin
 class VecFiniteRewards(VecEnvWrapper):
     """Refuses rewards that are no numbers, which would make the agent none either.
 
+    Stable-Baselines3's `VecCheckNan` looks through observations and actions too, takes no Dict actions, and cannot say
+    what gave the rewards.
+
     Args:
         venv: the environment.
         giver: what its rewards come from.

@@ -45,9 +45,13 @@ class EndRequest:
     """
 
     def __init__(self, told: str = "") -> None:
-        self.made = False
         self._told = told
         self._first: int | None = None
+
+    @property
+    def made(self) -> bool:
+        """Whether somebody in this process has asked."""
+        return self._first is not None
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         """Answer a signal."""
@@ -55,7 +59,6 @@ class EndRequest:
             signal.default_int_handler(number, frame)
         if not self.made:
             self._first = number
-        self.made = True
         if self._told:
             # Whoever read along may have gone by the same Ctrl-C, as `tee` does; or it came in the midst of a line.
             with suppress(OSError, RuntimeError):

@@ -7,10 +7,10 @@ import pytest
 from stable_baselines3 import PPO
 
 from cfworld import World
-from cfworld.agents.config import AgentTrainConfig
 from cfworld.agents.learner import load_checkpoint
 from cfworld.agents.train import train_agent
 from cfworld.interruption import Terminated
+from tests.agents.test_train import settings
 from tests.toy import toy_world
 
 
@@ -19,22 +19,8 @@ def world() -> World:
     return toy_world()
 
 
-def settings(total_steps: int = 16) -> AgentTrainConfig:
-    """Updates of eight steps; nothing is judged, and nothing else is saved before the end."""
-    return AgentTrainConfig(
-        world="toy",
-        num_envs=2,
-        n_steps=4,
-        batch_size=4,
-        n_epochs=1,
-        total_steps=total_steps,
-        horizon=12,
-        eval_every=0,
-        save_every=1000,
-        features=8,
-        hidden=8,
-        lstm=8,
-    )
+QUIET = {"eval_every": 0, "save_every": 1000}
+"""Nothing is judged, and nothing is saved before the end."""
 
 
 @pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
@@ -53,14 +39,14 @@ def test_whoever_asks_for_the_end_keeps_every_update(
         patch.setattr(PPO, "train", train)
         # the eight, and one of both rows after it
         with pytest.raises(KeyboardInterrupt, match="step 10 is saved in") as ended:
-            train_agent(settings(), world, tmp_path)
+            train_agent(settings(**QUIET), world, tmp_path)
     assert isinstance(ended.value, Terminated) == (asked == signal.SIGTERM)
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     kept = load_checkpoint(tmp_path / "checkpoint.pt")
     assert kept["progress"]["steps"] == 10
     assert len(learned) == 1
     assert all(kept["parameters"]["policy"][name].equal(value) for name, value in learned[0].items())
-    assert train_agent(settings(total_steps=18), world, tmp_path).steps == 18
+    assert train_agent(settings(**QUIET, total_steps=18), world, tmp_path).steps == 18
 
 
 @pytest.mark.usefixtures("in_front")
@@ -74,7 +60,7 @@ def test_a_second_ctrl_c_does_not_wait(
 
     monkeypatch.setattr(PPO, "train", train)
     with pytest.raises(KeyboardInterrupt):
-        train_agent(settings(), world, tmp_path)
+        train_agent(settings(**QUIET), world, tmp_path)
     assert not (tmp_path / "checkpoint.pt").exists()
     assert (
         "cfworld: ends at the next step, when the agent is saved; Ctrl-C again ends at once" in capsys.readouterr().err
