@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, field, fields
 from typing import Any
 
+from cfworld.advice import advise
 from cfworld.agents.players import FACTORIES
 from cfworld.cli import checks, common
 from cfworld.cli.presets import preset, preset_of_others
@@ -11,6 +12,7 @@ from cfworld.data.collect import collect
 from cfworld.data.collection import CollectConfig
 from cfworld.data.policies import full_name, who_acts
 from cfworld.errors import ConfigError
+from cfworld.metrics.recordings import FIRST_SEED
 
 __all__ = ["POLICIES_HELP", "CollectCommand", "main", "policy_weights"]
 
@@ -48,7 +50,8 @@ class CollectCommand:
         god_share: The share of episodes whose reset gets the option god.
         max_ticks: Truncate an episode after so many ticks.
         god_max_ticks: The same for episodes with god; 0 means max_ticks.
-        seed: Episode e is reset with seed + e. Training data stay below 1000000.
+        seed: Episode e is reset with seed + e. Training data stay below 1000000, held-out ones do not; either is warned
+            of otherwise.
         shard_episodes: Episodes in a file; an interruption loses at most this many for each worker.
         workers: Processes. The data do not depend on it.
         env_kwargs: Keyword arguments of the environment.
@@ -125,10 +128,24 @@ def run(command: CollectCommand) -> dict[str, Any]:
     """Collect, and return the figures."""
     command, config = command.resolved(), command.config()
     checks.check_folder(config.out)
+    _advise_on_seeds(command.split, config)
     figures = collect(config, factories=FACTORIES)
     common.open_output("collect", config.out, command)
     print(f"{figures['episodes']} episodes, {figures['ticks']} ticks in {config.out}")
     return figures
+
+
+def _advise_on_seeds(split: str, config: CollectConfig) -> None:
+    """Warns where training would see the seeds that evaluations draw from, or held-out data were seen in training."""
+    last = config.seed + max(config.episodes, 1) - 1
+    got = f"got seed={config.seed} with split={split}"
+    if split == "train" and last >= FIRST_SEED:
+        advise(
+            f"{got}, so that episodes are reset with seeds up to {last} or beyond; evaluations draw theirs from "
+            f"{FIRST_SEED} on: stay below, or a world is judged on what it was trained on"
+        )
+    if split == "eval" and config.seed < FIRST_SEED:
+        advise(f"{got}; training draws its seeds below {FIRST_SEED}: begin there or above to hold the data out")
 
 
 def main() -> None:

@@ -321,6 +321,26 @@ def test_the_command_tells_what_it_knows_in_one_line(argument, said, tmp_path, c
     assert errors.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("split", "seed", "warning"),
+    [
+        ("train", 999_999, "seeds up to 1000000 or beyond; evaluations draw theirs from 1000000 on"),
+        ("eval", 999_999, "training draws its seeds below 1000000"),
+        ("train", 999_998, None),
+        ("eval", 1_000_000, None),
+    ],
+)
+def test_the_command_warns_where_training_and_evaluation_would_share_seeds(tmp_path, recwarn, split, seed, warning):
+    cli.main(
+        ["collect", "world=panorama", f"split={split}", f"seed={seed}", "episodes=2", "workers=1", f"out={tmp_path}"]
+    )
+
+    assert EpisodeStore.open(tmp_path).seeds.tolist() == [seed, seed + 1]
+    said = [str(entry.message) for entry in recwarn if entry.category is UserWarning]
+    assert len(said) == bool(warning)
+    assert not warning or (f"got seed={seed} with split={split}" in said[0] and warning in said[0])
+
+
 def test_the_command_takes_policies_with_arguments(tmp_path):
     out, script = tmp_path / "out", tmp_path / "moves.json"
     script.write_text("[[2, 3], [0, 1]]")
