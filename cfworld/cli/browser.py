@@ -11,6 +11,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from io import BytesIO
 from string import Template
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -28,6 +29,23 @@ _MAX_MESSAGE = 4096
 _QUALITY = 92
 """Of the JPEG pictures, of 100."""
 _BOUNDARY = b"picture"
+_NAMES: Mapping[str, str] = MappingProxyType(
+    {
+        " ": "space",
+        "Enter": "return",
+        "ArrowLeft": "left",
+        "ArrowRight": "right",
+        "ArrowUp": "up",
+        "ArrowDown": "down",
+        "PageUp": "page up",
+        "PageDown": "page down",
+        "ShiftLeft": "left shift",
+        "ShiftRight": "right shift",
+    }
+)
+"""Pygame's names for keys that a browser calls otherwise, by `KeyboardEvent.key`; by `code` where there are two."""
+_SAME_NAMES = ("backspace", "delete", "end", "escape", "home", "insert", "tab", *(f"f{n}" for n in range(1, 13)))
+"""Those of the keys without a character that a browser calls the same, but for capitals."""
 
 
 class BrowserWindow:
@@ -91,6 +109,11 @@ class BrowserWindow:
             self._changed.notify_all()
         time.sleep(max(0.0, self._due - time.monotonic()))
         self._due = time.monotonic() + self._seconds
+
+    def has_key(self, name: str) -> bool:
+        """Whether a page can tell of a key of this name; of Control, Alt and the keypad's own keys it cannot."""
+        character = len(name) == 1 and name == name.lower() and name.isprintable() and name not in _NAMES
+        return character or name in _NAMES.values() or name in _SAME_NAMES
 
     def keys(self) -> Keys:
         """Read the keyboard, as `Window.keys` does; wait while no page is open."""
@@ -214,4 +237,5 @@ def _page(title: str, buttons: Mapping[str, str], known: Collection[str], told: 
         told=escape(told),
         buttons=script(dict(buttons)),
         known=script(sorted({*known, *buttons})),
+        names=script(dict(_NAMES)),
     ).encode()

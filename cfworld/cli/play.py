@@ -4,7 +4,7 @@ import json
 import math
 import os
 import signal
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,9 +213,7 @@ def _window(config: PlayConfig, settings: WorldConfig, mapped: Mapping[str, int]
         if not window.is_seen and "SDL_VIDEODRIVER" not in os.environ:
             window.close()
             raise ConfigError("found no screen to open a window on; give port=8000 to play in a browser")
-        if unknown := [key for key in config.keys if not window.has_key(key)]:
-            window.close()
-            raise ConfigError(f"got keys.{unknown[0]}; expected pygame's name of a key, such as q, space or left shift")
+        _check_keys(config.keys, window, "pygame's name of a key, such as q, space or left shift")
         return window
     names = settings.actions.names or [str(number) for number in range(settings.actions.num_actions)]
     controls = _controls(config, mapped)
@@ -224,8 +222,16 @@ def _window(config: PlayConfig, settings: WorldConfig, mapped: Mapping[str, int]
     told = "Keys: " + ", ".join(f"{key} ({label})" for key, label in labels.items())
     host = config.host or "127.0.0.1"
     page = BrowserWindow(title, fps, buttons=buttons, known=mapped, told=told, host=host, port=config.port)
+    _check_keys(config.keys, page, "pygame's name of a key that a page can read, such as q, space or left shift")
     print(f"Open {page.address} in a browser; the game waits until it is open, and Ctrl-C ends it.", flush=True)
     return page
+
+
+def _check_keys(keys: Collection[str], window: Window | BrowserWindow, expected: str) -> None:
+    """Closes the window, and says what was expected, where it cannot read one of the player's keys."""
+    if unknown := [key for key in keys if not window.has_key(key)]:
+        window.close()
+        raise ConfigError(f"got keys.{unknown[0]}; expected {expected}")
 
 
 def _controls(config: PlayConfig, mapped: Mapping[str, int]) -> dict[str, str]:

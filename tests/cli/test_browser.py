@@ -89,6 +89,11 @@ def test_keys_are_held_until_they_go_up_and_pressed_once(window: BrowserWindow) 
     stream.close()
 
 
+@pytest.mark.parametrize("key", ["Q", " ", "", "PageUp", "left ctrl", "right alt", "[5]", "f13"])
+def test_other_names_are_of_no_key_that_a_page_reads(window: BrowserWindow, key: str) -> None:
+    assert not window.has_key(key)
+
+
 def test_the_keys_of_a_page_that_is_closed_go_up(window: BrowserWindow) -> None:
     stream, other = get(window, "/frames?1"), get(window, "/frames?2")
     strike(window, ["left"], [])

@@ -1,4 +1,5 @@
 import json
+import re
 import signal
 import socket
 import threading
@@ -164,6 +165,21 @@ def test_without_a_screen_the_browser_is_named(toy: str, tmp_path: Path, monkeyp
 def test_a_key_that_does_not_exist_is_refused(toy: str, tmp_path: Path, key: str) -> None:
     with pytest.raises(ConfigError, match=f"got keys.{key}; expected pygame's name of a key"):
         play(PlayConfig(world=toy, keys={"q": 1, key: 1}, out=str(tmp_path)))
+
+
+@pytest.mark.parametrize("key", ["left ctrl", "[5]", "Q", "foo"])
+def test_a_key_that_no_page_can_read_is_refused(toy: str, tmp_path: Path, key: str) -> None:
+    with pytest.raises(
+        ConfigError, match=f"got keys.{re.escape(key)}; expected pygame's name of a key that a page can"
+    ):
+        play(PlayConfig(world=toy, keys={"q": 1, key: 1}, port=0, out=str(tmp_path)))
+
+
+@pytest.mark.parametrize("key", ["q", "1", "-", "space", "left", "page up", "left shift", "return", "f5", "escape"])
+def test_page_and_window_read_keys_of_the_same_names(key: str) -> None:
+    for window in (Window("test", (8, 8), 1000), BrowserWindow("test", 1000, buttons={})):
+        assert window.has_key(key)
+        window.close()
 
 
 def test_the_window_reads_the_keyboard() -> None:
