@@ -72,7 +72,7 @@ def _about(world: World, config: EvaluateConfig) -> dict[str, Any]:
         "solver": world.sampler.solver.value,
         "num_steps": world.sampler.num_steps,
         "memory": f"{config.memory or 'its own'} ({world.config.memory.summary})",
-        "baseline": ", ".join(config.baselines.values()) or None,
+        "baselines": config.baselines or None,
         "continued": config.continuation.student or None,
         "controls": ", ".join(config.controls) or None,
         "starts": config.starts,

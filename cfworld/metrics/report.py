@@ -28,7 +28,7 @@ def write_report(folder: Path, about: Mapping[str, Any], judgements: Sequence[Ju
 
     Args:
         folder: where to.
-        about: what was evaluated and how: plain values, shown at the top.
+        about: what was evaluated and how: plain values and mappings of such, shown at the top but for None.
         judgements: the outcomes of the metrics.
 
     Returns:
@@ -47,7 +47,7 @@ def write_report(folder: Path, about: Mapping[str, Any], judgements: Sequence[Ju
 def markdown(about: Mapping[str, Any], judgements: Sequence[Judgement]) -> str:
     """The report as Markdown, pictures by their file names."""
     lines = [f"# Evaluation of {about.get('world', 'a world')}", ""]
-    lines += [f"- {key}: {value}" for key, value in about.items()]
+    lines += [f"- {key}: {_told(value)}" for key, value in about.items() if value is not None]
     lines += ["", "Figures are means with 95 % bootstrap intervals over starts.", ""]
     for judged in judgements:
         lines += [f"## {judged.metric}", ""]
@@ -67,6 +67,12 @@ def as_figures(value: Any) -> Any:
         return {str(key): as_figures(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [as_figures(item) for item in value]
+    return value
+
+
+def _told(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name}: {part}" for name, part in value.items())
     return value
 
 

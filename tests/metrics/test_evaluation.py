@@ -255,6 +255,14 @@ def test_the_metrics_are_those_that_the_design_names():
     assert METRICS[:7] == ("fidelity", "control", "heads", "drift", "survival", "recall", "probe")
 
 
+def test_the_page_begins_with_what_was_judged_and_how():
+    about = {"world": "toy", "baselines": {"window of 23": "runs/a", "fast": "runs/b"}, "controls": None, "seed": 3}
+    page = markdown(about, [])
+    assert page.startswith(
+        "# Evaluation of toy\n\n- world: toy\n- baselines: window of 23: runs/a, fast: runs/b\n- seed: 3\n\nFigures"
+    )
+
+
 def test_cells_show_intervals_numbers_and_what_is_missing():
     row = ["world", Interval(mean=1.234, low=1.0, high=1.5, count=3), 0.012345, 512, None, np.nan]
     table = Table(title="T", columns=["", "a", "b", "c", "d", "e"], rows=[row])
