@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -96,17 +97,16 @@ def contexts(variants: Mapping[str, Mapping[str, Any]]) -> dict[str, float | Non
             reached[name] = None
             continue
         rivals = [] if VARIANTS[name].baseline else baselines
-        floor = [
-            max(
+        reached[name] = effective_context(
+            away,
+            [_recalled(figures["recall"][time]) for time in away],
+            [
                 [_interval(rival["recall"][time]["recalled"]) for rival in rivals if time in rival["recall"]]
-                or [_interval(figures["recall"][time]["chance"])],
-                key=lambda interval: interval.mean,
-            )
-            for time in away
-        ]
-        recalls = [_interval(figures["recall"][time]["recalled"]) for time in away]
-        ceiling = [_interval(figures["recall"][time]["ceiling"]) for time in away]
-        reached[name] = effective_context(away, recalls, floor, ceiling)
+                for time in away
+            ],
+            [_interval(figures["recall"][time]["ceiling"]) for time in away],
+            [_interval(figures["recall"][time]["chance"]) for time in away],
+        )
     return reached
 
 
@@ -123,6 +123,7 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
         float(seconds): {
             "recalled": recall["routes"][route]["world"]["recalled"],
             "psnr": recall["routes"][route]["world"]["psnr"],
+            "moved": recall["routes"][route]["world"]["moved"],
             "ceiling": recall["routes"][route]["tokenizer"]["recalled"],
             "chance": recall["routes"][route]["chance"]["recalled"],
         }
@@ -142,6 +143,12 @@ def _figures(report: Mapping[str, Any]) -> dict[str, Any]:
         "promotion_rate": kept["promotion_rate"]["mean"] if kept else None,
         "nominal_span": kept.get("nominal_span_seconds"),
     }
+
+
+def _recalled(figures: Mapping[str, Any]) -> Interval:
+    """Recall after one time; not measured where the camera did not move as it was driven, as in `cfworld evaluate`."""
+    interval = _interval(figures["recalled"])
+    return interval if figures["moved"]["mean"] > 0.5 else replace(interval, mean=np.nan, low=np.nan, high=np.nan)
 
 
 def _interval(figures: Mapping[str, Any]) -> Interval:

@@ -25,6 +25,8 @@ _NOTES = (
     "Figures are means over seeds with Student's 95 % interval between seeds. ECL, recall (share of views retrieved "
     "among 16) and PSNR on return: leave-and-return, the latter two averaged over all times away; ECL is set against "
     "the best of the models trained with fast memory only and with sink and fast memory, and theirs against chance. "
+    "After 4 s those recall nearly all themselves, so that no lower bound exceeds the midpoint; such a time passes where "
+    "a variant is not below them (ADR 0009). "
     "Colour (in the twin's standard deviations), sharpness and motion (ratios to the twin's): the last third of the "
     "longest drift rollouts. The same budget means the same number of optimiser steps: variants differ in what a step "
     "costs. Minutes: all trainings that the variant stands on, shared ones included. A short teacher is the one that "

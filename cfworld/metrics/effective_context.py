@@ -1,9 +1,10 @@
 """ECL, the effective context length: how long a world may look away before it forgets.
 
 ECL is the largest time d such that at every d' up to it the lower 95 % bound exceeds the midpoint of baseline and
-ceiling. The baseline is the best one at that time, or chance without one. At times that a baseline's own memory still
-covers it reaches the ceiling, and no world can exceed their midpoint with its lower bound: such a time tells nothing of
-long memory, and passes where the world is not below the baseline either.
+ceiling. The baseline is the best one at that time, or chance where that is better or stands alone. At times that a
+baseline's own memory still covers it is surely above chance and reaches the ceiling, and no world can exceed their
+midpoint with its lower bound: such a time tells nothing of long memory, and passes where the world is not below the
+baseline either.
 """
 
 from collections.abc import Mapping, Sequence
@@ -29,22 +30,27 @@ Figures = Mapping[str, Mapping[str, Interval]]
 
 
 def effective_context(
-    away: Sequence[float], recalls: Sequence[Interval], baseline: Sequence[Interval], ceiling: Sequence[Interval]
+    away: Sequence[float],
+    recalls: Sequence[Interval],
+    baselines: Sequence[Sequence[Interval]],
+    ceiling: Sequence[Interval],
+    chance: Sequence[Interval],
 ) -> float:
     """ECL: the largest d such that recall's lower bound exceeds the midpoint of baseline and ceiling up to d.
 
     Args:
         away: times d, rising, in seconds.
-        recalls: recall at each time.
-        baseline: what a model without long memory, or chance, reaches at each.
-        ceiling: what the tokenizer allows at each.
+        recalls: recall at each time; NaN where it was not measured.
+        baselines: what the models without long memory reach, those of each time together; each may be empty.
+        ceiling: what the tokenizer allows at each time.
+        chance: what guessing reaches at each.
 
     Returns:
         The time, or 0 if the shortest one is not reached.
     """
     reached = 0.0
-    for time, recalled, floor, top in zip(away, recalls, baseline, ceiling, strict=True):
-        if not _remembers(recalled, floor, top):
+    for time, recalled, rivals, top, guess in zip(away, recalls, baselines, ceiling, chance, strict=True):
+        if not _remembers(recalled, rivals, top, guess):
             break
         reached = time
     return reached
@@ -100,23 +106,29 @@ def judge_routes(
     )
 
 
-def _remembers(found: Interval, floor: Interval, top: Interval) -> bool:
+def _remembers(found: Interval, rivals: Sequence[Interval], top: Interval, guess: Interval) -> bool:
+    floor = max([*rivals, guess], key=lambda reached: reached.mean)
     if found.above((floor.mean + top.mean) / 2):
         return True
-    return floor.high >= top.low and found.mean >= floor.low and found.high >= top.low
+    is_covered = floor.above(guess.mean) and floor.high >= top.low
+    return is_covered and found.mean >= floor.low and found.high >= top.low
 
 
-def _floor(figures: Figures, key: str, baselines: Sequence[str]) -> Interval:
-    """The best baseline, or chance."""
-    return max((figures[name][key] for name in baselines or [CHANCE]), key=lambda found: found.mean)
+def _rivals(figures: Figures, key: str, name: str, baselines: Sequence[str]) -> list[Interval]:
+    """The baselines that a world is set against by one route; one of them is itself set against chance alone."""
+    return [] if name in baselines else [figures[base][key] for base in baselines]
+
+
+def _has_moved(figures: Figures, name: str) -> bool:
+    return figures[name]["moved"].mean > 0.5
 
 
 def _passes(figures: Figures, name: str, baselines: Sequence[str], key: str) -> bool:
-    """Whether a world remembers by one route: a baseline is itself set against chance."""
-    if not figures[name]["moved"].mean > 0.5:
-        return False
-    floor = _floor(figures, key, () if name in baselines else baselines)
-    return _remembers(figures[name][key], floor, figures[CEILING][key])
+    """Whether a world remembers by one route."""
+    rivals = _rivals(figures, key, name, baselines)
+    return _has_moved(figures, name) and _remembers(
+        figures[name][key], rivals, figures[CEILING][key], figures[CHANCE][key]
+    )
 
 
 def _context(
@@ -124,12 +136,12 @@ def _context(
 ) -> float:
     order = sorted(away, key=lambda route: away[route])
     nothing = Interval(mean=np.nan, low=np.nan, high=np.nan, count=0)
-    has_moved = [routes[route][name]["moved"].mean > 0.5 for route in order]
     return effective_context(
         [away[route] for route in order],
-        [routes[r][name][key] if moved else nothing for r, moved in zip(order, has_moved, strict=True)],
-        [_floor(routes[route], key, () if name in baselines else baselines) for route in order],
+        [routes[route][name][key] if _has_moved(routes[route], name) else nothing for route in order],
+        [_rivals(routes[route], key, name, baselines) for route in order],
         [routes[route][CEILING][key] for route in order],
+        [routes[route][CHANCE][key] for route in order],
     )
 
 
@@ -165,14 +177,15 @@ def _bars(
 def _context_table(
     context: Mapping[str, Mapping[str, float | None]], baselines: Sequence[str], seen_seconds: float
 ) -> Table:
-    floor = "the best baseline (for a baseline itself, of chance)" if baselines else "chance"
+    floor = "the best baseline, or of chance where it is no better" if baselines else "chance"
+    own = " A baseline is itself set against chance." if baselines else ""
     return Table(
         title="Effective context length (s)",
         columns=["", "by retrieval", "by PSNR"],
         rows=[[name, found["recalled"], found["psnr"]] for name, found in context.items()],
         note=(
-            f"The longest time away up to which the lower bound exceeds the midpoint of {floor} and the ceiling. "
-            f"Before leaving, the worlds were shown {seen_seconds:g} s of true frames."
+            f"The longest time away up to which the lower bound exceeds the midpoint of {floor} and the ceiling."
+            f"{own} Before leaving, the worlds were shown {seen_seconds:g} s of true frames."
         ),
     )
 

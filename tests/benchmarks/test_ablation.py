@@ -35,7 +35,7 @@ def interval(mean: float) -> dict[str, Any]:
 def report(recalled: float) -> dict[str, Any]:
     routes = {
         f"away for {seconds} s": {
-            "world": {"recalled": interval(recalled * share), "psnr": interval(20.0)},
+            "world": {"recalled": interval(recalled * share), "psnr": interval(20.0), "moved": interval(1.0)},
             "tokenizer": {"recalled": interval(1.0), "psnr": interval(30.0)},
             "chance": {"recalled": interval(1 / 16), "psnr": interval(10.0)},
         }
@@ -209,13 +209,14 @@ def test_teachers_with_and_without_erft_continue_the_full_methods_student(tmp_pa
 
 
 def test_the_effective_context_is_set_against_the_best_baseline():
-    def found(at_4: float, at_8: float) -> dict[str, Any]:
-        others = {"ceiling": interval(1.0), "chance": interval(0.06)}
+    def found(at_4: float, at_8: float, moved: float = 1.0) -> dict[str, Any]:
+        others = {"ceiling": interval(1.0), "chance": interval(0.06), "moved": interval(moved)}
         return {"recall": {4.0: {"recalled": interval(at_4)} | others, 8.0: {"recalled": interval(at_8)} | others}}
 
     reached = contexts({"fast_only": found(0.6, 0.1), "sink_and_fast": found(0.2, 0.5), "full": found(0.9, 0.7)})
     assert reached == {"fast_only": 4.0, "sink_and_fast": 0.0, "full": 4.0}
     assert contexts({"full": found(0.9, 0.7)}) == {"full": 8.0}  # against chance
+    assert contexts({"full": found(0.9, 0.7, moved=0.4)}) == {"full": 0.0}, "who has not left does not return"
 
 
 def test_intervals_over_seeds_are_students():
