@@ -13,6 +13,7 @@ from benchmarks.ablation.config import AblationConfig, Steps
 from benchmarks.ablation.execute import Commands, Execute, execute_all
 from benchmarks.ablation.figures import collected, continuations
 from benchmarks.ablation.plan import plan
+from benchmarks.ablation.settings import check_overrides
 from benchmarks.ablation.table import write_results
 from benchmarks.ablation.variants import VARIANTS
 from cfworld.errors import CfworldError
@@ -65,7 +66,8 @@ def main() -> None:
         return
     try:
         config = read_config(sys.argv[1:])
-        plan(config)  # settings that do not compose are told at once
+        check_overrides(config)
+        plan(config)  # what does not compose is told at once
     except (CfworldError, HydraException, OmegaConfBaseException, ValueError) as error:
         print(f"ablation: error: {' '.join(str(error).split())}", file=sys.stderr)
         raise SystemExit(2) from None

@@ -7,12 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ablation.config import STAGES, AblationConfig
 from cfworld.cli import common
 from cfworld.cli.train import TrainConfig, register_schemas
 from cfworld.metrics.evaluation import EvaluateConfig
 from cfworld.train.build import run_folder
 
-__all__ = ["SCORED", "composed", "depends", "folder_digest"]
+__all__ = ["SCORED", "check_overrides", "composed", "depends", "folder_digest"]
 
 SCORED = ("local", "context")
 """Stages that follow scores."""
@@ -31,6 +32,17 @@ def composed(*overrides: str) -> Mapping[str, Any]:
     """
     register_schemas()
     return common.composed("train", TrainConfig, *overrides)
+
+
+def check_overrides(config: AblationConfig) -> None:
+    """Compose what a user adds to the commands, once for each stage, so that no run fails by a misspelt name.
+
+    Raises:
+        HydraException: if there is no such setting, or it takes no such value.
+    """
+    for stage in STAGES:
+        composed(f"stage={stage}", f"world={config.world}", *config.overrides_of(stage))
+    common.composed("evaluate", EvaluateConfig, *config.evaluate, *config.continuation)
 
 
 def depends(arguments: Sequence[str]) -> str:

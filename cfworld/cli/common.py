@@ -95,7 +95,8 @@ def composed(name: str, schema: type[Any], *overrides: str) -> dict[str, Any]:
         with hydra.initialize_config_module("cfworld.configs", version_base="1.3"):
             config = hydra.compose(config_name, list(overrides))
     else:  # nothing to compose: the command's own file over the schema
-        config = OmegaConf.merge(OmegaConf.structured(schema), help_text.read_settings(f"{config_name}.yaml"))
+        settings, given = help_text.read_settings(f"{config_name}.yaml"), OmegaConf.from_dotlist(list(overrides))
+        config = OmegaConf.merge(OmegaConf.structured(schema), settings, given)
     values: Any = OmegaConf.to_container(config, resolve=True, throw_on_missing=False)
     return values
 

@@ -1,5 +1,6 @@
 """What the memory keeps and when it promotes."""
 
+import math
 from dataclasses import dataclass
 
 from cfworld.errors import ConfigError
@@ -72,6 +73,12 @@ class MemoryConfig:
             )
         if not 0 <= self.target_rate <= 1:
             raise ConfigError(f"target_rate is a share of the checks, 0 to 1; got {self.target_rate}.")
+        if not math.isfinite(self.threshold):
+            raise ConfigError(
+                f"got threshold={self.threshold}; expected a cosine: at -1 nothing is promoted, beyond 1 everything."
+            )
+        if not 0 <= self.adaptation < math.inf:
+            raise ConfigError(f"got adaptation={self.adaptation}; expected the step of an adaptive tau, 0 or more.")
 
     @property
     def num_stored_fast(self) -> int:

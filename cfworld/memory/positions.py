@@ -13,9 +13,9 @@ def bounded_positions(valid: Bool[Tensor, "B S"], num_current: int) -> tuple[Int
     """Positions by rank among the valid slots, in the order sink, slow, fast; the current chunk comes last.
 
     While nothing has been dropped the rank is the absolute index; afterwards it stays in
-    [0, num_sink + num_slow + num_fast - 1] for ever, where `num_current` is one chunk; scores that read R chunks together
-    go beyond by R - 1 chunks. An empty slot gets the position of the valid one before it, or 0,
-    and is masked elsewhere.
+    [0, num_sink + num_slow + num_fast - 1] for ever where `num_current` is one chunk; scores that read R chunks at once
+    go beyond it by R - 1 chunks. An empty slot gets the position of the valid one before it, or 0, and is masked
+    elsewhere.
     """
     ranks = valid.long().cumsum(dim=1)
     current = ranks[:, -1:] + torch.arange(num_current, device=valid.device)

@@ -208,7 +208,8 @@ def _bars(figures: Mapping[str, float | Interval]) -> Bars:
     expected, seen = figures["ends_expected"], figures["ends_seen"]
     assert isinstance(expected, float)
     assert isinstance(seen, float)
+    rewarded = {"reward better than a constant": gain.above(0.0)}
     return {
-        "reward better than a constant": error.mean < REWARD_TOLERANCE if exact else gain.above(0.0),
+        **({"reward as steady as the twin's": error.mean < REWARD_TOLERANCE} if exact else rewarded),
         "as many ends as in the twin": None if seen < MIN_ENDS else bool(ENDS_BAR[0] <= expected / seen <= ENDS_BAR[1]),
     }

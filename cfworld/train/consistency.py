@@ -7,6 +7,7 @@ Forcing++, arXiv 2605.15141; Consistency Models, arXiv 2303.01469). docs/adr/000
 """
 
 import copy
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -129,6 +130,8 @@ class InitStageConfig:
                 f"num_levels must be a multiple of num_steps {self.num_steps}, so that the sampler's levels are "
                 f"trained; got {self.num_levels}."
             )
+        if not math.isfinite(self.guidance):
+            raise ConfigError(f"got guidance={self.guidance}; expected a finite number, where 1 leaves it out.")
         if not 0 <= self.step_share <= 1 or not self.huber >= 0 or not self.sigma_shift > 0:
             raise ConfigError(
                 f"got step_share={self.step_share}, huber={self.huber}, sigma_shift={self.sigma_shift}; expected a "

@@ -49,12 +49,13 @@ def dmd_direction(
             a row.
 
     Returns:
-        g, without a gradient and with 0 in place of what is not finite (a row that the teacher leaves as it is).
+        g, without a gradient, and 0 where the mean is (the teacher leaves what the student generated as it is).
     """
     x, x0_fake, x0_real = (part.detach().double() for part in (x, x0_fake, x0_real))
     away = (x - x0_real).abs().unflatten(1, (num_chunks, -1))
     mean = away.flatten(2).mean(dim=2).repeat_interleave(away.shape[2], dim=1)
-    return ((x0_fake - x0_real) / expand_sigma(mean, x)).nan_to_num(nan=0.0, posinf=0.0, neginf=0.0)
+    scale = expand_sigma(mean, x)
+    return torch.where(scale == 0, 0.0, (x0_fake - x0_real) / scale)
 
 
 def dmd_loss(x: Float[Tensor, "*shape"], direction: Float[Tensor, "*shape"]) -> Float[Tensor, ""]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from cfworld.errors import ConfigError
 from cfworld.settings import check_counts
 
-__all__ = ["LoopConfig"]
+__all__ = ["LoopConfig", "check_betas"]
 
 
 @dataclass(kw_only=True, slots=True)
@@ -76,8 +76,7 @@ class LoopConfig:
                 raise ConfigError(f"got {name}={getattr(self, name)}; expected 0 to 1.")
         if not 0.0 < self.lr < math.inf:
             raise ConfigError(f"got lr={self.lr}; expected a positive number.")
-        if len(self.betas) != 2 or not all(0.0 <= beta < 1.0 for beta in self.betas):
-            raise ConfigError(f"got betas={self.betas}; expected two numbers from 0 to below 1.")
+        check_betas("betas", self.betas)
         choices = {
             "schedule": ("cosine", "constant"),
             "optimizer": ("adamw", "muon"),
@@ -86,3 +85,13 @@ class LoopConfig:
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"got {name}={getattr(self, name)!r}; expected one of {', '.join(allowed)}.")
+
+
+def check_betas(name: str, betas: list[float]) -> None:
+    """Make sure that AdamW can average with these rates.
+
+    Raises:
+        ConfigError: If it cannot.
+    """
+    if len(betas) != 2 or not all(0.0 <= beta < 1.0 for beta in betas):
+        raise ConfigError(f"got {name}={betas}; expected two numbers from 0 to below 1.")

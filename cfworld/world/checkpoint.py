@@ -110,8 +110,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
             f"{folder} holds no {CONFIG_FILE}; it is not a world, or its writing was cut off."
         ) from error
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}") from error
-    version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        raise CheckpointError(f"{file} cannot be read: {error}. Copy the folder again.") from error
+    if not isinstance(manifest, dict) or "schema_version" not in manifest:
+        kind = f", but has type {manifest['type']!r}" if isinstance(manifest, dict) and "type" in manifest else ""
+        raise CheckpointError(
+            f"{file} is not a world's: it names no schema_version{kind}. Expected a world of the zoo, or the folder of "
+            "one, as stage=teacher and the stages after it export it."
+        )
+    version = manifest["schema_version"]
     if version != SCHEMA_VERSION:
         raise CheckpointError(
             f"{file} has schema version {version!r}; this cfworld reads {SCHEMA_VERSION}. Update cfworld, or save the "

@@ -11,6 +11,7 @@ import pytest
 from hydra.core.config_store import ConfigStore
 from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 pytest.importorskip("benchmarks.ablation")  # it lies beside the package, and is not installed with it
 
@@ -79,6 +80,24 @@ def test_a_misspelt_override_does_not():
     ):
         with pytest.raises(HydraException):
             compose_command(run)
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"train": ["stage.nonsense=1"]},
+        {"train": ["context:stage.loop.batchsize=2"]},
+        {"evaluate": ["recall.awaay=[4]"]},
+        {"continuation": ["continuation.starts=many"]},
+    ],
+)
+def test_misspelt_overrides_are_told_before_anything_runs(given: dict[str, list[str]]):
+    with pytest.raises((HydraException, OmegaConfBaseException)):
+        settings.check_overrides(AblationConfig(**given))
+
+
+def test_what_is_given_for_one_stage_is_composed_for_that_one_alone():
+    settings.check_overrides(AblationConfig(train=["context:stage.curriculum.last=8", "stage.loop.batch_size=2"]))
 
 
 def test_rollouts_outlast_the_memory_and_twenty_seconds_within_the_budget():

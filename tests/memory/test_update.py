@@ -1,6 +1,7 @@
 """Where latents go: sink, slow, fast, and out."""
 
 import dataclasses
+import math
 from typing import Any
 
 import pytest
@@ -218,7 +219,16 @@ def test_a_memory_without_a_past_is_refused():
 
 
 @pytest.mark.parametrize(
-    "change", [{"num_slow": -1}, {"consolidate_every": 0}, {"target_rate": 1.5}, {"target_rate": -0.5}]
+    "change",
+    [
+        {"num_slow": -1},
+        {"consolidate_every": 0},
+        {"target_rate": 1.5},
+        {"target_rate": -0.5},
+        {"threshold": math.nan},
+        {"adaptation": -3.0},
+        {"adaptation": math.inf},
+    ],
 )
 def test_settings_out_of_range_are_refused(change: dict[str, Any]):
     (name, value), *_ = change.items()

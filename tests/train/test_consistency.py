@@ -167,6 +167,11 @@ def test_a_sheet_has_rows_and_latents():
         InitStageConfig(sheet_latents=0)
 
 
+def test_guidance_is_a_number():
+    with pytest.raises(ConfigError, match="got guidance=nan; expected a finite number"):
+        InitStageConfig(guidance=float("nan"))
+
+
 def test_the_levels_of_the_sampler_must_be_levels_of_the_grid():
     with pytest.raises(ConfigError, match="multiple of num_steps 4"):
         InitStageConfig(num_levels=10)

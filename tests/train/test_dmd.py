@@ -1,5 +1,6 @@
 """Distribution matching: zero where the scores agree, the formula by hand, and a student that reaches its teacher."""
 
+import math
 from collections.abc import Callable
 
 import pytest
@@ -43,6 +44,14 @@ def test_a_row_that_the_teacher_leaves_as_it_is_gets_no_gradient():
     assert dmd_direction(same, same, same).abs().max() == 0
     for away in (1, -1):
         assert dmd_direction(same, same + away, same).abs().max() == 0
+
+
+@pytest.mark.parametrize("odd", [math.nan, math.inf])
+def test_a_score_that_is_not_finite_is_not_taken_for_agreement(odd: float):
+    """The loop then stops and says at which step."""
+    x, fake = latents(1.0, 2.0), latents(3.0, 4.0)
+    assert not dmd_direction(x, fake, latents(odd, 0.0)).isfinite().all()
+    assert not dmd_direction(x, latents(odd, 0.0), fake).isfinite().all()
 
 
 def test_the_gradient_of_the_loss_is_the_direction_over_the_number_of_elements():

@@ -1,5 +1,6 @@
 """Stage 1: only student and critic move, each at its turn and pace; runs resume; a student comes out."""
 
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -218,7 +219,10 @@ def test_after_a_clips_end_its_actions_come_again():
         {"generator_every": 0},
         {"num_targets": 0},
         {"critic_lr_ratio": 0.0},
+        {"critic_lr_ratio": math.inf},
         {"critic_betas": [0.9]},
+        {"critic_betas": [2.0, 0.9]},
+        {"guidance": math.nan},
         {"num_steps": 0},
         {"score_copies": 0},
     ],

@@ -227,6 +227,10 @@ def change(folder: Path, edit) -> None:
     (folder / "config.json").write_text(json.dumps(manifest))
 
 
+def config_of_a_tokenizer(folder: Path) -> None:
+    (folder / "config.json").write_text('{"type": "block_vae", "latent_channels": 16}')
+
+
 def newer_schema(folder: Path) -> None:
     change(folder, lambda m: m.update(schema_version=99))
 
@@ -310,6 +314,7 @@ def longer_prefixes(folder: Path) -> None:
         (remove_shard, "lacks tokenizer"),
         (remove_config, "holds no config.json"),
         (cut_config, "cannot be read"),
+        (config_of_a_tokenizer, "is not a world's: it names no schema_version, but has type 'block_vae'"),
         (newer_schema, "schema version 99"),
         (wider_model, "do not make a Generator of its config.json: .* The folder mixes two checkpoints"),
         (unknown_setting, "has no setting"),

@@ -5,6 +5,7 @@ student at every `generator_every`-th (two time scales, DMD2). They differ in th
 """
 
 import copy
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -27,7 +28,7 @@ from cfworld.train.distillation.self_rollout import Rollout, SelfRollout, Target
 from cfworld.train.exports import check_sampler
 from cfworld.train.forcing.clip_losses import ClipStep, masked_mean
 from cfworld.train.key_centre import centre_clips
-from cfworld.train.loop_config import LoopConfig
+from cfworld.train.loop_config import LoopConfig, check_betas
 from cfworld.train.optim import Role
 from cfworld.train.processes.team import ALONE, Team
 from cfworld.train.student_world import few_step_sampler, student_world
@@ -114,16 +115,17 @@ class DistillConfig:
         check_counts(self, "sheet_rows", "sheet_latents")
         check_counts(self, "prefix_latents", least=0)
         for name in ("sigma_shift", "score_shift", "critic_lr_ratio"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"got {name}={getattr(self, name)}; expected a positive number.")
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"got {name}={getattr(self, name)}; expected a finite positive number.")
+        if not math.isfinite(self.guidance):
+            raise ConfigError(f"got guidance={self.guidance}; expected a finite number, where 1 leaves it out.")
         if self.anchor.weight > 0 and {self.score_memory, self.student_memory} != {Shown.MEMORY}:
             raise ConfigError(
                 f"got anchor.weight={self.anchor.weight} with score_memory={self.score_memory} and "
                 f"student_memory={self.student_memory}; expected anchor.weight=0, or memory for both: the loss on real "
                 "clips shows both networks the world's whole memory."
             )
-        if len(self.critic_betas) != 2:
-            raise ConfigError(f"got critic_betas={self.critic_betas}; expected two betas.")
+        check_betas("critic_betas", self.critic_betas)
 
 
 class _Networks(nn.ModuleDict):
