@@ -91,6 +91,8 @@ def _acting(path: Path, action_space: gym.Space[Any]) -> "BaseAlgorithm":
 def _read(path: Path) -> "BaseAlgorithm":
     try:
         return _load(path, path.stat().st_mtime_ns)
+    except FileNotFoundError as error:
+        raise ConfigError(f"there is no file {str(path)!r}; expected an agent that Stable-Baselines3 saved") from error
     except OSError as error:
         raise _no_agent(path, error) from error
 

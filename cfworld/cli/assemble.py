@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cfworld.cli import common
-from cfworld.errors import ConfigError
+from cfworld.errors import CheckpointError, ConfigError
 from cfworld.world import World
 
 __all__ = ["AssembleConfig", "assemble", "main"]
@@ -46,6 +46,11 @@ def assemble(config: AssembleConfig) -> dict[str, str]:
         World.from_pretrained(name_or_path, variant=variant, precision="bf16")
         for variant, name_or_path in (("teacher", config.teacher), ("student", config.student))
     ]
+    names = [world.config.name for world in worlds]
+    if len(set(names)) > 1:
+        raise CheckpointError(
+            f"got the teacher of {names[0]!r} and the student of {names[1]!r}; expected both of one world"
+        )
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{folder.name}-", dir=folder.parent) as aside:
         made = Path(aside) / folder.name

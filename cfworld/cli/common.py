@@ -182,6 +182,8 @@ def _message(error: Exception, name: str) -> str:
         return _unreadable(error)
     if (told := keys.unknown_key(error.__cause__, _groups(name))) is not None:
         return _sentence(told)
+    if (told := keys.wrong_value(error) or keys.wrong_value(error.__cause__)) is not None:
+        return _sentence(told)
     if isinstance(error, CollectionError):
         return _sentence(str(error).rstrip())  # a worker's traceback has lines
     text, cause = (" ".join(str(part or "").split()) for part in (error, error.__cause__))
@@ -229,7 +231,7 @@ def _os_message(error: OSError, name: str) -> str:
     if not error.strerror:
         return _message(error, name)
     place = f" {str(error.filename)!r}" if error.filename is not None else ""
-    return f"cannot read or write{place}: {error.strerror}."
+    return f"cannot read or write{place}: {error.strerror}. Give another path, or see to this one."
 
 
 @contextmanager

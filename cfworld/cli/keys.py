@@ -1,17 +1,24 @@
-"""The keys of a command that do not exist, told with those that do."""
+"""What is wrong with the keys and values of a command line, told with what would be right."""
 
 import dataclasses
 import difflib
+import re
 import sys
 from collections.abc import Collection
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
 
 from cfworld.errors import ConfigError
 
-__all__ = ["check_known", "given_under", "unknown_key"]
+__all__ = ["check_known", "given_under", "unknown_key", "wrong_value"]
+
+_OTHER_TYPE = re.compile(
+    r"Value '(?P<value>.*)' (?:of type '\w+' could not be converted to (?P<kind>Integer|Float)|is not a valid bool)",
+    re.DOTALL,
+)
+_EXPECTED = {"Integer": "a whole number", "Float": "a number", None: "true or false"}
 
 
 def check_known(config: DictConfig, groups: Collection[str] = ()) -> None:
@@ -53,6 +60,20 @@ def unknown_key(error: BaseException | None, groups: Collection[str] = ()) -> st
     if not known or error.full_key.rpartition(".")[2] in known:
         return None
     return _told(error.full_key, known, () if "." in error.full_key else groups)
+
+
+def wrong_value(error: BaseException | None) -> str | None:
+    """What to say where a value is missing or of another type; None if the error is about something else.
+
+    Args:
+        error: what OmegaConf raised.
+    """
+    if isinstance(error, MissingMandatoryValue):
+        return f"got no {error.full_key}; expected {error.full_key}=VALUE"
+    found = _OTHER_TYPE.search(str(error)) if isinstance(error, ValidationError) else None
+    if found is None:
+        return None
+    return f"got {error.full_key}={found['value']}; expected {_EXPECTED[found['kind']]}"
 
 
 def _fields(schema: Any) -> list[str]:

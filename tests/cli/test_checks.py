@@ -92,6 +92,23 @@ def test_a_choice_that_is_no_name_is_told(
     assert f"got {chosen}; expected a name after each =" in refusal(capsys, "train", chosen)
 
 
+@pytest.mark.parametrize(
+    ("command", "argument", "said"),
+    [
+        ("rollout", "frames=abc", "got frames=abc; expected a whole number. Try"),
+        ("evaluate", "drift.every=often", "got drift.every=often; expected a number. Try"),
+        ("play", "twin=perhaps", "got twin=perhaps; expected true or false. Try"),
+        ("train", "stage.loop.steps=many", "got stage.loop.steps=many; expected a whole number. Try"),
+        ("assemble", "teacher=panorama", "got no student; expected student=VALUE. Try"),
+    ],
+)
+def test_a_value_that_is_missing_or_of_another_type_is_told_with_what_was_expected(
+    command: str, argument: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", sys.argv)
+    assert said in refusal(capsys, command, argument)
+
+
 def test_a_value_without_a_key_is_told(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(sys, "argv", sys.argv)
     assert "got =3; expected key=value" in refusal(capsys, "rollout", "=3", "world=panorama")
@@ -113,7 +130,7 @@ def test_what_a_worker_said_keeps_its_lines(
     ("error", "said"),
     [
         (FileNotFoundError(2, "No such file or directory", "there"), "'there': No such file or directory."),
-        (OSError(28, "No space left on device"), "cannot read or write: No space left on device."),
+        (OSError(28, "No space left"), "cannot read or write: No space left. Give another path, or see to this one."),
         (OSError("no space"), "no space."),
     ],
 )

@@ -94,7 +94,7 @@ def test_flags_of_hydra_may_stand_anywhere(monkeypatch: pytest.MonkeyPatch, tmp_
     [
         ("inner.size=-1", "expected 0 or more"),
         ("wrld=x", "wrld"),
-        ("inner.size=big", "Integer"),
+        ("inner.size=big", "got inner.size=big; expected a whole number. Try"),
         ("a=[", "no viable"),
         ("out=née", "in quotes within the shell's, as in \"out='née'\""),
         ("out=l'été", 'as in "out=\\"l\'été\\""'),
