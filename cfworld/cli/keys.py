@@ -8,7 +8,7 @@ from collections.abc import Collection
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException, ValidationError
+from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from cfworld.errors import ConfigError
 
@@ -68,10 +68,11 @@ def wrong_value(error: BaseException | None) -> str | None:
     Args:
         error: what OmegaConf raised.
     """
+    if not isinstance(error, OmegaConfBaseException):
+        return None
     if isinstance(error, MissingMandatoryValue):
         return f"got no {error.full_key}; expected {error.full_key}=VALUE"
-    found = _OTHER_TYPE.search(str(error)) if isinstance(error, ValidationError) else None
-    if found is None:
+    if (found := _OTHER_TYPE.search(str(error))) is None:
         return None
     return f"got {error.full_key}={found['value']}; expected {_EXPECTED[found['kind']]}"
 
