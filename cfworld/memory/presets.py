@@ -5,10 +5,11 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
+from cfworld.advice import advise
 from cfworld.errors import ConfigError
 from cfworld.memory.config import MemoryConfig, Positions, PromotionRule
 
-__all__ = ["MEMORY_HELP", "PRESETS", "chosen_memory"]
+__all__ = ["MEMORY_HELP", "PRESETS", "check_positions", "chosen_memory"]
 
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
@@ -52,3 +53,18 @@ def chosen_memory(own: MemoryConfig, memory: MemoryConfig | str | None) -> Memor
             "for the world's own"
         )
     return replace(own, **PRESETS[memory])
+
+
+def check_positions(own: MemoryConfig, chosen: MemoryConfig) -> None:
+    """Warn where a memory tells a trained network of positions that it has not learned to read.
+
+    Args:
+        own: The memory that the network was trained with.
+        chosen: The one that it is to read.
+    """
+    if chosen.positions is not own.positions:
+        advise(
+            f"got a memory of {chosen.positions} positions for a world that was trained with {own.positions} ones: it "
+            "has not learned to read them, and what it shows may decay. Keep the world's own, unless that is what you "
+            "want to see"
+        )

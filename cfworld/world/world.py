@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cfworld.errors import StartError
 from cfworld.memory import MemoryConfig, chosen_memory
+from cfworld.memory.presets import check_positions
 from cfworld.model import AttentionBackend, Generator, Transformer
 from cfworld.model.fp8 import use_fp8
 from cfworld.prompts import TextEncoder
@@ -127,7 +128,9 @@ class World:
         if text_encoder is not None:
             world.generator.prompts.use_encoder(text_encoder)
         sampler = world.config.sampler if num_steps is None else replace(world.config.sampler, num_steps=num_steps)
-        world.config = replace(world.config, sampler=sampler, memory=chosen_memory(world.config.memory, memory))
+        chosen = chosen_memory(world.config.memory, memory)
+        check_positions(world.config.memory, chosen)
+        world.config = replace(world.config, sampler=sampler, memory=chosen)
         return world
 
     @classmethod

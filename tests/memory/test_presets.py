@@ -6,6 +6,7 @@ from omegaconf import OmegaConf
 
 from cfworld.errors import ConfigError
 from cfworld.memory import PRESETS, MemoryConfig, Positions, PromotionRule, chosen_memory
+from cfworld.memory.presets import check_positions
 
 FOLDER = resources.files("cfworld.configs.memory")
 FILES = {path.name[:-5] for path in FOLDER.iterdir() if path.name.endswith(".yaml")}
@@ -34,6 +35,13 @@ def test_a_preset_that_does_not_fit_or_exist_is_refused():
     for name in ("slow_only", ""):
         with pytest.raises(ConfigError, match=f"memory='{name}'; expected .* infinity_rope"):
             chosen_memory(OWN, name)
+
+
+def test_other_positions_than_those_of_the_training_are_warned_of(recwarn: pytest.WarningsRecorder):
+    check_positions(OWN, chosen_memory(OWN, "fast_only"))
+    assert not recwarn
+    with pytest.warns(UserWarning, match="absolute positions for a world that was trained with bounded ones"):
+        check_positions(OWN, chosen_memory(OWN, "longlive"))
 
 
 def test_a_memory_is_described_in_one_line():

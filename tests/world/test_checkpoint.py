@@ -158,6 +158,8 @@ def test_a_preset_is_laid_over_the_memory_that_the_world_has(folder: Path):
     state, _ = world.initial(seeds=[0])
     assert state.memory.valid.shape == (1, 16)
     assert world.step(state, [1])[1].frames is not None
+    with pytest.warns(UserWarning, match="absolute positions for a world that was trained with bounded ones"):
+        cfworld.World.from_pretrained(folder, memory="longlive")
     with pytest.raises(ConfigError, match=r"memory='slow_only'; expected a MemoryConfig or one of .*fast_only"):
         cfworld.World.from_pretrained(folder, memory="slow_only")
 
