@@ -232,6 +232,15 @@ def test_settings_out_of_range_are_refused(change: dict):
         DistillConfig(**change)
 
 
+def test_a_student_whose_turn_never_comes_is_warned_of(recwarn: pytest.WarningsRecorder):
+    local_stage(3, generator_every=3)
+    assert not recwarn
+    with pytest.warns(
+        UserWarning, match=r"loop\.steps=2 with generator_every=3: the student would come out as it went in"
+    ):
+        local_stage(2, generator_every=3)
+
+
 def test_stage_1_has_no_curriculum_and_an_episode_must_reach_beyond_the_prefix():
     with pytest.raises(ConfigError, match=r"stage=context"):
         LocalStageConfig(curriculum=CurriculumConfig(last=4))

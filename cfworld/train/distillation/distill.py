@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from cfworld.advice import advise
 from cfworld.errors import ConfigError
 from cfworld.memory import MemoryConfig
 from cfworld.model import Generator
@@ -181,6 +182,11 @@ class DistillStage(WorldStage):
             score_window=config.score_window,
             checkpointed=config.checkpointed,
         )
+        if config.loop.steps < config.generator_every:
+            advise(
+                f"got loop.steps={config.loop.steps} with generator_every={config.generator_every}: the student would "
+                "come out as it went in, for its turn never comes; give more steps, or a smaller generator_every"
+            )
         self.source = self.rollouts()
         self.anchor: Anchor | None = None
         if config.anchor.weight > 0:
