@@ -221,7 +221,7 @@ UNFIT = {
         "policy: no.zip",
         9,
         "timeline[1].policy",
-        "is not an agent",
+        "there is no file",
     ),
     "a start that does not exist": ("start: 2", "start: 5", 4, "start", "5"),
     "an address of nothing": ("start: 2", "start: no.png", 4, "start", "there is no such file"),
