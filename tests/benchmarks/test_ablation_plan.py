@@ -91,7 +91,7 @@ def test_a_misspelt_override_does_not():
         {"continuation": ["continuation.starts=many"]},
     ],
 )
-def test_misspelt_overrides_are_told_before_anything_runs(given: dict[str, list[str]]):
+def test_misspelt_overrides_are_told_before_anything_runs(given: dict[str, Any]):
     with pytest.raises((HydraException, OmegaConfBaseException)):
         settings.check_overrides(AblationConfig(**given))
 
