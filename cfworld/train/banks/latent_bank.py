@@ -1,6 +1,6 @@
 """The episodes of a dataset as latents, encoded once and kept in memory."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,10 @@ def encode_store(
     if cache is not None and cache.is_file():
         read: dict[str, Any] = load_file(cache)
         return LatentBank(**read)
-    parts: list[Mapping[str, Tensor]] = []
+    room = sum(-(-int(length) // tokenizer.frames_per_latent) for length in store.lengths)
+    joined: dict[str, Any] = {}
+    """Made once, for as many latents as there may be: parts kept one by one would leave no hole large enough for the
+    next episode's frames, and memory would grow by them."""
     first, seeds = [0], []
     tokenizer = tokenizer.to(device).eval()
     for index in tqdm(range(len(store.lengths)), desc="encoding episodes", dynamic_ncols=True, mininterval=1.0):
@@ -136,23 +139,24 @@ def encode_store(
         if not len(blocks):
             continue
         immortal = bool(episode.options.get("god", False))
-        parts.append(
-            {
-                "latents": _encode(tokenizer, blocks.frames, batch_size, device),
-                "actions": torch.from_numpy(np.ascontiguousarray(blocks.actions)),
-                "rewards": torch.from_numpy(blocks.rewards),
-                "ends": torch.from_numpy(blocks.ends),
-                "valid": torch.from_numpy(blocks.valid),
-                "mortal": torch.from_numpy(blocks.valid & (not immortal)),
-            }
-        )
+        part = {
+            "latents": _encode(tokenizer, blocks.frames, batch_size, device),
+            "actions": torch.from_numpy(np.ascontiguousarray(blocks.actions)),
+            "rewards": torch.from_numpy(blocks.rewards),
+            "ends": torch.from_numpy(blocks.ends),
+            "valid": torch.from_numpy(blocks.valid),
+            "mortal": torch.from_numpy(blocks.valid & (not immortal)),
+        }
+        joined = joined or {name: value.new_empty(room, *value.shape[1:]) for name, value in part.items()}
+        for name, value in part.items():
+            joined[name][first[-1] : first[-1] + len(blocks)] = value
         first.append(first[-1] + len(blocks))
         seeds.append(episode.seed)
-    if not parts:
+    if not joined:
         raise DatasetError(
             f"no episode is as long as one latent ({tokenizer.frames_per_latent} ticks); collect longer ones."
         )
-    joined: dict[str, Any] = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    joined = {name: value[: first[-1]] for name, value in joined.items()}
     bank = LatentBank(
         **joined,
         first=torch.tensor(first),
