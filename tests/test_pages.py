@@ -139,3 +139,32 @@ def test_the_page_explains_every_key_of_a_scenario() -> None:
     (section,) = (part for part in read("docs/scenarios.md").split("\n## ") if part.startswith("What a file says"))
     explained = set(re.findall(r"`(\w+)", section))
     assert {*SCENARIO_KEYS, *CUE_KEYS, *BRANCH_KEYS, *ASSERTION_KEYS, *SIGNALS, *STATISTICS} <= explained
+
+
+def anchors(text: str) -> set[str]:
+    """What the headings of a page are called in links."""
+    prose = re.sub(r"^```.*?^```$", "", text, flags=re.M | re.S)
+    headings = re.findall(r"^#+ (.+)$", prose, re.M)
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def pages_under(top: str) -> list[Path]:
+    """The pages of the repository's own folder, or of another with all that lies in it."""
+    folder = REPOSITORY / top
+    return sorted(folder.glob("*.md") if top == "." else folder.rglob("*.md"))
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    found, broken = 0, []
+    for page in (path for top in (".", "docs", "cfworld/zoo", "benchmarks") for path in pages_under(top)):
+        text = page.read_text(encoding="utf-8")
+        for link in re.findall(r"\]\(([^)\s]+)\)", text):
+            if re.match(r"\w+:", link):
+                continue
+            found += 1
+            file, _, anchor = link.partition("#")
+            target = page.parent / file if file else page
+            if not target.exists() or (anchor and anchor not in anchors(target.read_text(encoding="utf-8"))):
+                broken.append(f"{page.relative_to(REPOSITORY)}: {link}")
+    assert found > 100
+    assert broken == []
