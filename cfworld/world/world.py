@@ -120,6 +120,9 @@ class World:
             ConfigError: If the device cannot compute, the precision, the preset or the attention is unknown, the world
                 takes no texts, or the attention or 8 bits cannot run on the device.
             MissingDependencyError: If fp8 needs torchao, and it is not installed.
+
+        Warns:
+            UserWarning: If the memory has other positions than the network was trained with.
         """
         from cfworld.world.pretrained import load_world
 
